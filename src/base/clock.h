@@ -1,0 +1,9 @@
+/* src/base/clock.h - wall-clock time. */
+#pragma once
+#include <stddef.h>
+
+/* Seconds since some fixed moment, monotonic.  Local. */
+double hsgd_clock(void);
+
+/* The present UTC time as ISO 8601, "2026-01-31T12:00:00Z", into text (at least 21 bytes).  Local. */
+void hsgd_clock_iso(char *text, size_t size);

@@ -1,0 +1,79 @@
+/* src/base/comm.h - the ranks that work together; serial, MPI and (later) NCCL implement it.
+ * Every function marked Collective is called by all ranks in the same order with matching arguments. */
+#pragma once
+#include "base/error.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum { HSGD_TYPE_I64, HSGD_TYPE_F64 } hsgd_type; /* both 8 bytes */
+
+typedef struct hsgd_comm hsgd_comm;
+
+/* What an implementation supplies; shapes and errors as in the functions below. */
+typedef struct {
+    const char *name; /* "serial", "mpi" */
+    hsgd_status (*sum)(void *self, hsgd_type type, int64_t count, void *data, hsgd_error *err);
+    hsgd_status (*max)(void *self, hsgd_type type, int64_t count, void *data, hsgd_error *err);
+    hsgd_status (*reduce_scatter)(void *self, hsgd_type type, const int64_t *counts, const void *send, void *receive,
+                                  hsgd_error *err);
+    hsgd_status (*all_gather)(void *self, hsgd_type type, const int64_t *counts, const void *send, void *receive,
+                              hsgd_error *err);
+    hsgd_status (*broadcast)(void *self, int root, size_t bytes, void *data, hsgd_error *err);
+    hsgd_status (*shared_alloc)(void *self, size_t bytes, void **out, bool *leader, void **handle, hsgd_error *err);
+    void (*shared_free)(void *self, void **handle);
+    hsgd_status (*node_barrier)(void *self, hsgd_error *err);
+    /* Prepare HDF5 property lists (hid_t, 64 bits) for collective access; NULL where one process writes alone. */
+    hsgd_status (*file_access)(void *self, int64_t fapl, int64_t dxpl, hsgd_error *err);
+    void (*abort)(void *self, int exit_code); /* end all ranks at once; does not return */
+    void (*destroy)(void *self);              /* optional */
+} hsgd_comm_ops;
+
+struct hsgd_comm {
+    const hsgd_comm_ops *ops;
+    void *self;
+    int rank, ranks;
+    int local_rank, local_ranks; /* among the ranks of this node */
+    char host[64];
+};
+
+/* Make the communicator of a single process.  Local.  Errors: HSGD_ERR_MEMORY. */
+hsgd_status hsgd_comm_serial_create(hsgd_comm **out, hsgd_error *err);
+
+/* End *comm and set it to NULL; *comm may be NULL.  Local (the MPI one finalises MPI if it initialised it). */
+void hsgd_comm_destroy(hsgd_comm **comm);
+
+/* data[count] becomes the element-wise sum (maximum) over the ranks, in place, identical on every rank.
+ * Collective.  Errors: HSGD_ERR_DEVICE. */
+hsgd_status hsgd_comm_sum(hsgd_comm *comm, hsgd_type type, int64_t count, void *data, hsgd_error *err);
+hsgd_status hsgd_comm_max(hsgd_comm *comm, hsgd_type type, int64_t count, void *data, hsgd_error *err);
+
+/* Sum send[sum of counts] over the ranks; rank r receives its counts[r] entries, in rank order.
+ * counts: [ranks], the same everywhere.  send and receive do not overlap.  Collective.  Errors: HSGD_ERR_DEVICE. */
+hsgd_status hsgd_comm_reduce_scatter(hsgd_comm *comm, hsgd_type type, const int64_t *counts, const void *send,
+                                     void *receive, hsgd_error *err);
+
+/* receive[sum of counts] becomes the ranks' send[counts[r]] one after the other, in rank order.
+ * Collective.  Errors: HSGD_ERR_DEVICE. */
+hsgd_status hsgd_comm_all_gather(hsgd_comm *comm, hsgd_type type, const int64_t *counts, const void *send,
+                                 void *receive, hsgd_error *err);
+
+/* data[bytes] of rank `root` appears on every rank.  Collective.  Errors: HSGD_ERR_DEVICE. */
+hsgd_status hsgd_comm_broadcast(hsgd_comm *comm, int root, size_t bytes, void *data, hsgd_error *err);
+
+/* Memory that stands once per node: *out is the node's block (page-aligned or better, zeroed), *leader tells the one
+ * rank of the node that fills it.  After filling, all ranks of the node call hsgd_comm_node_barrier.
+ * The block lives until hsgd_comm_shared_free(handle), which is collective, sets *handle to NULL, accepts NULL.
+ * Collective.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
+hsgd_status hsgd_comm_shared_alloc(hsgd_comm *comm, size_t bytes, void **out, bool *leader, void **handle,
+                                   hsgd_error *err);
+void hsgd_comm_shared_free(hsgd_comm *comm, void **handle);
+hsgd_status hsgd_comm_node_barrier(hsgd_comm *comm, hsgd_error *err);
+
+/* The worst status of all ranks, with its text (of the lowest rank that has it), on every rank: what one rank alone
+ * knows to be wrong is shared here before anyone leaves.  `mine` is this rank's status, err its text.
+ * Collective.  Returns the agreed status. */
+hsgd_status hsgd_comm_agree(hsgd_comm *comm, hsgd_status mine, hsgd_error *err);
+
+/* The contiguous share [*low, *high) of `count` items that rank `rank` of `ranks` takes; shares differ by at most one.
+ * Local. */
+void hsgd_share(int64_t count, int rank, int ranks, int64_t *low, int64_t *high);

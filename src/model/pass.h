@@ -1,0 +1,52 @@
+/* src/model/pass.h - forward, adjoint and tangent passes of one group of samples, composed from backend kernels.
+ * Parameter vectors here are reals in backend memory and backend order ([n], see hsgd_network_order).
+ * All calls with different workers may run at once.  Errors of all: HSGD_ERR_DEVICE. */
+#pragma once
+#include "model/layers.h"
+
+typedef struct hsgd_pass hsgd_pass;
+
+/* The samples of a group. */
+typedef struct {
+    const uint8_t *pixels; /* [samples][pixels of one], host */
+    const uint8_t *labels; /* [samples], host */
+    const int64_t *index;  /* [m] */
+    int64_t m;             /* 1 <= m <= backend->group */
+    float mean, deviation; /* of the normalisation; 0 and 1: none */
+} hsgd_group;
+
+/* Plan the passes of `network` on `backend` for at most `columns` tangent vectors at once; takes all scratch memory.
+ * Local.  Errors: HSGD_ERR_MEMORY. */
+hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *backend, int64_t columns,
+                             hsgd_pass **out, hsgd_error *err);
+void hsgd_pass_destroy(hsgd_pass **pass);
+
+/* Bytes of the base state of one group (activations, pooling choices, softmax, delta at the logits): a block of
+ * backend memory that the caller provides, one per worker or one per kept group.  Local. */
+size_t hsgd_pass_state_bytes(const hsgd_pass *pass);
+
+/* Forward pass at `params`; fills `state`; *loss gets the group's sums.  confusion as in softmax_loss, may be NULL. */
+hsgd_status hsgd_pass_base(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group, void *state,
+                           hsgd_group_loss *loss, int64_t *confusion, hsgd_error *err);
+
+/* As base, with every ReLU and pooling choice taken from `frozen` (the state of another base pass on the same group)
+ * instead of from the values: the smooth function whose Hessian the almost-everywhere Hessian is. */
+hsgd_status hsgd_pass_base_frozen(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group,
+                                  const void *frozen, void *state, hsgd_group_loss *loss, hsgd_error *err);
+
+/* gradient[n] (overwritten) of the group's summed loss; state from base (or base_frozen) at the same params. */
+hsgd_status hsgd_pass_gradient(hsgd_pass *pass, int worker, const void *params, int64_t m, const void *state,
+                               void *gradient, hsgd_error *err);
+
+typedef enum { HSGD_OPERATOR_HESSIAN, HSGD_OPERATOR_GAUSS_NEWTON } hsgd_operator;
+
+/* products[k][n] (overwritten) = (Hessian or Gauss-Newton matrix of the group's summed loss) times tangents[k][n]. */
+hsgd_status hsgd_pass_products(hsgd_pass *pass, int worker, hsgd_operator kind, const void *params, int64_t m,
+                               int64_t k, const void *tangents, const void *state, void *products, hsgd_error *err);
+
+/* result[k][n] (overwritten) = J' u_j for u [k][m][classes] in backend memory: adjoints of chosen logit directions. */
+hsgd_status hsgd_pass_output_adjoint(hsgd_pass *pass, int worker, const void *params, int64_t m, int64_t k,
+                                     const void *u, const void *state, void *result, hsgd_error *err);
+
+/* Where the softmax probabilities [m][classes] stand in a state (backend memory).  Local. */
+const void *hsgd_pass_probabilities(const hsgd_pass *pass, const void *state);

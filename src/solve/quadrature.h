@@ -1,0 +1,33 @@
+/* src/solve/quadrature.h - spectral density by stochastic Lanczos quadrature.
+ * Source: Ubaru, Chen, Saad, "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature", SIAM J. Matrix Anal.
+ * Appl. 38(4), 2017, doi:10.1137/16M1104974; the density as PyHessian's density_generate. */
+#pragma once
+#include "curvature/linop.h"
+
+typedef struct {
+    int64_t probes, steps; /* steps may exceed n: the process then ends early */
+    hsgd_draw draw;        /* HSGD_DRAW_SIGN: rademacher; HSGD_DRAW_NORMAL: normalised to the sphere */
+    uint64_t seed;
+    const double *start;   /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
+    void (*monitor)(void *context, int64_t products, int64_t total); /* may be NULL */
+    void *context;
+} hsgd_quadrature_options;
+
+/* ritz, weights: [probes][steps], ascending per probe; weights sum to 1.  Where a probe's process ended early (an
+ * invariant subspace) the rest has weight 0 and repeats the last Ritz value.  Collective.
+ * Errors: HSGD_ERR_NUMERIC (also where the run-time self-test fails: sum of weights = 1, sum w theta = v'Av,
+ * sum w theta^2 = norm(Av)^2), HSGD_ERR_MEMORY. */
+hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
+                            hsgd_error *err);
+
+/* grid, density [bins]: Gaussians of variance sigma_squared * max(1, range) at the Ritz values.
+ * full false: range and grid from the means over probes of the extreme Ritz values, less and plus overhead, and the
+ * density divided by its grid sum, exactly as PyHessian.  full true: from the extremes over all probes.
+ * stderr_of: [bins] standard error over the probes, or NULL (needs probes >= 2).  bins >= 2.  Local. */
+void hsgd_density(int64_t probes, int64_t steps, const double *ritz, const double *weights, int64_t bins,
+                  double sigma_squared, double overhead, bool full, double *grid, double *density, double *stderr_of);
+
+/* Moments 1..4 of the density, moment[j] = mean over probes of sum w theta^(j+1), and their standard errors (NULL where
+ * probes < 2).  Local. */
+void hsgd_density_moments(int64_t probes, int64_t steps, const double *ritz, const double *weights, double moment[4],
+                          double *stderr_of);

@@ -1,0 +1,104 @@
+/* src/store/store.h - results in HDF5: written by all ranks together, appearing only when complete. */
+#pragma once
+#include "base/comm.h"
+#include "base/error.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum { HSGD_STORE_F64, HSGD_STORE_F32, HSGD_STORE_I64, HSGD_STORE_U8 } hsgd_store_type; /* in the file; see write for memory */
+
+/* Written as attributes of every file. */
+typedef struct {
+    const char *command, *deck, *backend, *instruction_set, *precision, *reduction, *data_source, *data_sha256,
+        *weights_sha256; /* NULL: left out */
+    int64_t seed, threads, group;
+} hsgd_provenance;
+
+typedef struct hsgd_store hsgd_store;
+
+/* Begin `folder`/`name` under a temporary name, open on all ranks.  Makes the folder (and its parents) if needed.
+ * Collective.  Errors of all calls, the same on every rank: HSGD_ERR_IO, with the file's name and the reason. */
+hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *name,
+                              const hsgd_provenance *provenance, hsgd_store **out, hsgd_error *err);
+
+/* A dataset's shape, type and words. */
+typedef struct {
+    const char *path; /* "/train/loss"; groups are made as needed */
+    hsgd_store_type type;
+    int rank;               /* 0 (scalar) to 4 */
+    int64_t dims[4];
+    const char *units, *description;
+    const char *axes[4];    /* paths of datasets of this file that are the dimension scales, written before; NULL: none */
+} hsgd_dataset_spec;
+
+/* Write values that every rank holds whole; each rank writes its share of the leading part.
+ * data: double for F64 and F32, int64_t for I64 and U8.  Collective. */
+hsgd_status hsgd_store_write(hsgd_store *store, const hsgd_dataset_spec *spec, const void *data, hsgd_error *err);
+
+/* Write a [dims[0], n] dataset of which this rank holds columns [low, high): data [dims[0]][high - low].  Collective. */
+hsgd_status hsgd_store_write_rows(hsgd_store *store, const hsgd_dataset_spec *spec, int64_t low, int64_t high,
+                                  const double *data, hsgd_error *err);
+
+/* Attributes of the file (object "/") or of a dataset written before.  The same values on all ranks.  Collective. */
+hsgd_status hsgd_store_attribute_text(hsgd_store *store, const char *object, const char *name, const char *value,
+                                      hsgd_error *err);
+hsgd_status hsgd_store_attribute_i64(hsgd_store *store, const char *object, const char *name, int64_t value,
+                                     hsgd_error *err);
+hsgd_status hsgd_store_attribute_f64(hsgd_store *store, const char *object, const char *name, double value,
+                                     hsgd_error *err);
+
+/* Flush, close, fsync, rename to the final name (the old file, if any, is replaced atomically; with keep_old it stays
+ * beside as NAME.old), fsync of the folder; then free *store.  Collective. */
+hsgd_status hsgd_store_commit(hsgd_store **store, bool keep_old, hsgd_error *err);
+/* Give up: close, remove the temporary file, free.  Accepts NULL.  Collective after success, else local. */
+void hsgd_store_abandon(hsgd_store **store);
+
+/* ---- reading: rank 0 reads, all get the values; errors are agreed.  All Collective. ---- */
+
+/* Does the file exist (as a regular file)? */
+hsgd_status hsgd_store_exists(hsgd_comm *comm, const char *folder, const char *name, bool *exists, hsgd_error *err);
+
+/* The dimensions of a dataset: *rank in [0, 4].  Errors: HSGD_ERR_DATA (file or dataset missing, not HDF5, damaged; links
+ * to other places are not followed). */
+hsgd_status hsgd_store_dims(hsgd_comm *comm, const char *file, const char *path, int *rank, int64_t dims[4],
+                            hsgd_error *err);
+
+/* All values of a numeric dataset whose dimensions must be dims (checked before memory is touched; -1 fits any):
+ * as double / as int64_t.  Errors: HSGD_ERR_DATA (missing, wrong shape, not numeric, NaN or Inf among reals). */
+hsgd_status hsgd_store_read_f64(hsgd_comm *comm, const char *file, const char *path, int rank, const int64_t *dims,
+                                double *data, hsgd_error *err);
+hsgd_status hsgd_store_read_i64(hsgd_comm *comm, const char *file, const char *path, int rank, const int64_t *dims,
+                                int64_t *data, hsgd_error *err);
+/* Attributes of the file; text is cut to size.  Errors: HSGD_ERR_DATA. */
+hsgd_status hsgd_store_read_attribute_i64(hsgd_comm *comm, const char *file, const char *name, int64_t *value,
+                                          hsgd_error *err);
+hsgd_status hsgd_store_read_attribute_text(hsgd_comm *comm, const char *file, const char *name, char *text,
+                                           size_t size, hsgd_error *err);
+
+/* ---- parameters under /params and /optimizer: the one format of weights.h5 and checkpoints ---- */
+
+/* Names and shapes of the parameters, in flat order. */
+typedef struct {
+    char layer[24];
+    const char *part; /* "weight" or "bias" */
+    int rank;
+    int64_t dims[4];
+    int64_t offset, count; /* in the flat vector */
+} hsgd_parameter;
+
+/* Write flat [n] (the same on all ranks) as PREFIX/<layer>/<part>.  Collective. */
+hsgd_status hsgd_store_write_parameters(hsgd_store *store, const char *prefix, const hsgd_parameter *list,
+                                        int64_t count, hsgd_store_type type, const double *flat, hsgd_error *err);
+/* Read them; every name and shape is checked first.  Collective.  Errors: HSGD_ERR_DATA. */
+hsgd_status hsgd_store_read_parameters(hsgd_comm *comm, const char *file, const char *prefix,
+                                       const hsgd_parameter *list, int64_t count, double *flat, hsgd_error *err);
+
+/* The newest checkpoint-NNNNNNNN.h5 in the folder that opens and holds the attribute `step` equal to its name's number;
+ * *step is -1 where there is none.  A damaged newer one is reported through `warn` and the one before it taken.
+ * Collective. */
+hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t *step, char *file, size_t size,
+                                         void (*warn)(void *context, const char *text), void *context,
+                                         hsgd_error *err);
+/* Remove all but the newest `keep` checkpoints, and left-over temporary files.  Collective. */
+hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_error *err);
+

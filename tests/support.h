@@ -1,0 +1,42 @@
+/* tests/support.h - what the tests of all rooms share: cmocka, the communicator of the launch, small helpers. */
+#pragma once
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/comm.h"
+
+/* The communicator of this launch: MPI's where the build has MPI, else serial.  Made on first use. */
+hsgd_comm *test_comm(void);
+
+/* Run a cmocka group and leave: the same exit code on every rank (failures of any rank fail all). */
+#define test_run(tests) test_finish(cmocka_run_group_tests(tests, NULL, NULL))
+int test_finish(int failed);
+
+/* Print err's text and fail unless st is HSGD_OK. */
+#define assert_ok(call)                                                  \
+    do {                                                                 \
+        const hsgd_status assert_ok_st = (call);                         \
+        if (assert_ok_st != HSGD_OK) {                                   \
+            fail_msg("%s: status %d: %s", #call, assert_ok_st, err.text); \
+        }                                                                \
+    } while (0)
+
+/* Fail unless |a - b| <= tolerance. */
+#define assert_near(a, b, tolerance)                                                                      \
+    do {                                                                                                  \
+        const double near_a = (a), near_b = (b), near_t = (tolerance);                                    \
+        if (!(near_a - near_b <= near_t && near_b - near_a <= near_t)) {                                  \
+            fail_msg("%s = %.17g, %s = %.17g: differ by %.3g, allowed %.3g", #a, near_a, #b, near_b,      \
+                     near_a - near_b, near_t);                                                            \
+        }                                                                                                 \
+    } while (0)
+
+/* Directory of the golden references ($HSGD_GOLDEN) or NULL: then call skip() after saying why. */
+const char *test_golden(void);
+/* Directory of real MNIST ($HSGD_DATA) or NULL. */
+const char *test_data(void);
