@@ -9,21 +9,34 @@ typedef enum {
     HSGD_SPREAD      /* every rank holds its rows [low, high) (Krylov vectors); dots are collective */
 } hsgd_layout;
 
-/* Read by all, changed by none after hsgd_space_create. */
+/* Memory that the operations on a space keep between calls, so that none of them allocates in a loop. */
+typedef enum {
+    HSGD_SCRATCH_COLLECTIVE, /* host; for collective operations alone: grows at the same call on every rank */
+    HSGD_SCRATCH_LOCAL,      /* host; for local operations */
+    HSGD_SCRATCH_BACKEND,    /* the backend's memory; for local operations */
+    HSGD_SCRATCHES
+} hsgd_scratch_kind;
+
+typedef struct hsgd_scratch hsgd_scratch;
+
+/* Read by all, changed by none after hsgd_space_create; `scratch` points to memory that its vectors' operations
+ * overwrite, so they are called from one thread at a time. */
 typedef struct {
     int64_t n;         /* length of a vector */
     int64_t low, high; /* rows held here; may be empty */
     int64_t block;     /* rows in a block: never split over ranks; a function of n alone */
-    int64_t *counts;   /* [ranks] rows of each rank; owned */
+    int64_t blocks;    /* in all n rows */
+    int64_t *counts;   /* [ranks] rows of each rank were the space spread (also where it is replicated); owned */
     hsgd_layout layout;
     hsgd_reduction reduction;
     hsgd_comm *comm;             /* borrowed */
     const hsgd_backend *backend; /* borrowed; its memory holds the vectors */
+    hsgd_scratch *scratch;       /* owned */
 } hsgd_space;
 
 /* Make the space of vectors of length n >= 1.  comm and backend must outlive it.
  * Rows are cut into at most 128 blocks, dealt to the ranks in order; ranks beyond the blocks hold no row.
- * Local.  Errors: HSGD_ERR_MEMORY. */
+ * Local.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_USAGE (n < 1). */
 hsgd_status hsgd_space_create(int64_t n, hsgd_layout layout, hsgd_reduction reduction, hsgd_comm *comm,
                               const hsgd_backend *backend, hsgd_space **out, hsgd_error *err);
 
@@ -32,3 +45,9 @@ void hsgd_space_destroy(hsgd_space **space);
 
 /* Rows held here: high - low.  Local. */
 static inline int64_t hsgd_space_rows(const hsgd_space *space) { return space->high - space->low; }
+
+/* At least `bytes` of the space's scratch memory of a kind, until the next call for that kind; content undefined.
+ * HSGD_SCRATCH_COLLECTIVE: collective on a spread space with the same `bytes` on every rank (a rank short of memory is
+ * known to all before anyone goes on); else local.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
+hsgd_status hsgd_space_scratch(const hsgd_space *space, hsgd_scratch_kind kind, size_t bytes, void **out,
+                               hsgd_error *err);

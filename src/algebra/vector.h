@@ -20,17 +20,19 @@ void hsgd_vector_destroy(hsgd_vector **x);
 /* Columns [first, first + count) of x without a copy; valid while x is.  Local. */
 hsgd_vector hsgd_vector_view(const hsgd_vector *x, int64_t first, int64_t count);
 
-/* y = x; y += a x; x = a x; x and y exchange contents (same space and columns).  Local.  Errors: HSGD_ERR_DEVICE. */
+/* y = x; y += a x; x = a x; x and y exchange contents (same space and columns, neither a view).
+ * Local.  Errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
 hsgd_status hsgd_vector_copy(const hsgd_vector *x, hsgd_vector *y, hsgd_error *err);
 hsgd_status hsgd_vector_axpy(double a, const hsgd_vector *x, hsgd_vector *y, hsgd_error *err);
 hsgd_status hsgd_vector_scale(double a, hsgd_vector *x, hsgd_error *err);
 void hsgd_vector_swap(hsgd_vector *x, hsgd_vector *y);
 
-/* g[i][j] = x_i' y_j, [x columns][y columns], identical on all ranks; one all-reduce for all of them.
+/* g[i][j] = x_i' y_j, [x columns][y columns], identical on all ranks; one collective call for all of them.
  * Collective on a spread space, else local.  Errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
 hsgd_status hsgd_vector_gram(const hsgd_vector *x, const hsgd_vector *y, double *g, hsgd_error *err);
 
-/* y_j += a * sum over i of x_i c[i][j], c: [x columns][y columns], the same on all ranks.  Local. */
+/* y_j += a * sum over i of x_i c[i][j], c: [x columns][y columns], the same on all ranks; x and y do not overlap.
+ * Local.  Errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
 hsgd_status hsgd_vector_update(double a, const hsgd_vector *x, const double *c, hsgd_vector *y, hsgd_error *err);
 
 /* x'y, norm(x) of single columns (longer vectors: over all columns together is an error of the caller).

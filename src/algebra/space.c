@@ -1,0 +1,124 @@
+/* src/algebra/space.c - how rows are cut into blocks and dealt to ranks, and the scratch memory of a space. */
+#include "algebra/space.h"
+#include <stdlib.h>
+
+enum {
+    MOST_BLOCKS = 128,  /* ranks that can share a vector; also the length of the sum over blocks in a dot product */
+    BLOCK_MULTIPLE = 16 /* doubles: two cache lines, so that blocks do not share one and fill whole SIMD registers */
+};
+
+struct hsgd_scratch {
+    void *memory[HSGD_SCRATCHES];
+    size_t bytes[HSGD_SCRATCHES];
+};
+
+static int64_t block_length(int64_t n)
+{
+    const int64_t length = (n + MOST_BLOCKS - 1) / MOST_BLOCKS;
+
+    return (length + BLOCK_MULTIPLE - 1) / BLOCK_MULTIPLE * BLOCK_MULTIPLE;
+}
+
+/* Rows [*low, *high) of the blocks that `rank` takes. */
+static void rows_of(const hsgd_space *space, int rank, int64_t *low, int64_t *high)
+{
+    hsgd_share(space->blocks, rank, space->comm->ranks, low, high);
+    *low = *low * space->block < space->n ? *low * space->block : space->n;
+    *high = *high * space->block < space->n ? *high * space->block : space->n;
+}
+
+hsgd_status hsgd_space_create(int64_t n, hsgd_layout layout, hsgd_reduction reduction, hsgd_comm *comm,
+                              const hsgd_backend *backend, hsgd_space **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_space *space = NULL;
+
+    *out = NULL;
+    HSGD_CHECK(n >= 1, HSGD_ERR_USAGE, err, "space: a vector of length %lld; it needs at least 1", (long long)n);
+    space = calloc(1, sizeof *space);
+    HSGD_CHECK(space != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate a vector space");
+    space->n = n;
+    space->block = block_length(n);
+    space->blocks = (n + space->block - 1) / space->block;
+    space->layout = layout;
+    space->reduction = reduction;
+    space->comm = comm;
+    space->backend = backend;
+    space->counts = calloc((size_t)comm->ranks, sizeof *space->counts);
+    space->scratch = calloc(1, sizeof *space->scratch);
+    HSGD_CHECK(space->counts != NULL && space->scratch != NULL, HSGD_ERR_MEMORY, err,
+               "memory: cannot allocate a vector space");
+    for (int rank = 0; rank < comm->ranks; rank++) {
+        rows_of(space, rank, &space->low, &space->high);
+        space->counts[rank] = space->high - space->low;
+    }
+    if (layout == HSGD_REPLICATED) {
+        space->low = 0;
+        space->high = n;
+    } else {
+        rows_of(space, comm->rank, &space->low, &space->high);
+    }
+    *out = space;
+    space = NULL;
+done:
+    hsgd_space_destroy(&space);
+    return st;
+}
+
+void hsgd_space_destroy(hsgd_space **space)
+{
+    if (space == NULL || *space == NULL) {
+        return;
+    }
+    if ((*space)->scratch != NULL) {
+        free((*space)->scratch->memory[HSGD_SCRATCH_COLLECTIVE]);
+        free((*space)->scratch->memory[HSGD_SCRATCH_LOCAL]);
+        if ((*space)->scratch->memory[HSGD_SCRATCH_BACKEND] != NULL) {
+            (*space)->backend->ops->release((*space)->backend->self, (*space)->scratch->memory[HSGD_SCRATCH_BACKEND]);
+        }
+    }
+    free((*space)->scratch);
+    free((*space)->counts);
+    free(*space);
+    *space = NULL;
+}
+
+/* Replace the scratch memory of a kind by a larger one. */
+static hsgd_status grow(const hsgd_space *space, hsgd_scratch_kind kind, size_t bytes, hsgd_error *err)
+{
+    const hsgd_backend *backend = space->backend;
+    hsgd_scratch *scratch = space->scratch;
+    hsgd_status st = HSGD_OK;
+    void *memory = NULL;
+
+    if (kind == HSGD_SCRATCH_BACKEND) {
+        HSGD_TRY(backend->ops->alloc(backend->self, bytes, &memory, err));
+        backend->ops->release(backend->self, scratch->memory[kind]);
+    } else {
+        memory = malloc(bytes);
+        HSGD_CHECK(memory != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate %zu bytes for vector products",
+                   bytes);
+        free(scratch->memory[kind]);
+    }
+    scratch->memory[kind] = memory;
+    scratch->bytes[kind] = bytes;
+done:
+    return st;
+}
+
+hsgd_status hsgd_space_scratch(const hsgd_space *space, hsgd_scratch_kind kind, size_t bytes, void **out,
+                               hsgd_error *err)
+{
+    const size_t held = space->scratch->bytes[kind];
+    hsgd_status st = HSGD_OK;
+
+    if (bytes > held) {
+        /* at least doubled: a basis that grows by one column a step must not grow this at every step */
+        st = grow(space, kind, bytes > 2 * held ? bytes : 2 * held, err);
+        if (kind == HSGD_SCRATCH_COLLECTIVE && space->layout == HSGD_SPREAD) {
+            st = hsgd_comm_agree(space->comm, st, err);
+        }
+    }
+    *out = space->scratch->memory[kind];
+    return st;
+}
