@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# sbatch jobs/slurm/landscape.sh [section.key=value ...] - the loss around the trained weights, along lines and over a plane.
+#
+# It studies weights.h5 and takes directions from eigen.h5, both in run.output: submit it after train.sh and spectrum.sh.
+# Submit it again to go on, or to find all done.
+# Partition, account and size belong to the site: sbatch --partition=... --ntasks=... jobs/slurm/landscape.sh
+#
+#   HSGD_BIN   the program; else hsgd-dist on PATH, else build/hsgd-dist under the folder of submission
+#   HSGD_DECK  the input deck; else the program's defaults, which are those of inputs/mnist.ini
+#   HSGD_DATA  the folder of the images, unless the deck or a word says data.dir=...
+#
+#SBATCH --job-name=hsgd-landscape
+#SBATCH --ntasks=8
+#SBATCH --cpus-per-task=1
+#SBATCH --time=01:00:00
+#SBATCH --output=%x-%j.log
+#SBATCH --open-mode=append
+set -euo pipefail
+
+cd "${SLURM_SUBMIT_DIR:-.}" # relative paths of deck and results are meant from here
+program=${HSGD_BIN:-$(command -v hsgd-dist || echo "$PWD/build/hsgd-dist")}
+
+# Threads of a rank need the cores that Slurm gave it, not the single one that mpirun would bind it to.
+export OMPI_MCA_hwloc_base_binding_policy=none OPENBLAS_NUM_THREADS=1
+export HDF5_USE_FILE_LOCKING=BEST_EFFORT # parallel file systems may have no locks
+
+# mpirun takes the number of ranks and their places from Slurm.
+exec mpirun "$program" ${HSGD_DECK:+"$HSGD_DECK"} run.stages="landscape" \
+    device.threads="${SLURM_CPUS_PER_TASK:-1}" --restart "$@"
