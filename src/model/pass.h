@@ -34,17 +34,24 @@ hsgd_status hsgd_pass_base(hsgd_pass *pass, int worker, const void *params, cons
 hsgd_status hsgd_pass_base_frozen(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group,
                                   const void *frozen, void *state, hsgd_group_loss *loss, hsgd_error *err);
 
-/* gradient[n] (overwritten) of the group's summed loss; state from base (or base_frozen) at the same params. */
+/* gradient[n] (overwritten) of the group's summed loss; state from base at the same params. */
 hsgd_status hsgd_pass_gradient(hsgd_pass *pass, int worker, const void *params, int64_t m, const void *state,
                                void *gradient, hsgd_error *err);
 
+/* The same for a state from base_frozen, with the choices of the same `frozen`: a value that was let through by them
+ * may be negative, so the state alone does not tell. */
+hsgd_status hsgd_pass_gradient_frozen(hsgd_pass *pass, int worker, const void *params, int64_t m, const void *frozen,
+                                      const void *state, void *gradient, hsgd_error *err);
+
 typedef enum { HSGD_OPERATOR_HESSIAN, HSGD_OPERATOR_GAUSS_NEWTON } hsgd_operator;
 
-/* products[k][n] (overwritten) = (Hessian or Gauss-Newton matrix of the group's summed loss) times tangents[k][n]. */
+/* products[k][n] (overwritten) = (Hessian or Gauss-Newton matrix of the group's summed loss) times tangents[k][n];
+ * k <= columns. */
 hsgd_status hsgd_pass_products(hsgd_pass *pass, int worker, hsgd_operator kind, const void *params, int64_t m,
                                int64_t k, const void *tangents, const void *state, void *products, hsgd_error *err);
 
-/* result[k][n] (overwritten) = J' u_j for u [k][m][classes] in backend memory: adjoints of chosen logit directions. */
+/* result[k][n] (overwritten) = J' u_j for u [k][m][classes] in backend memory: adjoints of chosen logit directions;
+ * k <= columns. */
 hsgd_status hsgd_pass_output_adjoint(hsgd_pass *pass, int worker, const void *params, int64_t m, int64_t k,
                                      const void *u, const void *state, void *result, hsgd_error *err);
 
