@@ -4,7 +4,8 @@
 
 typedef enum { HSGD_WHICH_BOTH, HSGD_WHICH_LARGEST, HSGD_WHICH_SMALLEST, HSGD_WHICH_MAGNITUDE } hsgd_which;
 
-/* Told of progress now and then; may be NULL.  converged of wanted pairs, the worst wanted residual. */
+/* Told of progress now and then; may be NULL.  converged of wanted pairs, the worst wanted residual relative to the
+ * largest eigenvalue's magnitude (Lanczos: as estimated). */
 typedef void (*hsgd_eigen_monitor)(void *context, int64_t products, int64_t converged, int64_t wanted, double worst);
 
 typedef struct {
@@ -33,16 +34,20 @@ typedef struct {
 void hsgd_eigen_result_clear(hsgd_eigen_result *result);
 
 /* Give the pairs (values [count], vectors [n, count]; vectors become the result's) their true residuals, order, sign
- * and converged flags.  scale: magnitude of the largest eigenvalue known.  Collective. */
+ * and converged flags.  scale: magnitude of the largest eigenvalue known.  On failure the caller clears *result.
+ * Collective.  Errors: HSGD_ERR_NUMERIC, HSGD_ERR_MEMORY, those of the product. */
 hsgd_status hsgd_eigen_certify(hsgd_linop *op, const hsgd_eigen_options *options, const double *values,
                                hsgd_vector **vectors, double scale, hsgd_eigen_result *result, hsgd_error *err);
 
 /* Deflated power iteration as PyHessian does it (which = MAGNITUDE only, else HSGD_ERR_USAGE), but it stops on the
- * residual and says whether it converged; the products are shared by the pairs in turn.  Collective. */
+ * residual and says whether it converged.  The pairs come in turn, each with an equal share of the products left; a pair
+ * that none was left for is not returned.  Collective.  Errors: as hsgd_lanczos_eigen. */
 hsgd_status hsgd_power(hsgd_linop *op, const hsgd_eigen_options *options, hsgd_eigen_result *result, hsgd_error *err);
 
-/* Lanczos with full re-orthogonalisation (two passes), no restart.  A breakdown (invariant subspace) restarts with a
- * fresh random direction orthogonal to the basis until the wanted pairs are found or the space is exhausted.
+/* Lanczos with full re-orthogonalisation (two passes), no restart.  A breakdown (invariant subspace) goes on with a
+ * fresh random direction orthogonal to the basis until the wanted pairs are found or the space is exhausted; one
+ * further direction then confirms that no multiple eigenvalue was missed.  (Without a breakdown a multiple eigenvalue
+ * may show once: the process sees one vector of its eigenspace until rounding brings in the next.)
  * Collective.  Errors: HSGD_ERR_NUMERIC, HSGD_ERR_MEMORY, HSGD_ERR_USAGE (count larger than n). */
 hsgd_status hsgd_lanczos_eigen(hsgd_linop *op, const hsgd_eigen_options *options, hsgd_eigen_result *result,
                                hsgd_error *err);

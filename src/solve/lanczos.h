@@ -5,22 +5,40 @@
 #include "curvature/linop.h"
 
 typedef struct {
-    hsgd_linop *op;            /* borrowed */
-    hsgd_vector *basis;        /* [n, capacity]: orthonormal columns, the first `steps` (+ 1 while not broken down) */
+    hsgd_linop *op;        /* borrowed */
+    hsgd_vector *basis;    /* [n, capacity]: the first `steps` columns are orthonormal */
     int64_t capacity, steps;
-    double *alpha, *beta;      /* [capacity]: T's diagonal; beta[j] couples j and j + 1; beta[steps-1] is the residual's norm */
-    double norm;               /* estimate of norm(A): the largest |alpha| + beta + previous beta so far */
-    bool broken;               /* beta[steps-1] <= 64 eps norm: the basis spans an invariant subspace */
-    hsgd_vector *work;
-    double *coefficients;
+    double *alpha, *beta;  /* [capacity]: T's diagonal; beta[j] couples j and j + 1; beta[steps-1] is the residual's norm */
+    double norm;           /* estimate of norm(A): the largest |alpha| + beta + previous beta so far */
+    double first;          /* norm(A q) of the first basis vector q, measured on the product itself */
+    bool broken;           /* beta[steps-1] <= 64 eps norm: the basis spans an invariant subspace */
+    hsgd_vector *work;     /* [n, 1]: the residual (before the first step: the start vector), orthogonal to the basis */
+    double work_norm;      /* its norm */
+    double *coefficients;  /* [capacity] scratch of Gram-Schmidt */
 } hsgd_lanczos;
 
-/* Start from `start` (one column, copied and normalised; HSGD_ERR_NUMERIC where it is zero).  Collective. */
+/* Take memory for `capacity` >= 1 steps; begin (again) from `start` (one column of any norm, copied).  Collective.
+ * Errors: HSGD_ERR_MEMORY; HSGD_ERR_NUMERIC (start is zero or not finite). */
 hsgd_status hsgd_lanczos_create(hsgd_linop *op, const hsgd_vector *start, int64_t capacity, hsgd_lanczos **out,
                                 hsgd_error *err);
-/* One more step: one product, two passes of Gram-Schmidt, one alpha and beta.  Needs steps < capacity.  Collective. */
+hsgd_status hsgd_lanczos_begin(hsgd_lanczos *lanczos, const hsgd_vector *start, hsgd_error *err);
+
+/* Make room for more steps, keeping those made; holds both bases for a moment.  Collective.
+ * Errors: HSGD_ERR_MEMORY. */
+hsgd_status hsgd_lanczos_reserve(hsgd_lanczos *lanczos, int64_t capacity, hsgd_error *err);
+
+/* One more step: one product, two passes of Gram-Schmidt, one alpha and beta.  Needs steps < capacity and not broken.
+ * Collective.  Errors: HSGD_ERR_NUMERIC (the product is not finite), those of the product. */
 hsgd_status hsgd_lanczos_step(hsgd_lanczos *lanczos, hsgd_error *err);
+
+/* After a breakdown: go on with what of `direction` (one column) is orthogonal to the basis; T gets a zero there.
+ * Needs steps < n.  Collective.  Errors: HSGD_ERR_NUMERIC (nothing of the direction is left). */
+hsgd_status hsgd_lanczos_redirect(hsgd_lanczos *lanczos, const hsgd_vector *direction, hsgd_error *err);
+
 /* Eigenvalues theta[steps] (ascending) of T and, if not NULL, eigenvectors s[j][i] (row j: component along basis
- * vector j; column i: of theta[i]), solved on rank 0 by LAPACK and broadcast.  Collective.  Errors: HSGD_ERR_NUMERIC. */
+ * vector j; column i: of theta[i]), solved on rank 0 by LAPACK and broadcast.  Collective.
+ * Errors: HSGD_ERR_NUMERIC, HSGD_ERR_MEMORY. */
 hsgd_status hsgd_lanczos_ritz(const hsgd_lanczos *lanczos, double *theta, double *s, hsgd_error *err);
+
+/* End *lanczos and set it to NULL; accepts NULL.  Local. */
 void hsgd_lanczos_destroy(hsgd_lanczos **lanczos);

@@ -1,0 +1,220 @@
+/* src/solve/quadrature.c - spectral density by stochastic Lanczos quadrature. */
+#include "solve/quadrature.h"
+#include "solve/lanczos.h"
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+/* The start vector of a probe. */
+static hsgd_status draw(const hsgd_quadrature_options *options, int64_t probe, hsgd_vector *v, hsgd_error *err)
+{
+    const hsgd_random stream = hsgd_random_stream(options->seed, HSGD_RANDOM_DENSITY, (uint32_t)probe);
+
+    if (options->start != NULL) {
+        return hsgd_vector_set_full(v, options->start + probe * v->space->n, err);
+    }
+    return hsgd_vector_random(v, 0, options->draw, &stream, err);
+}
+
+/* The quadrature must reproduce what was measured on the first product: 1, v'Av and norm(Av)^2.  LAPACK's eigenvectors
+ * are orthogonal to a small multiple of eps * steps, so the sums are off by as much times norm(A)^power. */
+static hsgd_status self_test(const hsgd_lanczos *lanczos, const double *ritz, const double *weights, hsgd_error *err)
+{
+    const double allowed = 64.0 * DBL_EPSILON * (double)(lanczos->steps + 1);
+    const double measured[3] = {1.0, lanczos->alpha[0], lanczos->first * lanczos->first};
+    const double unit[3] = {1.0, lanczos->norm, lanczos->norm * lanczos->norm};
+    double sum[3] = {0};
+    hsgd_status st = HSGD_OK;
+
+    for (int64_t i = 0; i < lanczos->steps; i++) {
+        sum[0] += weights[i];
+        sum[1] += weights[i] * ritz[i];
+        sum[2] += weights[i] * ritz[i] * ritz[i];
+    }
+    for (int power = 0; power < 3; power++) {
+        HSGD_CHECK(fabs(sum[power] - measured[power]) <= allowed * unit[power], HSGD_ERR_NUMERIC, err,
+                   "density: moment %d of the quadrature is %.17g but was measured as %.17g; the run-time check of "
+                   "the density failed",
+                   power, sum[power], measured[power]);
+    }
+done:
+    return st;
+}
+
+/* Ritz values and weights [steps] of the process as it stands; s: [steps][steps] scratch. */
+static hsgd_status read_nodes(const hsgd_lanczos *lanczos, int64_t steps, double *s, double *ritz, double *weights,
+                              hsgd_error *err)
+{
+    const int64_t k = lanczos->steps;
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_lanczos_ritz(lanczos, ritz, s, err));
+    for (int64_t i = 0; i < k; i++) {
+        weights[i] = s[i] * s[i]; /* row 0: components along the start vector */
+    }
+    HSGD_TRY(self_test(lanczos, ritz, weights, err));
+    for (int64_t i = k; i < steps; i++) {
+        ritz[i] = ritz[k - 1];
+        weights[i] = 0.0;
+    }
+done:
+    return st;
+}
+
+hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
+                            hsgd_error *err)
+{
+    const hsgd_space *space = hsgd_linop_space(op);
+    const int64_t steps = options->steps, most = steps < space->n ? steps : space->n;
+    hsgd_status st = HSGD_OK;
+    hsgd_lanczos *lanczos = NULL;
+    hsgd_vector *v = NULL;
+    double *s = NULL;
+    int64_t products = 0;
+
+    HSGD_CHECK(options->probes >= 1 && steps >= 1, HSGD_ERR_USAGE, err,
+               "density: %lld probes of %lld steps; both must be at least 1", (long long)options->probes,
+               (long long)steps);
+    s = malloc((size_t)(most * most) * sizeof *s);
+    st = s == NULL ? hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; use fewer",
+                                    (long long)most)
+                   : hsgd_vector_create(space, 1, &v, err);
+    HSGD_TRY(hsgd_comm_agree(space->comm, st, err));
+    for (int64_t probe = 0; probe < options->probes; probe++) {
+        HSGD_TRY(draw(options, probe, v, err));
+        if (lanczos == NULL) {
+            HSGD_TRY(hsgd_lanczos_create(op, v, most, &lanczos, err));
+        } else {
+            HSGD_TRY(hsgd_lanczos_begin(lanczos, v, err));
+        }
+        while (lanczos->steps < most && !lanczos->broken) {
+            HSGD_TRY(hsgd_lanczos_step(lanczos, err));
+            products++;
+            if (options->monitor != NULL) {
+                options->monitor(options->context, products, options->probes * most);
+            }
+        }
+        HSGD_TRY(read_nodes(lanczos, steps, s, ritz + probe * steps, weights + probe * steps, err));
+    }
+done:
+    hsgd_lanczos_destroy(&lanczos);
+    hsgd_vector_destroy(&v);
+    free(s);
+    return st;
+}
+
+static double min_of(int64_t count, const double *x)
+{
+    double least = x[0];
+
+    for (int64_t i = 1; i < count; i++) {
+        least = fmin(least, x[i]);
+    }
+    return least;
+}
+
+static double max_of(int64_t count, const double *x)
+{
+    double most = x[0];
+
+    for (int64_t i = 1; i < count; i++) {
+        most = fmax(most, x[i]);
+    }
+    return most;
+}
+
+/* Ends of the grid, before the overhead: means over the probes of their extremes, or the extremes of all. */
+static void ends(int64_t probes, int64_t steps, const double *ritz, bool full, double *low, double *high)
+{
+    double low_sum = 0.0, high_sum = 0.0;
+
+    if (full) {
+        *low = min_of(probes * steps, ritz);
+        *high = max_of(probes * steps, ritz);
+        return;
+    }
+    for (int64_t i = 0; i < probes; i++) {
+        low_sum += min_of(steps, ritz + i * steps);
+        high_sum += max_of(steps, ritz + i * steps);
+    }
+    *low = low_sum / (double)probes;
+    *high = high_sum / (double)probes;
+}
+
+/* Sum of weights times Gaussians of the given variance around the Ritz values of one probe, at x. */
+static double gaussians(int64_t steps, const double *ritz, const double *weights, double variance, double x)
+{
+    const double height = 1.0 / sqrt(2.0 * M_PI * variance);
+    double sum = 0.0;
+
+    for (int64_t i = 0; i < steps; i++) {
+        sum += weights[i] * exp(-(x - ritz[i]) * (x - ritz[i]) / (2.0 * variance)) * height;
+    }
+    return sum;
+}
+
+void hsgd_density(int64_t probes, int64_t steps, const double *ritz, const double *weights, int64_t bins,
+                  double sigma_squared, double overhead, bool full, double *grid, double *density, double *stderr_of)
+{
+    double low = 0.0, high = 0.0, variance = 0.0, total = 0.0;
+
+    ends(probes, steps, ritz, full, &low, &high);
+    low -= overhead;
+    high += overhead;
+    variance = sigma_squared * fmax(1.0, high - low);
+    for (int64_t j = 0; j < bins; j++) {
+        double mean = 0.0, squares = 0.0; /* Welford: of the probes so far, and their squared deviations from it */
+
+        grid[j] = j < bins - 1 ? low + (double)j * ((high - low) / (double)(bins - 1)) : high;
+        for (int64_t i = 0; i < probes; i++) {
+            const double value = gaussians(steps, ritz + i * steps, weights + i * steps, variance, grid[j]);
+            const double change = value - mean;
+
+            mean += change / (double)(i + 1);
+            squares += change * (value - mean);
+        }
+        density[j] = mean;
+        total += mean;
+        if (stderr_of != NULL) {
+            stderr_of[j] = sqrt(squares / (double)(probes - 1) / (double)probes);
+        }
+    }
+    total *= grid[1] - grid[0];
+    for (int64_t j = 0; j < bins && total > 0.0; j++) { /* 0: a grid so coarse that every Gaussian falls between */
+        density[j] /= total;
+        if (stderr_of != NULL) {
+            stderr_of[j] /= total;
+        }
+    }
+}
+
+void hsgd_density_moments(int64_t probes, int64_t steps, const double *ritz, const double *weights, double moment[4],
+                          double *stderr_of)
+{
+    double mean[4] = {0}, squares[4] = {0};
+
+    for (int64_t i = 0; i < probes; i++) {
+        double own[4] = {0};
+
+        for (int64_t k = i * steps; k < (i + 1) * steps; k++) {
+            double power = weights[k];
+
+            for (int j = 0; j < 4; j++) {
+                power *= ritz[k];
+                own[j] += power;
+            }
+        }
+        for (int j = 0; j < 4; j++) {
+            const double change = own[j] - mean[j];
+
+            mean[j] += change / (double)(i + 1);
+            squares[j] += change * (own[j] - mean[j]);
+        }
+    }
+    for (int j = 0; j < 4; j++) {
+        moment[j] = mean[j];
+        if (stderr_of != NULL) {
+            stderr_of[j] = sqrt(squares[j] / (double)(probes - 1) / (double)probes);
+        }
+    }
+}
