@@ -1,1 +1,352 @@
-int main(void) { return 0; }
+/* src/main.c - command line, wiring, exit code: the only place that names a backend or a communicator. */
+#include "base/clock.h"
+#include "base/nearest.h"
+#include "cpu/cpu.h"
+#include "study/study.h"
+#ifdef HSGD_MPI
+#include "comm_mpi.h"
+#endif
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    LONGEST_DECK = 1 << 20,
+    PATIENCE = 20,      /* seconds that ranks are given to leave together after a failure */
+    SLURM_MARGIN = 180, /* seconds before Slurm's end of the job that a run stops by itself */
+};
+
+static const char USAGE[] =
+    "usage: hsgd-dist [INPUT.ini] [section.key=value ...] [options]\n"
+    "       mpirun -np 8 hsgd-dist inputs/mnist.ini train.epochs=5 density.probes=32\n"
+    "\n"
+    "Trains a small convolutional network and studies the curvature of its loss on many ranks.\n"
+    "Without INPUT.ini the built-in study runs (inputs/mnist.ini explains it, line by line).\n"
+    "\n"
+    "  --dry-run   check deck, data, memory and disk; print what would run; write nothing\n"
+    "  --restart   go on in an output folder that holds results\n"
+    "  --quiet     warnings and errors only\n"
+    "  --verbose   more about what is done\n"
+    "  --help      this text and all keys\n"
+    "  --version   the version\n"
+    "\n"
+    "exit: 0 done, 2 usage or deck or existing output, 3 data or weights, 4 numerical failure, 5 input/output,\n"
+    "      6 device or MPI or memory, 75 stopped with everything saved: run again with --restart\n";
+
+typedef struct {
+    const char *input;
+    const char **words;
+    int count;
+    bool dry_run, restart, quiet, verbose, help, version;
+} arguments;
+
+/* The two things that a signal handler can reach. */
+static volatile sig_atomic_t stop_asked;
+static volatile sig_atomic_t exit_code_at_alarm;
+
+static void on_stop(int signal)
+{
+    (void)signal;
+    stop_asked = 1;
+}
+
+/* Other ranks are caught in a collective call that this rank has left for good: end, and the launcher ends them. */
+static void on_alarm(int signal)
+{
+    (void)signal;
+    _exit(exit_code_at_alarm);
+}
+
+static void handle(int signal, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+
+    (void)sigaction(signal, &action, NULL);
+}
+
+static hsgd_status parse_option(const char *word, arguments *a, hsgd_error *err)
+{
+    static const char *const names[] = {"--dry-run", "--restart", "--quiet", "--verbose", "--help", "--version"};
+    bool *const flags[] = {&a->dry_run, &a->restart, &a->quiet, &a->verbose, &a->help, &a->version};
+    const size_t count = sizeof names / sizeof names[0];
+    const char *near;
+
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(word, names[i]) == 0) {
+            *flags[i] = true;
+            return HSGD_OK;
+        }
+    }
+    near = hsgd_nearest(word, names, count);
+    return hsgd_error_set(err, HSGD_ERR_USAGE, "command line: unknown option '%s'; %s%s%s", word,
+                          near != NULL ? "did you mean '" : "see --help", near != NULL ? near : "",
+                          near != NULL ? "'?" : "");
+}
+
+static hsgd_status parse(int argc, char **argv, arguments *a, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    a->words = calloc((size_t)argc + 1, sizeof *a->words);
+    HSGD_CHECK(a->words != NULL, HSGD_ERR_MEMORY, err, "memory: cannot read the command line");
+    for (int i = 1; i < argc; i++) {
+        if (argv[i][0] == '-') {
+            HSGD_TRY(parse_option(argv[i], a, err));
+        } else if (strchr(argv[i], '=') != NULL) {
+            a->words[a->count++] = argv[i];
+        } else {
+            HSGD_CHECK(a->input == NULL, HSGD_ERR_USAGE, err,
+                       "command line: two input decks, '%s' and '%s'; give one, and overrides as section.key=value",
+                       a->input, argv[i]);
+            a->input = argv[i];
+        }
+    }
+    HSGD_CHECK(!a->quiet || !a->verbose, HSGD_ERR_USAGE, err, "command line: --quiet and --verbose; give one of them");
+done:
+    return st;
+}
+
+/* The deck's text into *text (caller frees).  Rank 0 alone touches the file. */
+static hsgd_status read_file(const char *path, char **text, int64_t *length, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    struct stat info;
+    FILE *file = NULL;
+
+    HSGD_CHECK(stat(path, &info) == 0, HSGD_ERR_USAGE, err, "%s: cannot read the deck: %s; name an existing INI file",
+               path, strerror(errno));
+    HSGD_CHECK(S_ISREG(info.st_mode), HSGD_ERR_USAGE, err, "%s: not a regular file; name an INI file", path);
+    HSGD_CHECK(info.st_size <= LONGEST_DECK, HSGD_ERR_USAGE, err,
+               "%s: %lld bytes; a deck has at most %d: is this the right file?", path, (long long)info.st_size,
+               LONGEST_DECK);
+    file = fopen(path, "rb");
+    HSGD_CHECK(file != NULL, HSGD_ERR_USAGE, err, "%s: cannot open the deck: %s; check its permissions", path,
+               strerror(errno));
+    *text = calloc((size_t)info.st_size + 1, 1);
+    HSGD_CHECK(*text != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold the deck");
+    *length = (int64_t)fread(*text, 1, (size_t)info.st_size, file);
+    HSGD_CHECK(ferror(file) == 0, HSGD_ERR_USAGE, err, "%s: cannot read the deck: %s", path, strerror(errno));
+    HSGD_CHECK(memchr(*text, '\0', (size_t)*length) == NULL, HSGD_ERR_USAGE, err,
+               "%s: holds a NUL byte; a deck is plain text", path);
+done:
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return st;
+}
+
+static hsgd_status read_deck(hsgd_comm *comm, const arguments *a, hsgd_deck *deck, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char *text = NULL;
+    int64_t length = 0;
+
+    if (a->input == NULL) {
+        return hsgd_deck_resolve(NULL, a->words, a->count, deck, err);
+    }
+    if (comm->rank == 0) {
+        st = read_file(a->input, &text, &length, err);
+    }
+    HSGD_TRY(hsgd_comm_agree(comm, st, err));
+    HSGD_TRY(hsgd_comm_broadcast(comm, 0, sizeof length, &length, err));
+    if (comm->rank != 0) {
+        text = calloc((size_t)length + 1, 1);
+    }
+    HSGD_TRY(hsgd_comm_agree(comm, text != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    HSGD_TRY(hsgd_comm_broadcast(comm, 0, (size_t)length, text, err));
+    HSGD_TRY(hsgd_deck_resolve_text(a->input, text, a->words, a->count, deck, err));
+done:
+    free(text);
+    return st;
+}
+
+/* device.threads, else the cores that this rank may use: its own where it is bound, else its share of the node. */
+static int choose_threads(const hsgd_comm *comm, const hsgd_deck *deck)
+{
+    cpu_set_t set;
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    int mine;
+
+    if (deck->device.threads > 0) {
+        return (int)deck->device.threads;
+    }
+    mine = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)online;
+    if (mine >= online) {
+        mine /= comm->local_ranks;
+    }
+    return mine > 0 ? mine : 1;
+}
+
+typedef struct {
+    const hsgd_deck *deck;
+    int threads;
+} device;
+
+static hsgd_status make_backend(void *context, hsgd_precision precision, hsgd_backend **out, hsgd_error *err)
+{
+    const device *d = context;
+
+    *out = NULL;
+    if (d->deck->device.backend == 2) {
+        return hsgd_error_set(err, HSGD_ERR_DEVICE,
+                              "device.backend = cuda: this program was built without CUDA; take "
+                              "auto or cpu");
+    }
+    if (d->deck->device.allreduce == 2) {
+        return hsgd_error_set(err, HSGD_ERR_DEVICE,
+                              "device.allreduce = nccl: this program was built without NCCL; "
+                              "take auto or mpi");
+    }
+    return hsgd_backend_cpu_create(precision, d->threads, out, err);
+}
+
+/* The monotonic time at which to stop, or 0: run.time_limit, by default from Slurm's end of the job. */
+static double stop_time(const hsgd_deck *deck)
+{
+    const char *end = getenv("SLURM_JOB_END_TIME");
+
+    if (deck->run.time_limit > 0.0) {
+        return hsgd_clock() + deck->run.time_limit;
+    }
+    if (deck->run.time_limit < 0.0 && end != NULL && strtoll(end, NULL, 10) > 0) {
+        return hsgd_clock() + (double)(strtoll(end, NULL, 10) - (long long)time(NULL)) - SLURM_MARGIN;
+    }
+    return 0.0;
+}
+
+static bool stop(void *context)
+{
+    const double *at = context;
+
+    return stop_asked != 0 || (*at > 0.0 && hsgd_clock() >= *at);
+}
+
+static char *join(int argc, char **argv)
+{
+    size_t length = 1;
+    char *line;
+
+    for (int i = 0; i < argc; i++) {
+        length += strlen(argv[i]) + 1;
+    }
+    line = calloc(length, 1);
+    for (int i = 0; i < argc && line != NULL; i++) {
+        strcat(strcat(line, i > 0 ? " " : ""), argv[i]);
+    }
+    return line;
+}
+
+static hsgd_status study(hsgd_comm *comm, int argc, char **argv, const arguments *a, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_deck *deck = calloc(1, sizeof *deck);
+    hsgd_progress *progress = NULL;
+    char *command = join(argc, argv);
+    device d = {.deck = deck};
+    double stop_at = 0.0;
+
+    HSGD_TRY(hsgd_comm_agree(comm, deck != NULL && command != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    HSGD_TRY(read_deck(comm, a, deck, err));
+    HSGD_TRY(hsgd_progress_create(comm->rank, a->quiet, a->verbose, &progress, err));
+    d.threads = choose_threads(comm, deck);
+    stop_at = stop_time(deck);
+    {
+        const hsgd_study_setup setup = {.comm = comm,
+                                        .deck = deck,
+                                        .progress = progress,
+                                        .make_backend = make_backend,
+                                        .context = &d,
+                                        .command = command,
+                                        .threads = d.threads,
+                                        .restart = a->restart,
+                                        .dry_run = a->dry_run,
+                                        .stop = stop,
+                                        .stop_context = &stop_at};
+
+        st = hsgd_study_run(&setup, err);
+    }
+done:
+    hsgd_progress_destroy(&progress);
+    free(command);
+    free(deck);
+    return st;
+}
+
+#ifndef HSGD_MPI
+/* Several copies of a serial program would all write the same files. */
+static hsgd_status refuse_ranks(hsgd_error *err)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = getenv(names[i]);
+
+        if (value != NULL && strtol(value, NULL, 10) > 1) {
+            return hsgd_error_set(
+                err, HSGD_ERR_DEVICE,
+                "mpi: started as %s ranks (%s), but this program was built without MPI; build it with "
+                "-DHSGD_MPI=ON, or start one process",
+                value, names[i]);
+        }
+    }
+    return HSGD_OK;
+}
+#endif
+
+static hsgd_status make_comm(hsgd_comm **comm, hsgd_error *err)
+{
+#ifdef HSGD_MPI
+    return hsgd_comm_mpi_create(comm, err);
+#else
+    const hsgd_status st = refuse_ranks(err);
+
+    return st != HSGD_OK ? st : hsgd_comm_serial_create(comm, err);
+#endif
+}
+
+int main(int argc, char **argv)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_error err = {0};
+    hsgd_comm *comm = NULL;
+    arguments a = {0};
+    bool first;
+
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    handle(SIGUSR1, on_stop);
+    handle(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write(), not a death */
+    handle(SIGALRM, on_alarm);
+    HSGD_TRY(make_comm(&comm, &err));
+    if (comm->ranks == 1) {
+        handle(SIGTERM, on_stop);
+    }
+    HSGD_TRY(parse(argc, argv, &a, &err));
+    if (a.help || a.version) {
+        if (comm->rank == 0 && a.version) {
+            (void)printf("hsgd-dist %s (%s)\n", HSGD_VERSION, HSGD_GIT_COMMIT);
+        } else if (comm->rank == 0) {
+            (void)printf("%s\n", USAGE);
+            hsgd_deck_help(stdout);
+        }
+        goto done;
+    }
+    st = study(comm, argc, argv, &a, &err);
+done:
+    first = comm == NULL || comm->rank == 0;
+    if (first && st != HSGD_OK && st != HSGD_STOPPED) {
+        (void)fprintf(stderr, "hsgd-dist: error: %s\n",
+                      err.text[0] != '\0' ? err.text : "memory: not enough for this study; use more nodes");
+    }
+    exit_code_at_alarm = hsgd_error_exit_code(st);
+    if (st != HSGD_OK) {
+        (void)alarm(PATIENCE);
+    }
+    free(a.words);
+    hsgd_comm_destroy(&comm);
+    return hsgd_error_exit_code(st);
+}

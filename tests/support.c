@@ -48,5 +48,11 @@ static const char *folder(const char *variable)
     return path;
 }
 
-const char *test_golden(void) { return folder("HSGD_GOLDEN"); }
-const char *test_data(void) { return folder("HSGD_DATA"); }
+const char *test_golden(void)
+{
+    return folder("HSGD_GOLDEN");
+}
+const char *test_data(void)
+{
+    return folder("HSGD_DATA");
+}

@@ -18,22 +18,22 @@ hsgd_comm *test_comm(void);
 int test_finish(int failed);
 
 /* Print err's text and fail unless st is HSGD_OK. */
-#define assert_ok(call)                                                  \
-    do {                                                                 \
-        const hsgd_status assert_ok_st = (call);                         \
-        if (assert_ok_st != HSGD_OK) {                                   \
-            fail_msg("%s: status %d: %s", #call, assert_ok_st, err.text); \
-        }                                                                \
+#define assert_ok(call)                                                                                                \
+    do {                                                                                                               \
+        const hsgd_status assert_ok_st = (call);                                                                       \
+        if (assert_ok_st != HSGD_OK) {                                                                                 \
+            fail_msg("%s: status %d: %s", #call, assert_ok_st, err.text);                                              \
+        }                                                                                                              \
     } while (0)
 
 /* Fail unless |a - b| <= tolerance. */
-#define assert_near(a, b, tolerance)                                                                      \
-    do {                                                                                                  \
-        const double near_a = (a), near_b = (b), near_t = (tolerance);                                    \
-        if (!(near_a - near_b <= near_t && near_b - near_a <= near_t)) {                                  \
-            fail_msg("%s = %.17g, %s = %.17g: differ by %.3g, allowed %.3g", #a, near_a, #b, near_b,      \
-                     near_a - near_b, near_t);                                                            \
-        }                                                                                                 \
+#define assert_near(a, b, tolerance)                                                                                   \
+    do {                                                                                                               \
+        const double near_a = (a), near_b = (b), near_t = (tolerance);                                                 \
+        if (!(near_a - near_b <= near_t && near_b - near_a <= near_t)) {                                               \
+            fail_msg("%s = %.17g, %s = %.17g: differ by %.3g, allowed %.3g", #a, near_a, #b, near_b, near_a - near_b,  \
+                     near_t);                                                                                          \
+        }                                                                                                              \
     } while (0)
 
 /* Directory of the golden references ($HSGD_GOLDEN) or NULL: then call skip() after saying why. */

@@ -19,7 +19,7 @@ hsgd_status hsgd_error_set(hsgd_error *err, hsgd_status status, const char *form
 int hsgd_error_exit_code(hsgd_status status)
 {
     static const int codes[] = {
-        [HSGD_OK] = 0,        [HSGD_STOPPED] = 75, [HSGD_ERR_USAGE] = 2,  [HSGD_ERR_DATA] = 3,
+        [HSGD_OK] = 0,          [HSGD_STOPPED] = 75, [HSGD_ERR_USAGE] = 2,  [HSGD_ERR_DATA] = 3,
         [HSGD_ERR_NUMERIC] = 4, [HSGD_ERR_IO] = 5,   [HSGD_ERR_MEMORY] = 6, [HSGD_ERR_DEVICE] = 6,
     };
 

@@ -27,19 +27,19 @@ hsgd_status hsgd_error_set(hsgd_error *err, hsgd_status status, const char *form
 int hsgd_error_exit_code(hsgd_status status);
 
 /* Leave by `done:` with the failure of `call`; needs `hsgd_status st` in scope. */
-#define HSGD_TRY(call)          \
-    do {                        \
-        st = (call);            \
-        if (st != HSGD_OK) {    \
-            goto done;          \
-        }                       \
+#define HSGD_TRY(call)                                                                                                 \
+    do {                                                                                                               \
+        st = (call);                                                                                                   \
+        if (st != HSGD_OK) {                                                                                           \
+            goto done;                                                                                                 \
+        }                                                                                                              \
     } while (0)
 
 /* Leave by `done:` with `code` and the formatted text unless `condition` holds. */
-#define HSGD_CHECK(condition, code, err, ...)            \
-    do {                                                 \
-        if (!(condition)) {                              \
-            st = hsgd_error_set((err), (code), __VA_ARGS__); \
-            goto done;                                   \
-        }                                                \
+#define HSGD_CHECK(condition, code, err, ...)                                                                          \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            st = hsgd_error_set((err), (code), __VA_ARGS__);                                                           \
+            goto done;                                                                                                 \
+        }                                                                                                              \
     } while (0)

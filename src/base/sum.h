@@ -11,10 +11,10 @@
 
 typedef enum { HSGD_REDUCTION_REPRODUCIBLE, HSGD_REDUCTION_FAST } hsgd_reduction;
 
-#define HSGD_SUM_HIGH 134217728.0             /* 2^27: units of the high word in one */
-#define HSGD_SUM_LOW 1180591620717411303424.0 /* 2^70: units of the low word in one */
-#define HSGD_SUM_LIMIT 34359738368.0          /* 2^35: an addend must be smaller */
-#define HSGD_SUM_MAX_GROUPS (INT64_C(1) << 19)  /* more would overflow the low word */
+#define HSGD_SUM_HIGH       134217728.0              /* 2^27: units of the high word in one */
+#define HSGD_SUM_LOW        1180591620717411303424.0 /* 2^70: units of the low word in one */
+#define HSGD_SUM_LIMIT      34359738368.0            /* 2^35: an addend must be smaller */
+#define HSGD_SUM_MAX_GROUPS (INT64_C(1) << 19)       /* more would overflow the low word */
 
 /* The power of two, 2^-s, that scales the addends of a sum over `groups` groups.  Local. */
 static inline double hsgd_sum_scale(int64_t groups)

@@ -99,6 +99,8 @@ hsgd_status hsgd_store_read_parameters(hsgd_comm *comm, const char *file, const 
 hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t *step, char *file, size_t size,
                                          void (*warn)(void *context, const char *text), void *context,
                                          hsgd_error *err);
+/* Rename every checkpoint to NAME.old: they belong to a training that is started afresh.  Collective. */
+hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, hsgd_error *err);
 /* Remove all but the newest `keep` checkpoints, and left-over temporary files.  Collective. */
 hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_error *err);
 

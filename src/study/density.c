@@ -1,0 +1,167 @@
+/* src/study/density.c - spectral density by stochastic Lanczos quadrature. */
+#include "solve/quadrature.h"
+#include "study/internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    int64_t probes, steps, bins;
+    double *ritz, *weights;         /* [probes][steps] */
+    double *grid, *density, *error; /* [bins] */
+    double *full_grid, *full;       /* [bins] */
+    double *start;                  /* [probes][n] or NULL */
+} spectrum;
+
+static void monitor(void *context, int64_t products, int64_t total)
+{
+    const study_state *s = context;
+
+    hsgd_progress_update(s->progress, "density", products, total, "%lld of %lld products", (long long)products,
+                         (long long)total);
+}
+
+static hsgd_status create(study_state *s, spectrum *d, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const char *start = s->deck->density.start;
+    size_t nodes;
+
+    d->probes = s->deck->density.probes;
+    d->steps = s->deck->density.steps;
+    d->bins = s->deck->density.bins;
+    if (start[0] != '\0' && strcmp(start, "none") != 0) {
+        int64_t given = 0;
+
+        HSGD_TRY(study_read_rows(s, start, "/start", &d->start, &given, err));
+        HSGD_CHECK(given == d->probes || !hsgd_deck_is_explicit(s->deck, "density", "probes"), HSGD_ERR_USAGE, err,
+                   "density.probes = %lld, but %s holds %lld start vectors; leave density.probes away",
+                   (long long)d->probes, start, (long long)given);
+        d->probes = given;
+    }
+    nodes = (size_t)(d->probes * d->steps);
+    d->ritz = malloc(nodes * sizeof(double));
+    d->weights = malloc(nodes * sizeof(double));
+    d->grid = malloc((size_t)d->bins * 5 * sizeof(double));
+    if (d->ritz == NULL || d->weights == NULL || d->grid == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold %lld x %lld Ritz values; lower density.steps",
+                            (long long)d->probes, (long long)d->steps);
+    } else {
+        d->density = d->grid + d->bins;
+        d->error = d->density + d->bins;
+        d->full_grid = d->error + d->bins;
+        d->full = d->full_grid + d->bins;
+    }
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+done:
+    return st;
+}
+
+static void destroy(spectrum *d)
+{
+    free(d->ritz);
+    free(d->weights);
+    free(d->grid);
+    free(d->start);
+}
+
+static hsgd_status write_moments(hsgd_store *store, const spectrum *d, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    double moment[4], error[4];
+
+    hsgd_density_moments(d->probes, d->steps, d->ritz, d->weights, moment, d->probes > 1 ? error : NULL);
+    HSGD_TRY(output_axis(store, "/order", "order of the moment", 4, 1, err));
+    HSGD_TRY(output_vector(store, "/moments", "(nats per squared parameter)^order",
+                           "moments 1 to 4 of the spectral density: tr(A^order) / n", 4, "/order", moment, err));
+    if (d->probes > 1) {
+        HSGD_TRY(output_vector(store, "/moments_stderr", "(nats per squared parameter)^order",
+                               "standard errors of the moments over the probes", 4, "/order", error, err));
+    }
+done:
+    return st;
+}
+
+static hsgd_status write_curves(hsgd_store *store, const spectrum *d, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    static const char units[] = "nats per squared parameter", per[] = "squared parameters per nat";
+
+    HSGD_TRY(output_vector(store, "/grid", units, "eigenvalue axis: means over the probes of the extreme Ritz values",
+                           d->bins, NULL, d->grid, err));
+    HSGD_TRY(output_vector(store, "/density", per, "mean over the probes, divided by its sum on the grid", d->bins,
+                           "/grid", d->density, err));
+    if (d->probes > 1) {
+        HSGD_TRY(output_vector(store, "/density_stderr", per, "standard error of /density over the probes", d->bins,
+                               "/grid", d->error, err));
+    }
+    HSGD_TRY(output_vector(store, "/full/grid", units, "eigenvalue axis over all probes' extremes: nothing is cut off",
+                           d->bins, NULL, d->full_grid, err));
+    HSGD_TRY(
+        output_vector(store, "/full/density", per, "as /density on /full/grid", d->bins, "/full/grid", d->full, err));
+done:
+    return st;
+}
+
+static hsgd_status write(study_state *s, const spectrum *d, const char *operator_name, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_store *store = NULL;
+
+    HSGD_TRY(output_begin(s, "density.h5", HSGD_STAGE_DENSITY, &store, err));
+    HSGD_TRY(hsgd_store_attribute_text(store, "/", "operator", operator_name, err));
+    HSGD_TRY(hsgd_store_attribute_f64(store, "/", "sigma_squared", s->deck->density.sigma_squared, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "samples", s->sample_count, err));
+    HSGD_TRY(output_axis(store, "/probe", "number of the probe", d->probes, 1, err));
+    HSGD_TRY(output_axis(store, "/step", "number of the Ritz value, ascending", d->steps, 1, err));
+    HSGD_TRY(output_matrix(store, "/ritz_values", "nats per squared parameter", "quadrature nodes of each probe",
+                           d->probes, d->steps, "/probe", "/step", d->ritz, err));
+    HSGD_TRY(output_matrix(store, "/weights", "1", "quadrature weights of each probe; each row sums to 1", d->probes,
+                           d->steps, "/probe", "/step", d->weights, err));
+    HSGD_TRY(write_curves(store, d, err));
+    HSGD_TRY(write_moments(store, d, err));
+    HSGD_TRY(hsgd_store_commit(&store, true, err));
+done:
+    hsgd_store_abandon(&store);
+    return st;
+}
+
+static void report(study_state *s, const spectrum *d)
+{
+    double low = d->ritz[0], high = d->ritz[0];
+
+    for (int64_t i = 0; i < d->probes * d->steps; i++) {
+        low = d->ritz[i] < low ? d->ritz[i] : low;
+        high = d->ritz[i] > high ? d->ritz[i] : high;
+    }
+    summary_add(s, "  density: Ritz values from %+.6e to %+.6e (%lld probes of %lld steps)", low, high,
+                (long long)d->probes, (long long)d->steps);
+}
+
+hsgd_status stage_density(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    spectrum d = {0};
+    hsgd_linop *op = NULL;
+    hsgd_quadrature_options options;
+
+    HSGD_TRY(create(s, &d, err));
+    options = (hsgd_quadrature_options){.probes = d.probes,
+                                        .steps = d.steps,
+                                        .draw = s->deck->density.distribution == 1 ? HSGD_DRAW_NORMAL : HSGD_DRAW_SIGN,
+                                        .seed = (uint64_t)s->deck->run.seed,
+                                        .start = d.start,
+                                        .monitor = monitor,
+                                        .context = s};
+    HSGD_TRY(study_operator(s, &op, err));
+    HSGD_TRY(hsgd_quadrature(op, &options, d.ritz, d.weights, err));
+    hsgd_density(d.probes, d.steps, d.ritz, d.weights, d.bins, s->deck->density.sigma_squared,
+                 s->deck->density.overhead, false, d.grid, d.density, d.probes > 1 ? d.error : NULL);
+    hsgd_density(d.probes, d.steps, d.ritz, d.weights, d.bins, s->deck->density.sigma_squared,
+                 s->deck->density.overhead, true, d.full_grid, d.full, NULL);
+    HSGD_TRY(write(s, &d, hsgd_linop_name(op), err));
+    report(s, &d);
+done:
+    hsgd_linop_destroy(&op);
+    destroy(&d);
+    return st;
+}

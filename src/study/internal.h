@@ -1,0 +1,109 @@
+/* src/study/internal.h - what the stages share: the study's state and the ways to files and operators. */
+#pragma once
+#include "curvature/curvature.h"
+#include "data/dataset.h"
+#include "model/layers.h"
+#include "store/store.h"
+#include "study/study.h"
+
+enum { STUDY_MAX_PARAMETERS = 128, STUDY_SUMMARY = 16384, STUDY_PATH = HSGD_TEXT + 64 };
+
+typedef struct {
+    const hsgd_study_setup *setup;
+    const hsgd_deck *deck;
+    hsgd_comm *comm;
+    hsgd_progress *progress;
+    hsgd_dataset *data;
+    hsgd_network *network;
+    hsgd_backend *backend;
+    hsgd_space *replicated, *spread;
+    int64_t n; /* parameters */
+
+    hsgd_parameter *parameters; /* [parameter_count]: names and shapes in flat order */
+    int64_t parameter_count;
+
+    double *weights; /* [n], canonical order, the same on all ranks; rounded to the working precision */
+    char weights_sha256[65];
+    char weights_source[STUDY_PATH];
+
+    int64_t *samples; /* [sample_count]: the studied samples, numbers within hessian.split */
+    int64_t sample_count;
+    char samples_sha256[65];
+
+    char *deck_text; /* resolved */
+    char summary[STUDY_SUMMARY];
+    size_t summary_length;
+    double started;
+} study_state;
+
+/* ---- setup.c ---- */
+hsgd_status study_open(study_state *s, hsgd_error *err);
+void study_close(study_state *s);
+/* Set the studied weights (copied, rounded to the working precision) and their hash.  Local. */
+hsgd_status study_set_weights(study_state *s, const double *weights, const char *source, hsgd_error *err);
+/* Find the weights of a study without training.  Collective. */
+hsgd_status study_find_weights(study_state *s, hsgd_error *err);
+/* Read model.init: `default` draws, anything else is a weights file.  Collective. */
+hsgd_status study_initial_weights(study_state *s, double *weights, char *source, size_t size, hsgd_error *err);
+
+/* ---- operators.c ---- */
+hsgd_problem study_problem(const study_state *s, const hsgd_backend *backend, bool test_split);
+hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend);
+hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err);
+/* Loss, accuracy and gradient [n] (host) of the studied samples at the studied weights.  Collective. */
+hsgd_status study_gradient(study_state *s, double *gradient, hsgd_loss *loss, hsgd_error *err);
+int64_t study_cache_bytes(const study_state *s);
+
+/* ---- output.c ---- */
+/* Begin a result file of `stage`, with provenance and the hash of all it depends on.  Collective. */
+hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsgd_store **out, hsgd_error *err);
+/* The hash of all that the results of `stage` depend on: keys, weights, samples, data.  Local. */
+hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err);
+/* Is the stage's file there and still valid?  With a stale one: *finished false (the file will be kept as .old). */
+hsgd_status output_finished(study_state *s, const char *name, hsgd_stage stage, bool *finished, hsgd_error *err);
+/* A dataset of real numbers: scalar (rank 0), vector, matrix; axis may be NULL.  Collective. */
+hsgd_status output_scalar(hsgd_store *store, const char *path, const char *units, const char *description, double value,
+                          hsgd_error *err);
+hsgd_status output_vector(hsgd_store *store, const char *path, const char *units, const char *description,
+                          int64_t count, const char *axis, const double *data, hsgd_error *err);
+hsgd_status output_matrix(hsgd_store *store, const char *path, const char *units, const char *description, int64_t rows,
+                          int64_t columns, const char *row_axis, const char *column_axis, const double *data,
+                          hsgd_error *err);
+hsgd_status output_integers(hsgd_store *store, const char *path, const char *units, const char *description,
+                            int64_t count, const char *axis, const int64_t *data, hsgd_error *err);
+/* The columns of a spread vector as the rows of a dataset [columns, n]; each rank writes its own part.  Collective. */
+hsgd_status output_rows(study_state *s, hsgd_store *store, const hsgd_dataset_spec *spec, const hsgd_vector *x,
+                        hsgd_error *err);
+/* An axis 0, 1, 2, ... (or 1, 2, 3, ...) as integers.  Collective. */
+hsgd_status output_axis(hsgd_store *store, const char *path, const char *description, int64_t count, int64_t first,
+                        hsgd_error *err);
+/* Path of a file in run.output.  Local. */
+void output_path(const study_state *s, const char *name, char *path, size_t size);
+/* Refuse an output folder that holds results unless --restart was given.  Collective. */
+hsgd_status output_check_folder(study_state *s, hsgd_error *err);
+
+/* ---- summary.c ---- */
+void summary_add(study_state *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+hsgd_status study_dry_run(study_state *s, hsgd_error *err);
+
+/* ---- one file a stage ---- */
+typedef hsgd_status (*study_stage)(study_state *s, hsgd_error *err);
+hsgd_status stage_train(study_state *s, hsgd_error *err);
+hsgd_status stage_evaluate(study_state *s, hsgd_error *err);
+hsgd_status stage_verify(study_state *s, hsgd_error *err);
+hsgd_status stage_hvp(study_state *s, hsgd_error *err);
+hsgd_status stage_eigen(study_state *s, hsgd_error *err);
+hsgd_status stage_density(study_state *s, hsgd_error *err);
+hsgd_status stage_trace(study_state *s, hsgd_error *err);
+hsgd_status stage_landscape(study_state *s, hsgd_error *err);
+
+/* ---- input.c ---- */
+/* Dataset `path` [count, n] of `file` into *rows [count][n], which becomes the caller's.  Collective.
+ * Errors: HSGD_ERR_DATA (missing, wrong shape), HSGD_ERR_MEMORY. */
+hsgd_status study_read_rows(study_state *s, const char *file, const char *path, double **rows, int64_t *count,
+                            hsgd_error *err);
+
+/* ---- eigen.c ---- */
+/* The eigenvectors [*count][n] (*count largest first) of eigen.h5, which the eigen stage makes first where it is
+ * missing or stale; *vectors becomes the caller's.  Collective. */
+hsgd_status study_eigenvectors(study_state *s, double **vectors, int64_t *count, hsgd_error *err);

@@ -1,0 +1,73 @@
+/* src/study/operators.c - the studied function as an objective and as a linear operator. */
+#include "study/internal.h"
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+hsgd_problem study_problem(const study_state *s, const hsgd_backend *backend, bool test_split)
+{
+    return (hsgd_problem){
+        .network = s->network,
+        .backend = backend,
+        .comm = s->comm,
+        .reduction = (hsgd_reduction)s->deck->run.reduction,
+        .split = test_split ? &s->data->test : &s->data->train,
+        .mean = s->deck->mean,
+        .deviation = s->deck->deviation,
+    };
+}
+
+hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend)
+{
+    return study_problem(s, backend, s->deck->hessian.split == 1);
+}
+
+/* No bit of any result depends on what is kept, so memory may decide: half of what is free, shared by the node. */
+int64_t study_cache_bytes(const study_state *s)
+{
+    const long pages = sysconf(_SC_AVPHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+    if (s->deck->cache_bytes >= 0) {
+        return s->deck->cache_bytes / s->comm->local_ranks;
+    }
+    if (pages <= 0 || page <= 0) {
+        return 0;
+    }
+    return (int64_t)pages / 2 * page / s->comm->local_ranks;
+}
+
+hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err)
+{
+    const hsgd_problem problem = study_studied(s, s->backend);
+    const hsgd_hessian_options options = {
+        .kind = s->deck->hessian.operator_ == 1 ? HSGD_OPERATOR_GAUSS_NEWTON : HSGD_OPERATOR_HESSIAN,
+        .index = s->samples,
+        .count = s->sample_count,
+        .weights = s->weights,
+        .cache_bytes = (size_t)study_cache_bytes(s),
+        .stop = s->setup->stop,
+        .context = s->setup->stop_context,
+    };
+
+    return hsgd_hessian_create(&problem, s->spread, &options, out, err);
+}
+
+hsgd_status study_gradient(study_state *s, double *gradient, hsgd_loss *loss, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_problem problem = study_studied(s, s->backend);
+    hsgd_objective *objective = NULL;
+    hsgd_vector *weights = NULL, *g = NULL;
+
+    HSGD_TRY(hsgd_network_objective_create(&problem, s->replicated, &objective, err));
+    HSGD_TRY(hsgd_vector_create(s->replicated, 1, &weights, err));
+    HSGD_TRY(hsgd_vector_create(s->replicated, 1, &g, err));
+    HSGD_TRY(hsgd_vector_set_full(weights, s->weights, err));
+    HSGD_TRY(hsgd_objective_evaluate(objective, weights, s->samples, s->sample_count, g, loss, err));
+    HSGD_TRY(hsgd_vector_get_local(g, gradient, err));
+done:
+    hsgd_vector_destroy(&g);
+    hsgd_vector_destroy(&weights);
+    hsgd_objective_destroy(&objective);
+    return st;
+}

@@ -1,0 +1,233 @@
+/* src/study/output.c - result files: names, provenance, and whether a finished one is still valid. */
+#include "base/hash.h"
+#include "study/internal.h"
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char HASH[] = "stage_hash";
+
+void output_path(const study_state *s, const char *name, char *path, size_t size)
+{
+    (void)snprintf(path, size, "%s/%s", s->deck->run.output, name);
+}
+
+hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char *keys = NULL, *more = NULL;
+    const bool studies = stage != HSGD_STAGE_TRAIN;
+    const bool samples = studies && stage != HSGD_STAGE_EVALUATE;
+
+    HSGD_TRY(hsgd_deck_stage_keys(s->deck, stage, &keys, err));
+    if (stage == HSGD_STAGE_LANDSCAPE) { /* it looks along the eigenvectors */
+        HSGD_TRY(hsgd_deck_stage_keys(s->deck, HSGD_STAGE_EIGEN, &more, err));
+    }
+    {
+        const void *parts[] = {keys, more != NULL ? more : "", s->data->sha256, s->weights_sha256, s->samples_sha256};
+        const size_t bytes[] = {strlen(keys), more != NULL ? strlen(more) : 0, strlen(s->data->sha256),
+                                studies ? strlen(s->weights_sha256) : 0, samples ? strlen(s->samples_sha256) : 0};
+
+        HSGD_TRY(hsgd_sha256(5, parts, bytes, hex, err));
+    }
+done:
+    free(more);
+    free(keys);
+    return st;
+}
+
+hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsgd_store **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char hash[65];
+    const hsgd_provenance provenance = {
+        .command = s->setup->command,
+        .deck = s->deck_text,
+        .backend = s->backend->ops->name,
+        .instruction_set = s->backend->instruction_set,
+        .precision = s->backend->precision == HSGD_DOUBLE ? "double" : "single",
+        .reduction = s->deck->run.reduction == 0 ? "reproducible" : "fast",
+        .data_source = s->data->source,
+        .data_sha256 = s->data->sha256,
+        .weights_sha256 = s->weights_sha256[0] != '\0' ? s->weights_sha256 : NULL,
+        .seed = s->deck->run.seed,
+        .threads = s->setup->threads,
+        .group = s->backend->group,
+    };
+
+    *out = NULL;
+    HSGD_TRY(output_stage_hash(s, stage, hash, err));
+    HSGD_TRY(hsgd_store_create(s->comm, s->deck->run.output, name, &provenance, out, err));
+    HSGD_TRY(hsgd_store_attribute_text(*out, "/", HASH, hash, err));
+    if (stage != HSGD_STAGE_TRAIN) {
+        HSGD_TRY(hsgd_store_attribute_text(*out, "/", "weights_source", s->weights_source, err));
+    }
+done:
+    if (st != HSGD_OK) {
+        hsgd_store_abandon(out);
+    }
+    return st;
+}
+
+hsgd_status output_finished(study_state *s, const char *name, hsgd_stage stage, bool *finished, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    bool exists = false;
+    char path[STUDY_PATH], want[65], found[65] = "";
+    hsgd_error unread = {0};
+
+    *finished = false;
+    if (!s->setup->restart) {
+        return HSGD_OK;
+    }
+    HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, name, &exists, err));
+    if (!exists) {
+        return HSGD_OK;
+    }
+    HSGD_TRY(output_stage_hash(s, stage, want, err));
+    output_path(s, name, path, sizeof path);
+    if (hsgd_store_read_attribute_text(s->comm, path, HASH, found, sizeof found, &unread) != HSGD_OK) {
+        hsgd_progress_warn(s->progress, "%s; it is kept as %s.old and computed again", unread.text, name);
+        return HSGD_OK;
+    }
+    *finished = strcmp(want, found) == 0;
+    if (!*finished) {
+        hsgd_progress_say(s->progress, "%s: %s belongs to other keys, weights or samples; it is kept as %s.old",
+                          hsgd_stage_name(stage), name, name);
+    }
+done:
+    return st;
+}
+
+/* What a study leaves in its folder; anything else there is none of our business. */
+static bool is_result(const char *name)
+{
+    static const char *const names[] = {"weights.h5", "train.h5",   "evaluate.h5", "verify.h5",   "hvp.h5",
+                                        "eigen.h5",   "density.h5", "trace.h5",    "landscape.h5"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return strncmp(name, "checkpoint-", 11) == 0;
+}
+
+/* HSGD_ERR_USAGE where the folder holds a result; a folder that does not exist holds none.  Local. */
+static hsgd_status look(const char *folder, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    DIR *dir = opendir(folder);
+    const struct dirent *entry;
+
+    if (dir == NULL) {
+        if (errno == ENOENT) {
+            return HSGD_OK;
+        }
+        return hsgd_error_set(err, errno == ENOTDIR ? HSGD_ERR_USAGE : HSGD_ERR_IO,
+                              "run.output: cannot read folder '%s': %s; name another folder", folder, strerror(errno));
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        if (is_result(entry->d_name)) {
+            st = hsgd_error_set(err, HSGD_ERR_USAGE,
+                                "run.output: '%s' already holds results (%s); add --restart to go on with them, or "
+                                "name another folder with run.output=...",
+                                folder, entry->d_name);
+            break;
+        }
+    }
+    (void)closedir(dir);
+    return st;
+}
+
+hsgd_status output_check_folder(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    if (!s->setup->restart && s->comm->rank == 0) {
+        st = look(s->deck->run.output, err);
+    }
+    return hsgd_comm_agree(s->comm, st, err);
+}
+
+hsgd_status output_scalar(hsgd_store *store, const char *path, const char *units, const char *description, double value,
+                          hsgd_error *err)
+{
+    const hsgd_dataset_spec spec = {.path = path, .units = units, .description = description};
+
+    return hsgd_store_write(store, &spec, &value, err);
+}
+
+hsgd_status output_vector(hsgd_store *store, const char *path, const char *units, const char *description,
+                          int64_t count, const char *axis, const double *data, hsgd_error *err)
+{
+    const hsgd_dataset_spec spec = {
+        .path = path, .rank = 1, .dims = {count}, .units = units, .description = description, .axes = {axis}};
+
+    return hsgd_store_write(store, &spec, data, err);
+}
+
+hsgd_status output_matrix(hsgd_store *store, const char *path, const char *units, const char *description, int64_t rows,
+                          int64_t columns, const char *row_axis, const char *column_axis, const double *data,
+                          hsgd_error *err)
+{
+    const hsgd_dataset_spec spec = {.path = path,
+                                    .rank = 2,
+                                    .dims = {rows, columns},
+                                    .units = units,
+                                    .description = description,
+                                    .axes = {row_axis, column_axis}};
+
+    return hsgd_store_write(store, &spec, data, err);
+}
+
+hsgd_status output_integers(hsgd_store *store, const char *path, const char *units, const char *description,
+                            int64_t count, const char *axis, const int64_t *data, hsgd_error *err)
+{
+    const hsgd_dataset_spec spec = {.path = path,
+                                    .type = HSGD_STORE_I64,
+                                    .rank = 1,
+                                    .dims = {count},
+                                    .units = units,
+                                    .description = description,
+                                    .axes = {axis}};
+
+    return hsgd_store_write(store, &spec, data, err);
+}
+
+hsgd_status output_rows(study_state *s, hsgd_store *store, const hsgd_dataset_spec *spec, const hsgd_vector *x,
+                        hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_space *space = x->space;
+    double *local = malloc(((size_t)(hsgd_space_rows(space) * x->columns) + 1) * sizeof *local);
+
+    if (local == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold the local rows of %lld vectors",
+                            (long long)x->columns);
+    }
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    HSGD_TRY(hsgd_vector_get_local(x, local, err));
+    HSGD_TRY(hsgd_store_write_rows(store, spec, space->low, space->high, local, err));
+done:
+    free(local);
+    return st;
+}
+
+hsgd_status output_axis(hsgd_store *store, const char *path, const char *description, int64_t count, int64_t first,
+                        hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    int64_t *number = malloc((size_t)(count > 0 ? count : 1) * sizeof *number);
+
+    HSGD_CHECK(number != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate an axis of %lld entries",
+               (long long)count);
+    for (int64_t i = 0; i < count; i++) {
+        number[i] = first + i;
+    }
+    HSGD_TRY(output_integers(store, path, "1", description, count, NULL, number, err));
+done:
+    free(number);
+    return st;
+}

@@ -1,0 +1,263 @@
+/* src/study/train.c - data-parallel stochastic gradient descent with checkpoints and tests. */
+#include "study/train.h"
+#include "base/clock.h"
+#include "data/batch.h"
+#include <stdlib.h>
+
+enum { STEPS_BETWEEN_STOP_CHECKS = 10 }; /* one more tiny all-reduce in ten steps costs nothing */
+
+static hsgd_status create(training *t, study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_problem problem = study_problem(s, s->backend, false);
+    const int64_t count = s->data->train.count, tests = s->data->test.count;
+    const hsgd_deck *deck = s->deck;
+
+    t->study = s;
+    t->options = (hsgd_sgd_options){.lr = deck->train.lr,
+                                    .momentum = deck->train.momentum,
+                                    .dampening = deck->train.dampening,
+                                    .weight_decay = deck->train.weight_decay,
+                                    .nesterov = deck->train.nesterov,
+                                    .schedule = (hsgd_schedule_kind)deck->schedule,
+                                    .step_epochs = deck->schedule_epochs,
+                                    .step_factor = deck->schedule_factor,
+                                    .round_to_single = s->backend->precision == HSGD_SINGLE};
+    t->steps_per_epoch = (count + deck->train.batch - 1) / deck->train.batch;
+    t->total = deck->train.steps > 0 ? deck->train.steps : deck->train.epochs * t->steps_per_epoch;
+    t->order_epoch = -1;
+    t->order = malloc((size_t)count * sizeof *t->order);
+    t->test_index = malloc((size_t)tests * sizeof *t->test_index);
+    t->flat = malloc((size_t)s->n * sizeof *t->flat);
+    HSGD_CHECK(t->order != NULL && t->test_index != NULL && t->flat != NULL, HSGD_ERR_MEMORY, err,
+               "memory: cannot allocate the order of %lld samples", (long long)count);
+    for (int64_t i = 0; i < tests; i++) {
+        t->test_index[i] = i;
+    }
+    HSGD_TRY(hsgd_network_objective_create(&problem, s->replicated, &t->objective, err));
+    HSGD_TRY(hsgd_vector_create(s->replicated, 1, &t->sgd.weights, err));
+    HSGD_TRY(hsgd_vector_create(s->replicated, 1, &t->sgd.momentum, err));
+    HSGD_TRY(hsgd_vector_create(s->replicated, 1, &t->sgd.gradient, err));
+done:
+    return st;
+}
+
+static void destroy(training *t)
+{
+    history_clear(&t->history);
+    hsgd_vector_destroy(&t->sgd.gradient);
+    hsgd_vector_destroy(&t->sgd.momentum);
+    hsgd_vector_destroy(&t->sgd.weights);
+    hsgd_objective_destroy(&t->objective);
+    free(t->flat);
+    free(t->test_index);
+    free(t->order);
+}
+
+/* The studied weights become the present ones. */
+static hsgd_status publish(training *t, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char source[STUDY_PATH];
+
+    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
+    output_path(t->study, "weights.h5", source, sizeof source);
+    HSGD_TRY(study_set_weights(t->study, t->flat, source, err));
+done:
+    return st;
+}
+
+static hsgd_status start(training *t, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char source[STUDY_PATH];
+
+    HSGD_TRY(study_initial_weights(t->study, t->flat, source, sizeof source, err));
+    HSGD_TRY(study_set_weights(t->study, t->flat, source, err)); /* rounds */
+    HSGD_TRY(hsgd_vector_set_full(t->sgd.weights, t->study->weights, err));
+    t->study->weights_sha256[0] = '\0'; /* not the studied ones yet */
+    HSGD_TRY(checkpoint_resume(t, err));
+    if (t->sgd.step == 0) {
+        hsgd_progress_say(t->study->progress, "train: from %s, %lld steps of %lld samples", source, (long long)t->total,
+                          (long long)t->study->deck->train.batch);
+    }
+done:
+    return st;
+}
+
+/* The samples of update number `step` (from 0): a slice of the epoch's order; the last of an epoch may be shorter. */
+static void batch(training *t, int64_t step, const int64_t **index, int64_t *count)
+{
+    const study_state *s = t->study;
+    const int64_t epoch = step / t->steps_per_epoch, first = step % t->steps_per_epoch * s->deck->train.batch;
+    const int64_t all = s->data->train.count, left = all - first;
+
+    if (t->order_epoch != epoch) {
+        if (s->deck->train.shuffle) {
+            hsgd_batch_shuffle((uint64_t)s->deck->run.seed, epoch, all, t->order);
+        } else {
+            for (int64_t i = 0; i < all; i++) {
+                t->order[i] = i;
+            }
+        }
+        t->order_epoch = epoch;
+    }
+    *index = t->order + first;
+    *count = left < s->deck->train.batch ? left : s->deck->train.batch;
+}
+
+static hsgd_status test(training *t, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    study_state *s = t->study;
+    const hsgd_problem problem = study_problem(s, s->backend, true);
+    hsgd_loss loss;
+
+    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
+    HSGD_TRY(hsgd_network_evaluate(&problem, t->flat, t->test_index, s->data->test.count, &loss, NULL, err));
+    HSGD_TRY(history_add_test(&t->history, t->sgd.step, &loss, err));
+    hsgd_progress_done(s->progress);
+    hsgd_progress_say(s->progress, "train: step %lld, epoch %.2f, test loss %.5f, test accuracy %.2f %%",
+                      (long long)t->sgd.step, (double)t->sgd.step / (double)t->steps_per_epoch, loss.loss,
+                      100.0 * loss.accuracy);
+done:
+    return st;
+}
+
+/* Has any rank been asked to stop?  Collective. */
+static hsgd_status stop_asked(training *t, bool *stop, hsgd_error *err)
+{
+    const hsgd_study_setup *setup = t->study->setup;
+    int64_t flag = setup->stop != NULL && setup->stop(setup->stop_context);
+    const hsgd_status st = hsgd_comm_max(t->study->comm, HSGD_TYPE_I64, 1, &flag, err);
+
+    *stop = flag != 0;
+    return st;
+}
+
+static hsgd_status after_step(training *t, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_deck *deck = t->study->deck;
+    const int64_t step = t->sgd.step, every = deck->train.evaluate_every;
+    bool stop = false;
+
+    if (step == t->total || step % (every > 0 ? every : t->steps_per_epoch) == 0) {
+        HSGD_TRY(test(t, err));
+    }
+    if (step % STEPS_BETWEEN_STOP_CHECKS == 0 && step < t->total) {
+        HSGD_TRY(stop_asked(t, &stop, err));
+    }
+    if (stop || step == t->total || (deck->train.checkpoint_every > 0 && step % deck->train.checkpoint_every == 0)) {
+        HSGD_TRY(checkpoint_write(t, err));
+    }
+    if (stop) {
+        hsgd_progress_say(t->study->progress, "train: stopped at step %lld with a checkpoint; go on with --restart",
+                          (long long)step);
+        st = hsgd_error_set(err, HSGD_STOPPED, "train: stopped at step %lld; go on with --restart", (long long)step);
+    }
+done:
+    return st;
+}
+
+static hsgd_status run(training *t, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_deck *deck = t->study->deck;
+    const double began = hsgd_clock();
+    const int64_t from = t->sgd.step;
+    int64_t seen = 0;
+
+    if (t->total == 0) {
+        HSGD_TRY(checkpoint_write(t, err));
+    }
+    while (t->sgd.step < t->total) {
+        const double lr = hsgd_sgd_rate(&t->options, t->sgd.step, t->steps_per_epoch, t->total);
+        const int64_t *index;
+        int64_t count;
+        hsgd_loss loss;
+
+        batch(t, t->sgd.step, &index, &count);
+        HSGD_TRY(hsgd_sgd_step(&t->options, lr, t->objective, index, count, &t->sgd, &loss, err));
+        HSGD_TRY(history_add(&t->history, loss.loss, lr, err));
+        seen += count;
+        if (deck->train.log_every > 0 && t->sgd.step % deck->train.log_every == 0) {
+            hsgd_progress_update(t->study->progress, "train", t->sgd.step - from, t->total - from,
+                                 "step %lld loss %.5f lr %g %.0f images/s", (long long)t->sgd.step, loss.loss, lr,
+                                 (double)seen / (hsgd_clock() - began));
+        }
+        HSGD_TRY(after_step(t, err));
+    }
+done:
+    return st;
+}
+
+static hsgd_status write_results(training *t, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    study_state *s = t->study;
+    hsgd_store *store = NULL;
+    const hsgd_store_type type = s->backend->precision == HSGD_DOUBLE ? HSGD_STORE_F64 : HSGD_STORE_F32;
+
+    HSGD_TRY(output_begin(s, "weights.h5", HSGD_STAGE_TRAIN, &store, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "step", t->sgd.step, err));
+    HSGD_TRY(hsgd_store_write_parameters(store, "/params", s->parameters, s->parameter_count, type, s->weights, err));
+    HSGD_TRY(hsgd_store_commit(&store, true, err));
+    HSGD_TRY(output_begin(s, "train.h5", HSGD_STAGE_TRAIN, &store, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "step", t->sgd.step, err));
+    HSGD_TRY(history_write(store, &t->history, err));
+    HSGD_TRY(hsgd_store_commit(&store, true, err));
+done:
+    hsgd_store_abandon(&store);
+    return st;
+}
+
+/* Do train.h5 and weights.h5 already tell of the present step? */
+static hsgd_status written(training *t, bool *done, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    static const char *const names[] = {"weights.h5", "train.h5"};
+    study_state *s = t->study;
+
+    *done = t->sgd.step == t->total && s->setup->restart;
+    for (int i = 0; i < 2 && *done; i++) {
+        char path[STUDY_PATH];
+        hsgd_error unread = {0};
+        int64_t step = -1;
+
+        HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, names[i], done, err));
+        output_path(s, names[i], path, sizeof path);
+        *done = *done && hsgd_store_read_attribute_i64(s->comm, path, "step", &step, &unread) == HSGD_OK &&
+                step == t->sgd.step;
+    }
+done:
+    return st;
+}
+
+hsgd_status stage_train(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    training t = {0};
+    bool done = false;
+
+    st = create(&t, s, err);
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    HSGD_TRY(start(&t, err));
+    if (t.sgd.step == t.total) {
+        HSGD_TRY(written(&t, &done, err));
+    }
+    if (!done) {
+        HSGD_TRY(run(&t, err));
+    }
+    HSGD_TRY(publish(&t, err));
+    if (!done) {
+        HSGD_TRY(write_results(&t, err));
+    }
+    if (t.history.tests > 0) {
+        summary_add(s, "  training: %lld steps, test accuracy %.2f %%%s", (long long)t.sgd.step,
+                    100.0 * t.history.test_accuracy[t.history.tests - 1], done ? " (done before)" : "");
+    }
+done:
+    destroy(&t);
+    return st;
+}

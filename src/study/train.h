@@ -1,0 +1,37 @@
+/* src/study/train.h - a training run in progress, shared by the loop and its checkpoints. */
+#pragma once
+#include "solve/sgd.h"
+#include "study/internal.h"
+
+/* What has been measured so far; kept in checkpoints so that a resumed run writes the same train.h5. */
+typedef struct {
+    int64_t steps, capacity;
+    double *loss, *lr; /* [steps]: of steps 1, 2, ... */
+    int64_t tests, test_capacity;
+    int64_t *test_step; /* [tests] */
+    double *test_loss, *test_accuracy;
+} training_history;
+
+typedef struct {
+    study_state *study;
+    hsgd_sgd_options options;
+    hsgd_sgd_state sgd;
+    hsgd_objective *objective;
+    int64_t steps_per_epoch, total; /* total: where this run ends */
+    int64_t *order, order_epoch;    /* the permutation of the present epoch */
+    int64_t *test_index;
+    double *flat; /* [n] scratch for files */
+    training_history history;
+} training;
+
+hsgd_status history_add(training_history *h, double loss, double lr, hsgd_error *err);
+hsgd_status history_add_test(training_history *h, int64_t step, const hsgd_loss *loss, hsgd_error *err);
+void history_clear(training_history *h);
+
+/* Write checkpoint-NNNNNNNN.h5 of the present step and drop the oldest.  Collective. */
+hsgd_status checkpoint_write(training *t, hsgd_error *err);
+/* With --restart: go on from the newest valid checkpoint that fits the deck; without one nothing changes.  Collective.
+ * Errors: HSGD_ERR_USAGE where a half-done training has other keys, or is already past the end. */
+hsgd_status checkpoint_resume(training *t, hsgd_error *err);
+/* Write the history as /train and /test of an open file.  Collective. */
+hsgd_status history_write(hsgd_store *store, const training_history *h, hsgd_error *err);
