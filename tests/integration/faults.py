@@ -1,0 +1,132 @@
+"""Full disks, failing system calls and killed ranks: one message, the right exit code, no half-written file."""
+import os
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import h5py
+
+import harness
+from harness import EXIT_IO, ProgramTest, needs_ranks
+
+SHORT = ("data.train_samples=200", "data.test_samples=50", "model.layers=linear 10", "train.steps=4",
+         "train.batch=50", "run.stages=train evaluate")
+
+
+def limit_file_size():
+    """In the child: no file may grow beyond 4 KiB, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+
+class Faults(ProgramTest):
+    def check_files(self, folder):
+        """Whatever bears a final name is whole; nothing else is left."""
+        for path in folder.glob("*"):
+            self.assertRegex(path.name, r"\.h5$")
+            with h5py.File(path, "r") as file:
+                self.assertIn("created", file.attrs)
+
+    def test_a_full_disk_is_an_input_output_failure(self):
+        done = self.program(*SHORT, "run.output=results", expect=EXIT_IO, prepare=limit_file_size)
+        self.assertEqual(len(done.errors), 1, str(done))
+        self.check_files(self.folder / "results")
+
+    @needs_ranks()
+    def test_a_full_disk_ends_all_ranks(self):
+        # The launcher's own shared-memory files must fit, so the limit is set for the program alone.
+        prefix = ("prlimit", "--fsize=4096:4096") if shutil.which("prlimit") else None
+        if prefix is None:
+            self.skipTest("prlimit is missing")
+        done = self.program(*SHORT, "run.output=results", expect=EXIT_IO, ranks=2, prefix=prefix,
+                            OMPI_MCA_btl="self,tcp")
+        self.assertEqual(len(done.errors), 1, str(done))
+        self.check_files(self.folder / "results")
+
+    def test_a_failing_system_call_leaves_no_half_written_file(self):
+        if shutil.which("strace") is None or not self.can_trace():
+            self.skipTest("strace is missing or may not trace here")
+        for call, when in (("pwrite64", 1), ("pwrite64", 3), ("pwrite64", 8), ("fsync", 1), ("fsync", 2),
+                           ("rename", 1), ("rename", 2)):
+            output = f"results-{call}-{when}"
+            with self.subTest(call=call, when=when):
+                prefix = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                          f"inject={call}:error=ENOSPC:when={when}")
+                done = self.program(*SHORT, f"run.output={output}", expect=EXIT_IO, prefix=prefix)
+                self.assertEqual(len(done.errors), 1, str(done))
+                self.check_files(self.folder / output)
+
+    def can_trace(self):
+        done = harness.finish(harness.launch("--version", cwd=self.folder, prefix=("strace", "-qq", "-o", "/dev/null")))
+        return done.code == 0
+
+    def test_a_folder_that_cannot_be_made_is_an_input_output_failure(self):
+        (self.folder / "file").write_text("in the way\n")
+        done = self.program(*SHORT, "run.output=file/results", expect=EXIT_IO)
+        self.assertEqual(len(done.errors), 1, str(done))
+
+    @needs_ranks()
+    def test_a_killed_rank_ends_the_job_and_a_restart_goes_on(self):
+        words = ("data.train_samples=600", "data.test_samples=50", "model.layers=conv 4 5 / relu / maxpool 2 / linear 10",
+                 "train.batch=60", "train.checkpoint_every=5", "train.steps=100000", "run.stages=train",
+                 "run.output=results")
+        results = self.folder / "results"
+        process = harness.launch(*words, ranks=2, cwd=self.folder)
+        self.wait_for(lambda: list(results.glob("checkpoint-*.h5")), process)
+        os.kill(self.a_rank_of(process), signal.SIGKILL)
+        done = harness.finish(process, timeout=60)
+        self.assertEqual(done.code, 128 + signal.SIGKILL, str(done))
+        for path in results.glob("*.h5"):
+            with h5py.File(path, "r") as file:
+                self.assertIn("created", file.attrs)
+        steps = max(int(path.stem.split("-")[1]) for path in results.glob("checkpoint-*.h5"))
+        self.program(*words, f"train.steps={steps + 3}", "--restart", ranks=2)
+        self.assertTrue((results / "weights.h5").exists())
+        self.check_files(results)
+
+    def wait_for(self, condition, process, seconds=60):
+        for _ in range(seconds * 20):
+            if condition():
+                return
+            self.assertIsNone(process.poll(), "it ended too early")
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        self.fail("the first checkpoint did not appear")
+
+    def a_rank_of(self, process):
+        """The process number of one rank: a child of the launcher that runs the program."""
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(entry.read_text().rsplit(")", 1)[1].split()[1])
+                program = os.readlink(entry.parent / "exe")
+            except OSError:
+                continue
+            if parent == process.pid and os.path.samefile(program, harness.PROGRAM):
+                return int(entry.parent.name)
+        return self.fail("no rank was found")
+
+
+class Stopped(ProgramTest):
+    def test_a_signal_stops_after_a_checkpoint_and_a_restart_goes_on(self):
+        words = ("data.train_samples=600", "data.test_samples=50", "model.layers=conv 4 5 / relu / maxpool 2 / linear 10",
+                 "train.batch=60", "train.checkpoint_every=1000000", "train.steps=1000000", "run.stages=train",
+                 "train.log_every=1", "run.output=results")
+        process = harness.launch(*words, cwd=self.folder)
+        time.sleep(3)
+        process.send_signal(signal.SIGUSR1)
+        done = harness.finish(process, timeout=60)
+        self.assertEqual(done.code, harness.EXIT_STOPPED, str(done))
+        steps = [int(path.stem.split("-")[1]) for path in (self.folder / "results").glob("checkpoint-*.h5")]
+        self.assertEqual(len(steps), 1)
+        self.program(*words, f"train.steps={steps[0] + 2}", "--restart")
+
+    def test_a_time_limit_stops_after_a_checkpoint(self):
+        done = self.program("data.train_samples=600", "data.test_samples=50", "train.steps=1000000", "run.time_limit=2",
+                            "run.stages=train", "run.output=results", expect=harness.EXIT_STOPPED, timeout=60)
+        self.assertEqual(done.errors, [])
+        self.assertEqual(len(list((self.folder / "results").glob("checkpoint-*.h5"))), 1)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,97 @@
+"""A study that was stopped goes on as if nothing had happened; one that is done is left alone."""
+import shutil
+
+import harness
+from harness import EXIT_USAGE, MPIEXEC, ProgramTest, differences
+
+FILES_OF_TRAINING = ("weights.h5", "train.h5")
+
+
+def snapshot(folder):
+    """Names, bytes and times of change of all files."""
+    return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+class Restart(ProgramTest):
+    def continued(self, ranks):
+        """Train 5 steps on one rank, then on to 8 on `ranks`."""
+        name = f"continued{ranks}"
+        self.study(name, "run.stages=train", "train.steps=5")
+        return self.study(name, "--restart", ranks=ranks)
+
+    def test_training_goes_on_bit_for_bit_also_on_another_number_of_ranks(self):
+        whole = self.study("whole")
+        for ranks in (1, 3) if MPIEXEC else (1,):
+            with self.subTest(ranks=ranks):
+                on = self.continued(ranks)
+                for extra in on.glob("checkpoint-*5.h5"):  # of the stop; the undisturbed run has none there
+                    extra.unlink()
+                for folder in (whole, on):
+                    for checkpoint in sorted(folder.glob("checkpoint-*.h5"))[:-1]:
+                        checkpoint.unlink()
+                self.assertEqual(differences(whole, on), [])
+
+    def test_finished_stages_are_kept(self):
+        folder = self.study("done")
+        before = snapshot(folder)
+        self.study("done", "--restart")
+        self.assertEqual(snapshot(folder), before)
+
+    def test_a_missing_result_is_computed_again_and_nothing_else(self):
+        folder = self.study("done")
+        before = snapshot(folder)
+        (folder / "trace.h5").unlink()
+        self.study("done", "--restart")
+        after = snapshot(folder)
+        self.assertEqual({k: v for k, v in after.items() if k != "trace.h5"},
+                         {k: v for k, v in before.items() if k != "trace.h5"})
+        self.assertIn("trace.h5", after)
+
+    def test_a_result_of_other_weights_is_computed_again_and_kept_beside(self):
+        folder = self.study("done")
+        self.study("done", "--restart", "train.steps=12")
+        self.assertTrue((folder / "eigen.h5.old").exists())
+        fresh = self.study("fresh", "train.steps=12")
+        for name in ("weights.h5", "train.h5", "eigen.h5", "density.h5", "trace.h5", "landscape.h5"):
+            first, second = self.folder / "a", self.folder / "b"
+            for target, source in ((first, folder), (second, fresh)):
+                target.mkdir(exist_ok=True)
+                shutil.copy(source / name, target / name)
+        self.assertEqual(differences(first, second), [])
+
+    def test_a_damaged_newest_checkpoint_is_passed_over(self):
+        whole = self.study("whole", "run.stages=train")
+        folder = self.study("hurt", "run.stages=train", "train.steps=5")
+        newest = sorted(folder.glob("checkpoint-*.h5"))[-1]
+        newest.write_bytes(newest.read_bytes()[:1000])
+        self.study("hurt", "run.stages=train", "--restart")
+        for name in FILES_OF_TRAINING:
+            self.assertEqual(harness.datasets(whole / name).keys(), harness.datasets(folder / name).keys())
+        self.assertTrue((harness.datasets(whole / "weights.h5")["/params/out/weight"]
+                         == harness.datasets(folder / "weights.h5")["/params/out/weight"]).all())
+
+    def test_results_are_never_overwritten_without_restart(self):
+        folder = self.study("done", "run.stages=train")
+        before = snapshot(folder)
+        done = self.program(*harness.SMALL, "run.output=done", expect=EXIT_USAGE)
+        self.assertEqual(len(done.errors), 1, str(done))
+        self.assertIn("--restart", done.errors[0])
+        self.assertEqual(snapshot(folder), before)
+
+    def test_a_changed_key_of_a_half_done_training_is_refused(self):
+        folder = self.study("half", "run.stages=train", "train.steps=5")
+        before = snapshot(folder)
+        for word in ("train.lr=0.01", "run.seed=7", "train.batch=20", "model.layers=linear 10"):
+            with self.subTest(word=word):
+                done = self.program(*harness.SMALL, word, "--restart", "run.output=half", expect=EXIT_USAGE)
+                self.assertEqual(len(done.errors), 1, str(done))
+                self.assertEqual(snapshot(folder), before)
+
+    def test_restart_in_an_empty_folder_starts_afresh(self):
+        (self.folder / "empty").mkdir()
+        self.study("empty", "--restart", "run.stages=train")
+        self.assertTrue((self.folder / "empty" / "weights.h5").exists())
+
+
+if __name__ == "__main__":
+    harness.main()
