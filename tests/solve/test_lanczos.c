@@ -1,0 +1,316 @@
+/* tests/solve/test_lanczos.c - mirrors src/solve/lanczos.c.
+ * ranks: 1 2 3 4 7 */
+#include "solve/lanczos.h"
+#include "matrix.h"
+
+enum { N = 150, STEPS = 60 };
+
+/* Dense, indefinite, of norm 10, all eigenvalues distinct. */
+static void dense(double *a)
+{
+    double d[N];
+
+    for (int i = 0; i < N; i++) {
+        d[i] = i == 0 ? -10.0 : -2.0 + 11.0 * i / (N - 1);
+    }
+    matrix_with_spectrum(N, d, a);
+}
+
+static hsgd_lanczos *begin(hsgd_linop *op, int64_t capacity)
+{
+    hsgd_vector *start = matrix_random(hsgd_linop_space(op), 0);
+    hsgd_lanczos *lanczos = NULL;
+    hsgd_error err = {0};
+
+    assert_ok(hsgd_lanczos_create(op, start, capacity, &lanczos, &err));
+    hsgd_vector_destroy(&start);
+    return lanczos;
+}
+
+static void take(hsgd_lanczos *lanczos, int64_t steps)
+{
+    hsgd_error err = {0};
+
+    for (int64_t i = 0; i < steps; i++) {
+        assert_ok(hsgd_lanczos_step(lanczos, &err));
+    }
+}
+
+/* Two passes leave each new vector orthogonal to the others to a small multiple of eps (Giraud, Langou, Rozloznik, van
+ * den Eshof, Numer. Math. 101, 2005); norms and products themselves are rounded N-term sums. */
+static void the_basis_is_orthonormal_to_rounding(void **state)
+{
+    double *a = calloc((size_t)N * N, sizeof *a), *g = calloc((size_t)STEPS * STEPS, sizeof *g);
+    matrix m;
+    hsgd_lanczos *lanczos = NULL;
+    hsgd_vector q;
+    hsgd_error err = {0};
+
+    (void)state;
+    dense(a);
+    matrix_create(&m, N, a, HSGD_REDUCTION_REPRODUCIBLE);
+    lanczos = begin(m.op, STEPS);
+    take(lanczos, STEPS);
+    q = hsgd_vector_view(lanczos->basis, 0, STEPS);
+    assert_ok(hsgd_vector_gram(&q, &q, g, &err));
+    for (int i = 0; i < STEPS; i++) {
+        for (int j = 0; j < STEPS; j++) {
+            assert_near(g[i * STEPS + j], i == j ? 1.0 : 0.0, 32.0 * DBL_EPSILON);
+        }
+    }
+    hsgd_lanczos_destroy(&lanczos);
+    matrix_destroy(&m);
+    free(g);
+    free(a);
+}
+
+/* A q_j = beta_{j-1} q_{j-1} + alpha_j q_j + beta_j q_{j+1}, for the last step with the residual in place of
+ * beta q_{j+1}. */
+static void the_three_terms_give_back_the_product(void **state)
+{
+    double *a = calloc((size_t)N * N, sizeof *a);
+    matrix m;
+    hsgd_lanczos *lanczos = NULL;
+    hsgd_vector *y = NULL;
+    hsgd_error err = {0};
+
+    (void)state;
+    dense(a);
+    matrix_create(&m, N, a, HSGD_REDUCTION_REPRODUCIBLE);
+    lanczos = begin(m.op, STEPS);
+    take(lanczos, STEPS);
+    assert_ok(hsgd_vector_create(m.space, 1, &y, &err));
+    for (int64_t j = 0; j < STEPS; j++) {
+        const hsgd_vector q = hsgd_vector_view(lanczos->basis, j, 1);
+        double norm = 0.0;
+
+        assert_ok(hsgd_linop_apply(m.op, &q, y, &err));
+        assert_ok(hsgd_vector_axpy(-lanczos->alpha[j], &q, y, &err));
+        if (j > 0) {
+            const hsgd_vector before = hsgd_vector_view(lanczos->basis, j - 1, 1);
+
+            assert_ok(hsgd_vector_axpy(-lanczos->beta[j - 1], &before, y, &err));
+        }
+        if (j < STEPS - 1) {
+            const hsgd_vector next = hsgd_vector_view(lanczos->basis, j + 1, 1);
+
+            assert_ok(hsgd_vector_axpy(-lanczos->beta[j], &next, y, &err));
+        } else {
+            assert_ok(hsgd_vector_axpy(-1.0, lanczos->work, y, &err));
+        }
+        assert_ok(hsgd_vector_norm(y, &norm, &err));
+        assert_true(norm <= matrix_rounding(N, lanczos->norm));
+    }
+    hsgd_vector_destroy(&y);
+    hsgd_lanczos_destroy(&lanczos);
+    matrix_destroy(&m);
+    free(a);
+}
+
+static void coefficients_have_the_bits_of_one_rank(void **state)
+{
+    double *a = calloc((size_t)N * N, sizeof *a);
+    double theta[2][STEPS], *s[2] = {calloc((size_t)STEPS * STEPS, sizeof **s), calloc((size_t)STEPS * STEPS, sizeof **s)};
+    matrix m;
+    hsgd_lanczos *here = NULL, *alone = NULL;
+    hsgd_error err = {0};
+
+    (void)state;
+    dense(a);
+    matrix_create(&m, N, a, HSGD_REDUCTION_REPRODUCIBLE);
+    here = begin(m.op, STEPS);
+    alone = begin(m.serial_op, STEPS);
+    take(here, STEPS);
+    take(alone, STEPS);
+    assert_memory_equal(here->alpha, alone->alpha, STEPS * sizeof *here->alpha);
+    assert_memory_equal(here->beta, alone->beta, STEPS * sizeof *here->beta);
+    assert_true(here->first == alone->first);
+    matrix_same_bits(here->basis, alone->basis);
+    assert_ok(hsgd_lanczos_ritz(here, theta[0], s[0], &err));
+    assert_ok(hsgd_lanczos_ritz(alone, theta[1], s[1], &err));
+    assert_memory_equal(theta[0], theta[1], sizeof theta[0]);
+    assert_memory_equal(s[0], s[1], (size_t)STEPS * STEPS * sizeof **s);
+    hsgd_lanczos_destroy(&alone);
+    hsgd_lanczos_destroy(&here);
+    matrix_destroy(&m);
+    free(s[1]);
+    free(s[0]);
+    free(a);
+}
+
+static void ritz_vectors_diagonalise_t(void **state)
+{
+    double *a = calloc((size_t)N * N, sizeof *a), *s = calloc((size_t)STEPS * STEPS, sizeof *s);
+    double theta[STEPS], values[STEPS];
+    matrix m;
+    hsgd_lanczos *lanczos = NULL;
+    hsgd_error err = {0};
+
+    (void)state;
+    dense(a);
+    matrix_create(&m, N, a, HSGD_REDUCTION_REPRODUCIBLE);
+    lanczos = begin(m.op, STEPS);
+    take(lanczos, STEPS);
+    assert_ok(hsgd_lanczos_ritz(lanczos, theta, s, &err));
+    assert_ok(hsgd_lanczos_ritz(lanczos, values, NULL, &err));
+    for (int64_t i = 0; i < STEPS; i++) {
+        assert_true(i == 0 || theta[i] >= theta[i - 1]);
+        assert_near(theta[i], values[i], matrix_rounding(STEPS, lanczos->norm));
+        for (int64_t j = 0; j < STEPS; j++) { /* row j of T s_i - theta_i s_i */
+            double r = (lanczos->alpha[j] - theta[i]) * s[j * STEPS + i];
+
+            r += j > 0 ? lanczos->beta[j - 1] * s[(j - 1) * STEPS + i] : 0.0;
+            r += j < STEPS - 1 ? lanczos->beta[j] * s[(j + 1) * STEPS + i] : 0.0;
+            assert_near(r, 0.0, matrix_rounding(STEPS, lanczos->norm));
+        }
+    }
+    hsgd_lanczos_destroy(&lanczos);
+    matrix_destroy(&m);
+    free(s);
+    free(a);
+}
+
+/* The number of distinct eigenvalues bounds the steps to a breakdown: 1 for c I (also c = 0), 2 for rank one. */
+static void a_breakdown_is_seen_before_anyone_divides(void **state)
+{
+    enum { SMALL = 40 };
+    static const struct {
+        double first, rest;
+        int64_t steps;
+    } cases[] = {{0.0, 0.0, 1}, {1.0, 1.0, 1}, {-1e-9, -1e-9, 1}, {3.0, 0.0, 2}, {1e12, 1e-3, 2}};
+    double d[SMALL], *a = calloc((size_t)SMALL * SMALL, sizeof *a);
+    hsgd_error err = {0};
+
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        matrix m;
+        hsgd_lanczos *lanczos = NULL;
+        bool finite = false;
+
+        for (int i = 0; i < SMALL; i++) {
+            d[i] = i == 0 ? cases[c].first : cases[c].rest;
+        }
+        matrix_with_spectrum(SMALL, d, a);
+        matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
+        lanczos = begin(m.op, SMALL);
+        for (int64_t i = 0; i < cases[c].steps; i++) {
+            assert_false(lanczos->broken);
+            take(lanczos, 1);
+        }
+        assert_true(lanczos->broken);
+        assert_ok(hsgd_vector_finite(lanczos->basis, &finite, &err));
+        assert_true(finite);
+        assert_int_equal(hsgd_lanczos_step(lanczos, &err), HSGD_ERR_USAGE);
+        hsgd_lanczos_destroy(&lanczos);
+        matrix_destroy(&m);
+    }
+    free(a);
+}
+
+/* Three different eigenvalues in five dimensions: after 3 steps new directions must fill the rest of the space. */
+static void a_new_direction_after_a_breakdown_finds_the_rest(void **state)
+{
+    enum { SMALL = 5 };
+    const double d[SMALL] = {2.0, 2.0, 1.0, -1.0, -1.0}, ascending[SMALL] = {-1.0, -1.0, 1.0, 2.0, 2.0};
+    double a[SMALL * SMALL], theta[SMALL], g[SMALL * SMALL];
+    matrix m;
+    hsgd_lanczos *lanczos = NULL;
+    hsgd_vector *direction = NULL, inside;
+    hsgd_error err = {0};
+
+    (void)state;
+    matrix_with_spectrum(SMALL, d, a);
+    matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
+    lanczos = begin(m.op, SMALL);
+    take(lanczos, 3);
+    assert_true(lanczos->broken);
+    inside = hsgd_vector_view(lanczos->basis, 1, 1);
+    assert_int_equal(hsgd_lanczos_redirect(lanczos, &inside, &err), HSGD_ERR_NUMERIC);
+    direction = matrix_random(m.space, 1);
+    assert_ok(hsgd_lanczos_redirect(lanczos, direction, &err));
+    assert_true(lanczos->beta[2] == 0.0);
+    assert_false(lanczos->broken);
+    take(lanczos, 2);
+    assert_true(lanczos->broken);
+    assert_ok(hsgd_lanczos_ritz(lanczos, theta, NULL, &err));
+    assert_ok(hsgd_vector_gram(lanczos->basis, lanczos->basis, g, &err));
+    for (int i = 0; i < SMALL; i++) {
+        assert_near(theta[i], ascending[i], matrix_rounding(SMALL, 2.0) + 64.0 * DBL_EPSILON * lanczos->norm);
+        for (int j = 0; j < SMALL; j++) {
+            assert_near(g[i * SMALL + j], i == j ? 1.0 : 0.0, 32.0 * DBL_EPSILON);
+        }
+    }
+    hsgd_vector_destroy(&direction);
+    hsgd_lanczos_destroy(&lanczos);
+    matrix_destroy(&m);
+}
+
+static void growing_and_beginning_again_change_no_bit(void **state)
+{
+    double *a = calloc((size_t)N * N, sizeof *a), alpha[20];
+    matrix m;
+    hsgd_lanczos *whole = NULL, *grown = NULL;
+    hsgd_vector *start = NULL;
+    hsgd_error err = {0};
+
+    (void)state;
+    dense(a);
+    matrix_create(&m, N, a, HSGD_REDUCTION_REPRODUCIBLE);
+    whole = begin(m.op, 20);
+    grown = begin(m.op, 1);
+    take(whole, 20);
+    for (int64_t i = 0; i < 20; i++) {
+        assert_ok(hsgd_lanczos_reserve(grown, i + 1, &err));
+        take(grown, 1);
+    }
+    assert_memory_equal(whole->alpha, grown->alpha, sizeof alpha);
+    assert_memory_equal(whole->beta, grown->beta, sizeof alpha);
+    matrix_same_bits(whole->basis, grown->basis);
+    assert_int_equal(hsgd_lanczos_step(grown, &err), HSGD_ERR_USAGE); /* full */
+    memcpy(alpha, whole->alpha, sizeof alpha);
+    start = matrix_random(m.space, 0);
+    assert_ok(hsgd_lanczos_begin(whole, start, &err));
+    assert_int_equal(whole->steps, 0);
+    take(whole, 20);
+    assert_memory_equal(whole->alpha, alpha, sizeof alpha);
+    hsgd_vector_destroy(&start);
+    hsgd_lanczos_destroy(&grown);
+    hsgd_lanczos_destroy(&whole);
+    matrix_destroy(&m);
+    free(a);
+}
+
+static void a_zero_start_and_a_matrix_of_nan_are_refused(void **state)
+{
+    double a[4] = {NAN, 0.0, 0.0, 1.0};
+    matrix m;
+    hsgd_lanczos *lanczos = NULL;
+    hsgd_vector *zero = NULL;
+    hsgd_error err = {0};
+
+    (void)state;
+    matrix_create(&m, 2, a, HSGD_REDUCTION_REPRODUCIBLE);
+    assert_ok(hsgd_vector_create(m.space, 1, &zero, &err));
+    assert_int_equal(hsgd_lanczos_create(m.op, zero, 2, &lanczos, &err), HSGD_ERR_NUMERIC);
+    assert_null(lanczos);
+    lanczos = begin(m.op, 2);
+    assert_int_equal(hsgd_lanczos_step(lanczos, &err), HSGD_ERR_NUMERIC);
+    hsgd_lanczos_destroy(&lanczos);
+    hsgd_vector_destroy(&zero);
+    matrix_destroy(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_basis_is_orthonormal_to_rounding),
+        cmocka_unit_test(the_three_terms_give_back_the_product),
+        cmocka_unit_test(coefficients_have_the_bits_of_one_rank),
+        cmocka_unit_test(ritz_vectors_diagonalise_t),
+        cmocka_unit_test(a_breakdown_is_seen_before_anyone_divides),
+        cmocka_unit_test(a_new_direction_after_a_breakdown_finds_the_rest),
+        cmocka_unit_test(growing_and_beginning_again_change_no_bit),
+        cmocka_unit_test(a_zero_start_and_a_matrix_of_nan_are_refused),
+    };
+    return test_run(tests);
+}

@@ -1,0 +1,347 @@
+/* tests/solve/test_lanczos_eigen.c - mirrors src/solve/lanczos_eigen.c and eigen.c.
+ * ranks: 1 2 3 4 7 */
+#include "solve/eigen.h"
+#include "matrix.h"
+
+enum { MOST = 200 };
+
+static hsgd_eigen_options options_of(int64_t count, hsgd_which which, double tolerance)
+{
+    return (hsgd_eigen_options){
+        .count = count, .which = which, .tolerance = tolerance, .max_products = 1000, .seed = 1};
+}
+
+/* Some eigenvalue lies within norm(Av - theta v) of theta (Parlett, The Symmetric Eigenvalue Problem, theorem 4.5.1):
+ * the bound, not a guess, is the tolerance; rounding of the matrix itself comes on top. */
+static void assert_pairs(const matrix *m, const hsgd_eigen_result *result, int64_t count, const double *expected,
+                         double norm)
+{
+    double *g = calloc((size_t)(count * count), sizeof *g);
+    hsgd_error err = {0};
+
+    assert_int_equal(result->count, count);
+    assert_ok(hsgd_vector_gram(result->vectors, result->vectors, g, &err));
+    for (int64_t i = 0; i < count; i++) {
+        assert_true(result->converged[i]);
+        assert_true(i == 0 || result->values[i] <= result->values[i - 1]);
+        assert_near(result->values[i], expected[i], result->residuals[i] + matrix_rounding(m->n, norm));
+        for (int64_t j = 0; j < count; j++) {
+            assert_near(g[i * count + j], i == j ? 1.0 : 0.0, 64.0 * DBL_EPSILON);
+        }
+    }
+    free(g);
+}
+
+/* Residuals are what they are said to be, signs obey the rule, on the gathered vectors. */
+static void assert_certified(const matrix *m, const hsgd_eigen_result *result, double norm)
+{
+    const int64_t n = m->n;
+    double *full = calloc((size_t)(n * result->count), sizeof *full);
+    hsgd_error err = {0};
+
+    assert_ok(hsgd_vector_gather(result->vectors, full, &err));
+    for (int64_t k = 0; k < result->count; k++) {
+        const double *v = full + k * n;
+        double squares = 0.0;
+        int64_t largest = 0;
+
+        for (int64_t i = 0; i < n; i++) {
+            double r = -result->values[k] * v[i];
+
+            for (int64_t j = 0; j < n; j++) {
+                r += m->a[i * n + j] * v[j];
+            }
+            squares += r * r;
+            largest = fabs(v[i]) > fabs(v[largest]) ? i : largest;
+        }
+        assert_near(result->residuals[k], sqrt(squares), matrix_rounding(n, norm));
+        assert_true(v[largest] > 0.0);
+    }
+    free(full);
+}
+
+/* Solve on the ranks and alone: the same bits. */
+static void solve(matrix *m, const hsgd_eigen_options *options, hsgd_eigen_result *result)
+{
+    hsgd_eigen_result alone;
+    hsgd_error err = {0};
+
+    assert_ok(hsgd_lanczos_eigen(m->op, options, result, &err));
+    assert_ok(hsgd_lanczos_eigen(m->serial_op, options, &alone, &err));
+    assert_int_equal(result->count, alone.count);
+    assert_int_equal(result->products, alone.products);
+    assert_int_equal(result->products, hsgd_linop_products(m->op));
+    assert_memory_equal(result->values, alone.values, (size_t)alone.count * sizeof *alone.values);
+    assert_memory_equal(result->residuals, alone.residuals, (size_t)alone.count * sizeof *alone.values);
+    assert_string_equal(result->reason, alone.reason);
+    matrix_same_bits(result->vectors, alone.vectors);
+    hsgd_eigen_result_clear(&alone);
+}
+
+/* One spectrum (descending), dense and diagonal, with the values expected of the options. */
+static void check_spectrum(int64_t n, const double *d, const hsgd_eigen_options *options, int64_t count,
+                           const double *expected)
+{
+    const double norm = fmax(fabs(d[0]), fabs(d[n - 1]));
+    double *a = calloc((size_t)(n * n), sizeof *a);
+
+    for (int turn = 0; turn < 2; turn++) {
+        hsgd_eigen_result result;
+        matrix m;
+
+        if (turn == 0) {
+            matrix_diagonal(n, d, a);
+        } else {
+            matrix_with_spectrum(n, d, a);
+        }
+        matrix_create(&m, n, a, HSGD_REDUCTION_REPRODUCIBLE);
+        solve(&m, options, &result);
+        assert_pairs(&m, &result, count, expected, norm);
+        assert_certified(&m, &result, norm);
+        hsgd_eigen_result_clear(&result);
+        matrix_destroy(&m);
+    }
+    free(a);
+}
+
+static void finds_the_ends_asked_for_of_an_indefinite_matrix(void **state)
+{
+    double d[MOST];
+
+    (void)state;
+    for (int i = 0; i < MOST; i++) {
+        d[i] = 1.0 - 2.0 * i / (MOST - 1);
+    }
+    d[0] = 3.0;
+    d[1] = 2.5;
+    d[MOST - 1] = -4.0;
+    d[MOST - 2] = -1.5;
+    {
+        const hsgd_eigen_options both = options_of(2, HSGD_WHICH_BOTH, 1e-10);
+        const hsgd_eigen_options largest = options_of(2, HSGD_WHICH_LARGEST, 1e-10);
+        const hsgd_eigen_options smallest = options_of(2, HSGD_WHICH_SMALLEST, 1e-10);
+        const hsgd_eigen_options magnitude = options_of(3, HSGD_WHICH_MAGNITUDE, 1e-10);
+
+        check_spectrum(MOST, d, &both, 4, (const double[]){3.0, 2.5, -1.5, -4.0});
+        check_spectrum(MOST, d, &largest, 2, (const double[]){3.0, 2.5});
+        check_spectrum(MOST, d, &smallest, 2, (const double[]){-1.5, -4.0});
+        check_spectrum(MOST, d, &magnitude, 3, (const double[]){3.0, 2.5, -4.0});
+    }
+}
+
+static void finds_a_graded_spectrum_over_twelve_orders(void **state)
+{
+    enum { SMALL = 13 };
+    const hsgd_eigen_options all = options_of(SMALL, HSGD_WHICH_LARGEST, 1e-12);
+    double d[SMALL];
+
+    (void)state;
+    for (int i = 0; i < SMALL; i++) {
+        d[i] = pow(10.0, -i);
+    }
+    check_spectrum(SMALL, d, &all, SMALL, d);
+}
+
+static void finds_rank_one_zero_and_unit_matrices(void **state)
+{
+    enum { SMALL = 50 };
+    const hsgd_eigen_options both = options_of(2, HSGD_WHICH_BOTH, 1e-10);
+    double d[SMALL] = {0};
+
+    (void)state;
+    check_spectrum(SMALL, d, &both, 4, (const double[]){0.0, 0.0, 0.0, 0.0});
+    d[0] = 5.0;
+    check_spectrum(SMALL, d, &both, 4, (const double[]){5.0, 0.0, 0.0, 0.0});
+    for (int i = 0; i < SMALL; i++) {
+        d[i] = 1.0;
+    }
+    check_spectrum(SMALL, d, &both, 4, (const double[]){1.0, 1.0, 1.0, 1.0});
+}
+
+static void finds_every_pair_of_matrices_smaller_than_the_launch(void **state)
+{
+    const hsgd_eigen_options one = options_of(1, HSGD_WHICH_BOTH, 1e-10);
+    const hsgd_eigen_options two = options_of(2, HSGD_WHICH_BOTH, 1e-10);
+    const hsgd_eigen_options three = options_of(3, HSGD_WHICH_BOTH, 1e-10);
+
+    (void)state;
+    check_spectrum(1, (const double[]){-7.0}, &one, 1, (const double[]){-7.0});
+    check_spectrum(2, (const double[]){2.0, -7.0}, &two, 2, (const double[]){2.0, -7.0});
+    check_spectrum(3, (const double[]){2.0, 1.0, -7.0}, &two, 3, (const double[]){2.0, 1.0, -7.0});
+    check_spectrum(4, (const double[]){2.0, 2.0, 1.0, -7.0}, &three, 4, (const double[]){2.0, 2.0, 1.0, -7.0});
+}
+
+/* Eigenvalue 4 three times, -3 twice, and 57 others out of four values: one Krylov sequence shows each value once. */
+static void finds_every_copy_of_a_multiple_eigenvalue(void **state)
+{
+    enum { SMALL = 62, TOP = 3 };
+    const hsgd_eigen_options both = options_of(4, HSGD_WHICH_BOTH, 1e-10);
+    const double expected[] = {4.0, 4.0, 4.0, 2.0, 0.5, 0.5, -3.0, -3.0};
+    double d[SMALL], c[8 * TOP], *a = calloc((size_t)SMALL * SMALL, sizeof *a);
+    double *plane = calloc((size_t)TOP * SMALL, sizeof *plane);
+    hsgd_eigen_result result;
+    hsgd_vector *exact = NULL;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < SMALL; i++) {
+        d[i] = i < 3 ? 4.0 : i < 4 ? 2.0 : i < 20 ? 1.0 : i < 40 ? 0.75 : i < 60 ? 0.5 : -3.0;
+    }
+    check_spectrum(SMALL, d, &both, 8, expected);
+
+    /* and their span is the eigenspace: for a diagonal matrix, the first three unit vectors */
+    matrix_diagonal(SMALL, d, a);
+    matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
+    solve(&m, &both, &result);
+    for (int i = 0; i < TOP; i++) {
+        plane[i * SMALL + i] = 1.0;
+    }
+    assert_ok(hsgd_vector_create(m.space, TOP, &exact, &err));
+    assert_ok(hsgd_vector_set_full(exact, plane, &err));
+    assert_ok(hsgd_vector_gram(result.vectors, exact, c, &err));
+    for (int i = 0; i < TOP; i++) {
+        double cosines = 0.0; /* squared length of vector i within the eigenspace: 1 - sin^2 of its angle to it */
+
+        for (int j = 0; j < TOP; j++) {
+            cosines += c[i * TOP + j] * c[i * TOP + j];
+        }
+        /* sin(angle) <= residual / distance to the next eigenvalue (Davis and Kahan), here 4 - 2 */
+        assert_true(1.0 - cosines <= pow((result.residuals[i] + matrix_rounding(SMALL, 4.0)) / 2.0, 2.0) +
+                                         64.0 * DBL_EPSILON);
+    }
+    hsgd_vector_destroy(&exact);
+    hsgd_eigen_result_clear(&result);
+    matrix_destroy(&m);
+    free(plane);
+    free(a);
+}
+
+static void the_basis_grows_beyond_its_first_size(void **state)
+{
+    const hsgd_eigen_options smallest = options_of(1, HSGD_WHICH_SMALLEST, 1e-12);
+    double d[MOST];
+
+    (void)state;
+    for (int i = 0; i < MOST; i++) { /* crowded at the low end: needs more than 64 steps */
+        d[MOST - 1 - i] = pow((double)(i + 1) / MOST, 3.0);
+    }
+    check_spectrum(MOST, d, &smallest, 1, &d[MOST - 1]);
+}
+
+static void counts(void *context, int64_t products, int64_t converged, int64_t wanted, double worst)
+{
+    int64_t *calls = context;
+
+    assert_true(products > 0 && converged <= wanted && worst >= 0.0);
+    ++*calls;
+}
+
+static void says_so_when_products_or_basis_run_out(void **state)
+{
+    hsgd_eigen_options options = options_of(2, HSGD_WHICH_SMALLEST, 1e-12);
+    double d[MOST], *a = calloc((size_t)MOST * MOST, sizeof *a);
+    hsgd_eigen_result result;
+    matrix m;
+    int64_t calls = 0;
+
+    (void)state;
+    for (int i = 0; i < MOST; i++) {
+        d[i] = 1.0 + 1e-3 * i;
+    }
+    matrix_with_spectrum(MOST, d, a);
+    matrix_create(&m, MOST, a, HSGD_REDUCTION_REPRODUCIBLE);
+    options.max_products = 12;
+    options.monitor = counts;
+    options.context = &calls;
+    solve(&m, &options, &result);
+    assert_int_equal(result.count, 2);
+    assert_false(result.converged[0] && result.converged[1]);
+    assert_int_equal(result.products, 12 + 2);
+    assert_true(calls > 0);
+    assert_non_null(strstr(result.reason, "limit of 12 products"));
+    assert_certified(&m, &result, 1.2);
+    hsgd_eigen_result_clear(&result);
+    matrix_destroy(&m);
+
+    matrix_create(&m, MOST, a, HSGD_REDUCTION_REPRODUCIBLE);
+    options.max_products = 1000;
+    options.basis = 9;
+    solve(&m, &options, &result);
+    assert_false(result.converged[0] && result.converged[1]);
+    assert_non_null(strstr(result.reason, "limit of 9 basis vectors"));
+    hsgd_eigen_result_clear(&result);
+    matrix_destroy(&m);
+
+    matrix_create(&m, MOST, a, HSGD_REDUCTION_REPRODUCIBLE);
+    options.basis = 1; /* one step: one pair, although two were asked for */
+    solve(&m, &options, &result);
+    assert_int_equal(result.count, 1);
+    assert_false(result.converged[0]);
+    hsgd_eigen_result_clear(&result);
+    matrix_destroy(&m);
+    free(a);
+}
+
+static void refuses_more_pairs_than_the_order_of_the_matrix(void **state)
+{
+    const hsgd_eigen_options options = options_of(3, HSGD_WHICH_LARGEST, 1e-6);
+    const double a[4] = {1.0, 0.0, 0.0, 2.0};
+    hsgd_eigen_result result;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    matrix_create(&m, 2, a, HSGD_REDUCTION_REPRODUCIBLE);
+    assert_int_equal(hsgd_lanczos_eigen(m.op, &options, &result, &err), HSGD_ERR_USAGE);
+    assert_null(result.values);
+    hsgd_eigen_result_clear(&result);
+    matrix_destroy(&m);
+}
+
+/* Rows 0 and 33 tie in magnitude: the lowest decides, also where another rank holds it. */
+static void ties_of_the_sign_rule_go_to_the_lowest_row(void **state)
+{
+    enum { SMALL = 40 };
+    const hsgd_eigen_options options = options_of(1, HSGD_WHICH_LARGEST, 1e-10);
+    double *a = calloc((size_t)SMALL * SMALL, sizeof *a), full[2 * SMALL] = {0};
+    const double values[2] = {1.0, 1.0};
+    hsgd_eigen_result result = {0};
+    hsgd_vector *v = NULL;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < SMALL; i++) {
+        a[i * SMALL + i] = 1.0;
+    }
+    full[0] = full[SMALL] = full[SMALL + 33] = -0.5;
+    full[33] = 0.5;
+    matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
+    assert_ok(hsgd_vector_create(m.space, 2, &v, &err));
+    assert_ok(hsgd_vector_set_full(v, full, &err));
+    assert_ok(hsgd_eigen_certify(m.op, &options, values, &v, 1.0, &result, &err));
+    assert_null(v);
+    assert_ok(hsgd_vector_gather(result.vectors, full, &err));
+    assert_true(full[0] > 0.0 && full[33] < 0.0);
+    assert_true(full[SMALL] > 0.0 && full[SMALL + 33] > 0.0);
+    hsgd_eigen_result_clear(&result);
+    matrix_destroy(&m);
+    free(a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(finds_the_ends_asked_for_of_an_indefinite_matrix),
+        cmocka_unit_test(finds_a_graded_spectrum_over_twelve_orders),
+        cmocka_unit_test(finds_rank_one_zero_and_unit_matrices),
+        cmocka_unit_test(finds_every_pair_of_matrices_smaller_than_the_launch),
+        cmocka_unit_test(finds_every_copy_of_a_multiple_eigenvalue),
+        cmocka_unit_test(the_basis_grows_beyond_its_first_size),
+        cmocka_unit_test(says_so_when_products_or_basis_run_out),
+        cmocka_unit_test(refuses_more_pairs_than_the_order_of_the_matrix),
+        cmocka_unit_test(ties_of_the_sign_rule_go_to_the_lowest_row),
+    };
+    return test_run(tests);
+}
