@@ -87,8 +87,7 @@ static void refuses_with_a_text_that_helps(void **state)
         hsgd_error err = {0};
         hsgd_network *net = NULL;
 
-        assert_int_equal(hsgd_network_create(cases[i].layers, (hsgd_shape){1, 28, 28}, 10, &net, &err),
-                         HSGD_ERR_USAGE);
+        assert_int_equal(hsgd_network_create(cases[i].layers, (hsgd_shape){1, 28, 28}, 10, &net, &err), HSGD_ERR_USAGE);
         assert_null(net);
         assert_int_equal(strncmp(err.text, "model.layers: ", 14), 0);
         if (strstr(err.text, cases[i].text) == NULL) {
