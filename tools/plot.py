@@ -83,11 +83,11 @@ def draw_training(results, _data, figure):
     with open_results(results, "train.h5") as file:
         left, right = figure.subplots(1, 2)
         loss = file["/train/loss"]
-        left.plot(file["/train/step"], loss, lw=0.6, alpha=0.6, label="training batch")
+        left.plot(file["/train/step"][()], loss[()], lw=0.6, alpha=0.6, label="training batch")
         left.set(xlabel="step", ylabel=label(loss, "loss"), yscale="log", title="loss")
         if "test/step" in file and len(file["/test/step"]):
-            left.plot(file["/test/step"], file["/test/loss"], "o-", label="test set")
-            right.plot(file["/test/step"], file["/test/accuracy"], "o-")
+            left.plot(file["/test/step"][()], file["/test/loss"][()], "o-", label="test set")
+            right.plot(file["/test/step"][()], file["/test/accuracy"][()], "o-")
         left.legend()
         right.set(xlabel="step", ylabel="accuracy", title="accuracy on the test set")
 
@@ -151,8 +151,8 @@ def draw_lines(results, _data, figure):
             raise Absent("landscape.h5 holds no lines")
         left, right = figure.subplots(1, 2)
         for name in names:
-            left.plot(file[name]["alpha"], file[name]["loss"], ".-", label=name)
-            right.plot(file[name]["alpha"], file[name]["accuracy"], ".-", label=name)
+            left.plot(file[name]["alpha"][()], file[name]["loss"][()], ".-", label=name)
+            right.plot(file[name]["alpha"][()], file[name]["accuracy"][()], ".-", label=name)
         left.set(xlabel="distance along the unit direction", ylabel=label(file[names[0]]["loss"], "loss"), title="loss")
         right.set(xlabel="distance along the unit direction", ylabel="accuracy", title="accuracy")
         left.legend()
