@@ -110,7 +110,8 @@ static void the_three_terms_give_back_the_product(void **state)
 static void coefficients_have_the_bits_of_one_rank(void **state)
 {
     double *a = calloc((size_t)N * N, sizeof *a);
-    double theta[2][STEPS], *s[2] = {calloc((size_t)STEPS * STEPS, sizeof **s), calloc((size_t)STEPS * STEPS, sizeof **s)};
+    double theta[2][STEPS],
+        *s[2] = {calloc((size_t)STEPS * STEPS, sizeof **s), calloc((size_t)STEPS * STEPS, sizeof **s)};
     matrix m;
     hsgd_lanczos *here = NULL, *alone = NULL;
     hsgd_error err = {0};

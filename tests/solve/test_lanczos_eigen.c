@@ -207,8 +207,8 @@ static void finds_every_copy_of_a_multiple_eigenvalue(void **state)
             cosines += c[i * TOP + j] * c[i * TOP + j];
         }
         /* sin(angle) <= residual / distance to the next eigenvalue (Davis and Kahan), here 4 - 2 */
-        assert_true(1.0 - cosines <= pow((result.residuals[i] + matrix_rounding(SMALL, 4.0)) / 2.0, 2.0) +
-                                         64.0 * DBL_EPSILON);
+        assert_true(1.0 - cosines <=
+                    pow((result.residuals[i] + matrix_rounding(SMALL, 4.0)) / 2.0, 2.0) + 64.0 * DBL_EPSILON);
     }
     hsgd_vector_destroy(&exact);
     hsgd_eigen_result_clear(&result);
