@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum { TRAIN, TEST, SPLITS };
-enum { GENERATED_TRAIN = 60000, GENERATED_TEST = 10000, MIN_CLASSES = 2 };
+enum { GENERATED_TRAIN = 60000, GENERATED_TEST = 10000, MIN_CLASSES = 2, FEW_CLASSES = 32 };
 
 typedef struct {
     const char *name, *images, *labels;
@@ -142,6 +142,16 @@ done:
     return st;
 }
 
+/* Rank 0 has seen whole headers, so a failure elsewhere may be of one node alone: say which. */
+static void name_node(const hsgd_comm *comm, hsgd_status st, hsgd_error *err)
+{
+    if (st != HSGD_OK && comm->rank != 0 && err != NULL) {
+        const hsgd_error here = *err;
+
+        (void)hsgd_error_set(err, st, "node %s: %s", comm->host, here.text);
+    }
+}
+
 /* Allocate a split's block on every node and fill it.  Collective. */
 static hsgd_status fill_split(hsgd_dataset *data, const plan *p, const hsgd_dataset_options *options, int split,
                               bool *leader, hsgd_error *err)
@@ -161,6 +171,7 @@ static hsgd_status fill_split(hsgd_dataset *data, const plan *p, const hsgd_data
         hsgd_digits_draw(options->seed, split, low, high, block, labels);
     } else {
         st = *leader ? read_split(p, split, block, labels, err) : HSGD_OK;
+        name_node(data->comm, st, err);
         HSGD_TRY(hsgd_comm_agree(data->comm, st, err));
     }
     HSGD_TRY(hsgd_comm_node_barrier(data->comm, err));
@@ -173,27 +184,43 @@ done:
     return st;
 }
 
-/* The number of classes that the training labels tell; no test label may lie beyond them. */
-static hsgd_status count_classes(const hsgd_dataset *data, const plan *p, int64_t *classes, hsgd_error *err)
+/* The number of classes that the training labels tell.  A small set may miss some of a few classes; but where most of
+ * many never occur, the greatest label is damage, not a class. */
+static hsgd_status count_classes(const uint8_t *labels, int64_t count, const char *dir, int64_t *classes,
+                                 hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    bool occurs[UINT8_MAX + 1] = {false};
+    int64_t greatest = 0, distinct = 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        distinct += !occurs[labels[i]];
+        occurs[labels[i]] = true;
+        greatest = labels[i] > labels[greatest] ? i : greatest;
+    }
+    *classes = labels[greatest] + 1;
+    HSGD_CHECK(*classes >= MIN_CLASSES, HSGD_ERR_DATA, err,
+               "%s/%s: labels out of range: all are 0; give a set of at least %d classes", dir, files[TRAIN].labels,
+               MIN_CLASSES);
+    HSGD_CHECK(
+        *classes <= FEW_CLASSES || 2 * distinct >= *classes, HSGD_ERR_DATA, err,
+        "%s/%s: label out of range: sample %lld has %d, yet only %lld different labels occur; mend or replace the file",
+        dir, files[TRAIN].labels, (long long)greatest, labels[greatest], (long long)distinct);
+done:
+    return st;
+}
+
+/* No test label may lie beyond the classes of training. */
+static hsgd_status check_test_labels(const uint8_t *labels, int64_t count, const char *dir, int64_t classes,
+                                     hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
-    *classes = HSGD_DIGITS_CLASSES;
-    if (p->generated) {
-        goto done;
-    }
-    *classes = 0;
-    for (int64_t i = 0; i < p->shape[TRAIN].count; i++) {
-        *classes = data->train.labels[i] >= *classes ? data->train.labels[i] + 1 : *classes;
-    }
-    HSGD_CHECK(*classes >= MIN_CLASSES, HSGD_ERR_DATA, err,
-               "%s/%s: labels out of range: all are 0; at least %d classes are needed", p->dir, files[TRAIN].labels,
-               MIN_CLASSES);
-    for (int64_t i = 0; i < p->shape[TEST].count; i++) {
+    for (int64_t i = 0; i < count; i++) {
         HSGD_CHECK(
-            data->test.labels[i] < *classes, HSGD_ERR_DATA, err,
+            labels[i] < classes, HSGD_ERR_DATA, err,
             "%s/%s: label out of range: sample %lld has %d, training labels end at %lld; take both files from one set",
-            p->dir, files[TEST].labels, (long long)i, data->test.labels[i], (long long)(*classes - 1));
+            dir, files[TEST].labels, (long long)i, labels[i], (long long)(classes - 1));
     }
 done:
     return st;
@@ -215,11 +242,14 @@ static hsgd_status judge(hsgd_dataset *data, const plan *p, bool leader, hsgd_er
 {
     hsgd_status st = HSGD_OK;
     char mine[sizeof data->sha256] = "";
-    int64_t classes = 0;
+    int64_t classes = HSGD_DIGITS_CLASSES;
 
-    if (leader) {
-        st = count_classes(data, p, &classes, err);
-        st = st == HSGD_OK ? checksum(data, mine, err) : st;
+    if (leader && !p->generated) {
+        st = count_classes(data->train.labels, p->shape[TRAIN].count, p->dir, &classes, err);
+        st = st == HSGD_OK ? check_test_labels(data->test.labels, p->shape[TEST].count, p->dir, classes, err) : st;
+    }
+    if (leader && st == HSGD_OK) {
+        st = checksum(data, mine, err);
     }
     HSGD_TRY(hsgd_comm_agree(data->comm, st, err));
     memcpy(data->sha256, mine, sizeof mine);

@@ -8,16 +8,17 @@
 typedef struct {
     const uint8_t *pixels; /* [count][height * width] */
     const uint8_t *labels; /* [count], each < classes */
-    int64_t count, height, width, classes;
+    int64_t count, height, width;
+    int64_t classes; /* greatest training label of the whole file + 1, whatever is kept; 10 for generated digits */
     void *handle; /* of the shared memory */
 } hsgd_split;
 
 typedef struct {
     hsgd_split train, test;
-    char source[512];       /* the folder, or "generated digits (seed S)" */
-    char sha256[65];        /* of train pixels, train labels, test pixels, test labels as used, lower-case hex */
-    bool generated;         /* no MNIST was found: the built-in digits serve */
-    hsgd_comm *comm;        /* borrowed */
+    char source[512]; /* the folder, or "generated digits (seed S)" */
+    char sha256[65];  /* of train pixels, train labels, test pixels, test labels as used, lower-case hex */
+    bool generated;   /* no MNIST was found: the built-in digits serve */
+    hsgd_comm *comm;  /* borrowed */
 } hsgd_dataset;
 
 typedef struct {

@@ -123,75 +123,101 @@ static void more_samples_than_there_are_is_a_usage_error(void **state)
     remove_folder(dir);
 }
 
-/* A named place that lacks the files is an error; nothing named and nothing found means the generated digits; what is
- * found in part in the default place is an error again. */
-static void only_nothing_named_and_nothing_found_falls_back(void **state)
+/* An empty folder to stand in, with $HSGD_DATA unset: nothing is named and nothing is found there. */
+typedef struct {
+    char dir[64], home[4096];
+    char *variable; /* $HSGD_DATA before, or NULL */
+} elsewhere;
+
+static void enter(elsewhere *e)
 {
-    const hsgd_dataset_options few = {.train_samples = 20, .test_samples = 10, .seed = 5};
-    char *const variable = getenv("HSGD_DATA") != NULL ? strdup(getenv("HSGD_DATA")) : NULL;
+    e->variable = getenv("HSGD_DATA") != NULL ? strdup(getenv("HSGD_DATA")) : NULL;
+    make_folder(e->dir);
+    assert_non_null(getcwd(e->home, sizeof e->home));
+    assert_int_equal(chdir(e->dir), 0);
+    assert_int_equal(unsetenv("HSGD_DATA"), 0);
+}
+
+static void leave(elsewhere *e)
+{
+    assert_int_equal(chdir(e->home), 0);
+    assert_int_equal(e->variable != NULL ? setenv("HSGD_DATA", e->variable, 1) : unsetenv("HSGD_DATA"), 0);
+    free(e->variable);
+    remove_folder(e->dir);
+}
+
+/* Generated digits, whatever the surroundings. */
+static hsgd_dataset *generate(const hsgd_dataset_options *options)
+{
     hsgd_dataset *data = NULL;
     hsgd_error err = {0};
-    char dir[64], inner[96], home[4096], longest[600];
+    elsewhere e;
+
+    enter(&e);
+    assert_ok(hsgd_dataset_load(options, test_comm(), &data, &err));
+    leave(&e);
+    assert_true(data->generated);
+    return data;
+}
+
+static void a_named_place_without_the_files_is_an_error(void **state)
+{
+    char longest[600];
+    elsewhere e;
 
     (void)state;
-    make_folder(dir);
-    assert_non_null(getcwd(home, sizeof home));
-    assert_int_equal(chdir(dir), 0);
-    check_refusal(&(hsgd_dataset_options){.dir = dir}, HSGD_ERR_DATA, "missing file");
-    check_refusal(&(hsgd_dataset_options){.dir = "/nowhere/at/all"}, HSGD_ERR_DATA, "missing file");
+    enter(&e);
+    check_refusal(&(hsgd_dataset_options){.dir = e.dir}, HSGD_ERR_DATA, "missing file");
+    check_refusal(&(hsgd_dataset_options){.dir = "/nowhere/at/all"}, HSGD_ERR_DATA, "/nowhere/at/all: missing file");
     memset(longest, 'x', sizeof longest - 1);
     longest[sizeof longest - 1] = '\0';
     check_refusal(&(hsgd_dataset_options){.dir = longest}, HSGD_ERR_USAGE, "more than 511 bytes");
     assert_int_equal(setenv("HSGD_DATA", "/nowhere/else", 1), 0);
-    check_refusal(&few, HSGD_ERR_DATA, "/nowhere/else: missing file");
+    check_refusal(&(hsgd_dataset_options){0}, HSGD_ERR_DATA, "/nowhere/else: missing file");
+    leave(&e);
+}
+
+static void nothing_named_and_nothing_found_means_generated_digits(void **state)
+{
+    hsgd_dataset *data = NULL;
+    hsgd_error err = {0};
+    elsewhere e;
+
+    (void)state;
+    enter(&e);
     assert_int_equal(setenv("HSGD_DATA", "", 1), 0); /* empty is unset */
-    assert_ok(hsgd_dataset_load(&few, test_comm(), &data, &err));
+    assert_ok(hsgd_dataset_load(&(hsgd_dataset_options){.dir = "", .train_samples = 20, .test_samples = 10, .seed = 5},
+                                test_comm(), &data, &err));
     assert_true(data->generated);
     assert_string_equal(data->source, "generated digits (seed 5)");
     hsgd_dataset_destroy(&data);
+    check_refusal(&(hsgd_dataset_options){.train_samples = 60001}, HSGD_ERR_USAGE, "the generated digits are 60000");
+    leave(&e);
+}
 
-    (void)snprintf(inner, sizeof inner, "%s/data/mnist", dir);
+static void part_of_a_set_in_the_default_place_is_an_error(void **state)
+{
+    blob *b = malloc(sizeof *b);
+    elsewhere e;
+
+    (void)state;
+    assert_non_null(b);
+    enter(&e);
     if (test_comm()->rank == 0) {
-        blob *b = malloc(sizeof *b);
-
-        assert_non_null(b);
         assert_int_equal(mkdir("data", 0700), 0);
         assert_int_equal(mkdir("data/mnist", 0700), 0);
         make_file(b, TEST_LABELS);
-        write_blob(b, inner, file_names[TEST_LABELS], false);
-        free(b);
+        write_blob(b, "data/mnist", file_names[TEST_LABELS], false);
     }
     together();
-    check_refusal(&few, HSGD_ERR_DATA, "data/mnist: missing file");
+    check_refusal(&(hsgd_dataset_options){0}, HSGD_ERR_DATA, "data/mnist: missing file");
     together();
     if (test_comm()->rank == 0) {
-        clear_folder(inner);
+        clear_folder("data/mnist");
         assert_int_equal(rmdir("data/mnist") + rmdir("data"), 0);
     }
-    assert_int_equal(chdir(home), 0);
-    assert_int_equal(variable != NULL ? setenv("HSGD_DATA", variable, 1) : unsetenv("HSGD_DATA"), 0);
-    free(variable);
-    remove_folder(dir);
-}
-
-/* Load generated digits whatever the surroundings: in an empty folder, nothing named. */
-static hsgd_dataset *generate(const hsgd_dataset_options *options)
-{
-    char *const variable = getenv("HSGD_DATA") != NULL ? strdup(getenv("HSGD_DATA")) : NULL;
-    hsgd_dataset *data = NULL;
-    hsgd_error err = {0};
-    char dir[64], home[4096];
-
-    make_folder(dir);
-    assert_non_null(getcwd(home, sizeof home));
-    assert_int_equal(chdir(dir), 0);
-    assert_int_equal(unsetenv("HSGD_DATA"), 0);
-    assert_ok(hsgd_dataset_load(options, test_comm(), &data, &err));
-    assert_int_equal(chdir(home), 0);
-    assert_true(variable == NULL || setenv("HSGD_DATA", variable, 1) == 0);
-    free(variable);
-    remove_folder(dir);
-    return data;
+    leave(&e);
+    free(b);
 }
 
 /* However many ranks share the drawing, the bytes are those that one rank draws; the checksum pins them: a change of
@@ -204,7 +230,6 @@ static void generated_digits_do_not_depend_on_the_ranks(void **state)
 
     (void)state;
     assert_non_null(pixels);
-    assert_true(data->generated);
     assert_int_equal(data->train.classes, 10);
     hsgd_digits_draw(1, 0, 0, TRAIN, pixels, labels);
     assert_int_equal(data->train.count, TRAIN);
@@ -316,7 +341,9 @@ int main(void)
         cmocka_unit_test(plain_and_compressed_sets_of_any_size_load_alike),
         cmocka_unit_test(the_first_samples_are_kept_and_hashed),
         cmocka_unit_test(more_samples_than_there_are_is_a_usage_error),
-        cmocka_unit_test(only_nothing_named_and_nothing_found_falls_back),
+        cmocka_unit_test(a_named_place_without_the_files_is_an_error),
+        cmocka_unit_test(nothing_named_and_nothing_found_means_generated_digits),
+        cmocka_unit_test(part_of_a_set_in_the_default_place_is_an_error),
         cmocka_unit_test(generated_digits_do_not_depend_on_the_ranks),
         cmocka_unit_test(a_generated_digit_stands_for_itself),
         cmocka_unit_test(generated_digits_can_be_learned_but_not_by_heart),

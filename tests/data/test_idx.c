@@ -84,6 +84,8 @@ static const broken table[] = {
     {"fewer images than labels", TEST_IMAGES, false, false, IMAGES, 3, 4, "4 labels for the 3 images"},
     {"test images of another size", TEST_IMAGES, false, false, IMAGES, 4, 6, "4 x 5 pixels, test images 6 x 5"},
     {"one class alone", TRAIN_LABELS, false, false, LABELS, 6, 1, "labels out of range: all are 0"},
+    {"label that cannot be a class", TRAIN_LABELS, false, false, SET, 8, 0x000102ff,
+     "label out of range: sample 3 has 255, yet only 4 different labels occur"},
     {"test label beyond the classes", TEST_LABELS, false, false, SET, 8, 0x00010302,
      "label out of range: sample 2 has 3"},
 };
@@ -278,6 +280,6 @@ int main(void)
         cmocka_unit_test(each_defect_has_its_own_text_on_every_rank),
         cmocka_unit_test(damage_beyond_the_samples_in_use_is_found),
     };
-    (void)test_comm(); /* all ranks are there before the first test */
+    (void)test_comm();
     return test_run(tests);
 }
