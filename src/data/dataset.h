@@ -10,7 +10,7 @@ typedef struct {
     const uint8_t *labels; /* [count], each < classes */
     int64_t count, height, width;
     int64_t classes; /* greatest training label of the whole file + 1, whatever is kept; 10 for generated digits */
-    void *handle; /* of the shared memory */
+    void *handle;    /* of the shared memory */
 } hsgd_split;
 
 typedef struct {
