@@ -53,7 +53,7 @@ static hsgd_status choose_place(const hsgd_dataset_options *options, plan *p, hs
     }
     HSGD_CHECK(strlen(dir) < sizeof p->dir, HSGD_ERR_USAGE, err,
                "data.dir: the path has more than %zu bytes; use a shorter one", sizeof p->dir - 1);
-    strcpy(p->dir, dir);
+    memcpy(p->dir, dir, strlen(dir) + 1);
 done:
     return st;
 }
@@ -281,7 +281,10 @@ hsgd_status hsgd_dataset_load(const hsgd_dataset_options *options, hsgd_comm *co
     } else if (comm->rank == 0) {
         st = make_plan(options, &p, err);
     }
-    HSGD_TRY(hsgd_comm_agree(comm, st, err));
+    st = hsgd_comm_agree(comm, st, err);
+    if (st != HSGD_OK || data == NULL) { /* a rank without memory has made st a failure on all */
+        goto done;
+    }
     HSGD_TRY(hsgd_comm_broadcast(comm, 0, sizeof p, &p, err));
     data->comm = comm;
     data->generated = p.generated;
