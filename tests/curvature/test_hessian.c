@@ -227,33 +227,51 @@ static double *gradient_of(fixture *f, const double *weights, double *loss)
     return g;
 }
 
-/* A ReLU unit's incoming weights and bias times c, its outgoing ones divided by c: the same function.  Differentiated
+/* +1 where parameter i leads into channel `unit` of layer `in`, -1 where it leads out of it to `out`, else 0. */
+static double side_of(const hsgd_layer *in, const hsgd_layer *out, int64_t unit, int64_t i)
+{
+    const int64_t fan = in->weight_count / in->bias_count, next_fan = out->weight_count / out->bias_count;
+
+    if ((i >= in->weight && i < in->bias && (i - in->weight) / fan == unit) || i == in->bias + unit) {
+        return 1.0;
+    }
+    return i >= out->weight && i < out->bias && (i - out->weight) % next_fan / (next_fan / in->bias_count) == unit
+               ? -1.0
+               : 0.0;
+}
+
+/* A ReLU channel's incoming weights and bias times c, its outgoing ones divided by c: the same function.  Differentiated
  * at c = 1, for s = incoming minus outgoing weights: g's = 0 and H s = -(g on the incoming, -g on the outgoing). */
 static void obeys_the_rescaling_identity_of_relu(void **state)
 {
+    enum { CHANNELS = 2 + 3 + 5 };
+    const int64_t places[] = {0, 3, 5, 7}; /* of the layers with parameters */
     fixture f = with_relu(test_comm());
     const hsgd_hessian_options options = options_of(&f, HSGD_OPERATOR_HESSIAN);
-    const hsgd_layer *in = &f.network->layers[5], *out = &f.network->layers[7];
-    double loss = 0.0, *g = gradient_of(&f, f.weights, &loss), *s = calloc((size_t)f.n, sizeof *s), *y = NULL;
-    const int64_t features = in->in.channels, units = in->out.channels;
-    double *expected = calloc((size_t)f.n, sizeof *s);
+    double loss = 0.0, *g = gradient_of(&f, f.weights, &loss), *y = NULL;
+    double *s = malloc((size_t)(CHANNELS * f.n) * sizeof *s), *expected = malloc((size_t)(CHANNELS * f.n) * sizeof *s);
+    int64_t column = 0;
 
     (void)state;
-    assert_true(s != NULL && expected != NULL && units == 5 && out->in.channels == 5);
-    for (int64_t i = 0; i < f.n; i++) {
-        const int64_t unit = 2;
-        const bool incoming =
-            (i >= in->weight + unit * features && i < in->weight + (unit + 1) * features) || i == in->bias + unit;
-        const bool outgoing = i >= out->weight && i < out->bias && (i - out->weight) % units == unit;
+    assert_true(s != NULL && expected != NULL);
+    for (int l = 0; l < 3; l++) {
+        const hsgd_layer *in = &f.network->layers[places[l]], *out = &f.network->layers[places[l + 1]];
 
-        s[i] = incoming ? f.weights[i] : outgoing ? -f.weights[i] : 0.0;
-        expected[i] = incoming ? -g[i] : outgoing ? g[i] : 0.0;
+        for (int64_t unit = 0; unit < in->bias_count; unit++, column++) {
+            for (int64_t i = 0; i < f.n; i++) {
+                const double side = side_of(in, out, unit, i);
+
+                s[column * f.n + i] = side * f.weights[i];
+                expected[column * f.n + i] = -side * g[i];
+            }
+            assert_near(dot(f.n, g, s + column * f.n), 0.0, 100.0 * EPS * norm(f.n, g) * norm(f.n, s + column * f.n));
+        }
     }
-    y = products_of(&f, &options, 1, s);
-    assert_true(norm(f.n, expected) > 1e-3 * norm(f.n, g)); /* the unit is alive: the test can tell */
-    assert_near(dot(f.n, g, s), 0.0, 100.0 * EPS * norm(f.n, g) * norm(f.n, s));
-    for (int64_t i = 0; i < f.n; i++) {
-        assert_near(y[i], expected[i], 1e-14 * (norm(f.n, g) + norm(f.n, y)));
+    assert_int_equal(column, CHANNELS);
+    y = products_of(&f, &options, CHANNELS, s);
+    assert_true(norm(CHANNELS * f.n, expected) > 0.1 * norm(f.n, g)); /* not all are dead: the test can tell */
+    for (int64_t i = 0; i < CHANNELS * f.n; i++) {
+        assert_near(y[i], expected[i], 1e-14 * (norm(f.n, g) + norm(CHANNELS * f.n, y)));
     }
     free(g);
     free(s);
