@@ -4,6 +4,8 @@
 
 enum { ROUNDS = 10 };
 
+__extension__ typedef unsigned __int128 wide; /* gcc and clang have it; -Wpedantic does not */
+
 void hsgd_philox(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4])
 {
     uint32_t k0 = key[0], k1 = key[1];
@@ -54,7 +56,7 @@ double hsgd_random_uniform(const hsgd_random *r, uint64_t index)
 uint64_t hsgd_random_below(const hsgd_random *r, uint64_t index, uint64_t bound)
 {
     /* the high half of a 64 x 64 bit product: biased by less than bound / 2^64 */
-    return (uint64_t)(((unsigned __int128)hsgd_random_bits(r, index) * bound) >> 64);
+    return (uint64_t)(((wide)hsgd_random_bits(r, index) * bound) >> 64);
 }
 
 double hsgd_random_normal(const hsgd_random *r, uint64_t index)
