@@ -9,7 +9,7 @@ typedef enum { HSGD_WHICH_BOTH, HSGD_WHICH_LARGEST, HSGD_WHICH_SMALLEST, HSGD_WH
 typedef void (*hsgd_eigen_monitor)(void *context, int64_t products, int64_t converged, int64_t wanted, double worst);
 
 typedef struct {
-    int64_t count;        /* pairs wanted at each end asked for; >= 1 */
+    int64_t count; /* pairs wanted at each end asked for; >= 1 */
     hsgd_which which;
     double tolerance;     /* of the residual norm, relative to the largest eigenvalue's magnitude */
     int64_t max_products; /* >= 1; the products that measure the final residuals come on top */

@@ -199,10 +199,10 @@ static void transpose(int64_t n, double *z)
     }
 }
 
-/* The eigenproblem of T, on this rank alone. */
-static hsgd_status solve(const hsgd_lanczos *lanczos, double *theta, double *s, hsgd_error *err)
+/* The eigenproblem of T from row `first` on, on this rank alone. */
+static hsgd_status solve(const hsgd_lanczos *lanczos, int64_t first, double *theta, double *s, hsgd_error *err)
 {
-    const int n = (int)lanczos->steps;
+    const int n = (int)(lanczos->steps - first);
     const int work_count = s != NULL ? 1 + 4 * n + n * n : 1, iwork_count = s != NULL ? 3 + 5 * n : 1;
     hsgd_status st = HSGD_OK;
     double *off_diagonal = calloc((size_t)n, sizeof *off_diagonal);
@@ -213,8 +213,8 @@ static hsgd_status solve(const hsgd_lanczos *lanczos, double *theta, double *s, 
 
     HSGD_CHECK(off_diagonal != NULL && work != NULL && iwork != NULL, HSGD_ERR_MEMORY, err,
                "memory: cannot allocate the eigenproblem of %d Lanczos steps; use fewer", n);
-    memcpy(theta, lanczos->alpha, (size_t)n * sizeof *theta);
-    memcpy(off_diagonal, lanczos->beta, (size_t)(n - 1) * sizeof *off_diagonal);
+    memcpy(theta, lanczos->alpha + first, (size_t)n * sizeof *theta);
+    memcpy(off_diagonal, lanczos->beta + first, (size_t)(n - 1) * sizeof *off_diagonal);
     dstevd_(s != NULL ? "V" : "N", &n, theta, off_diagonal, s != NULL ? s : &unused, &n, work, &work_count, iwork,
             &iwork_count, &info, 1);
     HSGD_CHECK(info == 0, HSGD_ERR_NUMERIC, err, "lanczos: LAPACK's dstevd failed on %d steps (info %d)", n, info);
@@ -228,17 +228,18 @@ done:
     return st;
 }
 
-hsgd_status hsgd_lanczos_ritz(const hsgd_lanczos *lanczos, double *theta, double *s, hsgd_error *err)
+hsgd_status hsgd_lanczos_ritz_from(const hsgd_lanczos *lanczos, int64_t first, double *theta, double *s,
+                                   hsgd_error *err)
 {
     enum { MOST_STEPS = 46000 }; /* LAPACK's workspace of steps^2 doubles is counted in an int */
     hsgd_comm *comm = hsgd_linop_space(lanczos->op)->comm;
-    const size_t n = (size_t)lanczos->steps;
+    const size_t n = (size_t)(lanczos->steps - first);
     hsgd_status st = HSGD_OK;
 
     HSGD_CHECK(n >= 1 && n <= MOST_STEPS, HSGD_ERR_USAGE, err, "lanczos: %zu steps; 1 to %d can be solved", n,
                MOST_STEPS);
     if (comm->rank == 0) {
-        st = solve(lanczos, theta, s, err);
+        st = solve(lanczos, first, theta, s, err);
     }
     HSGD_TRY(hsgd_comm_agree(comm, st, err));
     HSGD_TRY(hsgd_comm_broadcast(comm, 0, n * sizeof *theta, theta, err));
@@ -247,4 +248,9 @@ hsgd_status hsgd_lanczos_ritz(const hsgd_lanczos *lanczos, double *theta, double
     }
 done:
     return st;
+}
+
+hsgd_status hsgd_lanczos_ritz(const hsgd_lanczos *lanczos, double *theta, double *s, hsgd_error *err)
+{
+    return hsgd_lanczos_ritz_from(lanczos, 0, theta, s, err);
 }

@@ -5,16 +5,17 @@
 #include "curvature/linop.h"
 
 typedef struct {
-    hsgd_linop *op;        /* borrowed */
-    hsgd_vector *basis;    /* [n, capacity]: the first `steps` columns are orthonormal */
+    hsgd_linop *op;     /* borrowed */
+    hsgd_vector *basis; /* [n, capacity]: the first `steps` columns are orthonormal */
     int64_t capacity, steps;
-    double *alpha, *beta;  /* [capacity]: T's diagonal; beta[j] couples j and j + 1; beta[steps-1] is the residual's norm */
-    double norm;           /* estimate of norm(A): the largest |alpha| + beta + previous beta so far */
-    double first;          /* norm(A q) of the first basis vector q, measured on the product itself */
-    bool broken;           /* beta[steps-1] <= 64 eps norm: the basis spans an invariant subspace */
-    hsgd_vector *work;     /* [n, 1]: the residual (before the first step: the start vector), orthogonal to the basis */
-    double work_norm;      /* its norm */
-    double *coefficients;  /* [capacity] scratch of Gram-Schmidt */
+    double *alpha,
+        *beta;         /* [capacity]: T's diagonal; beta[j] couples j and j + 1; beta[steps-1] is the residual's norm */
+    double norm;       /* estimate of norm(A): the largest |alpha| + beta + previous beta so far */
+    double first;      /* norm(A q) of the first basis vector q, measured on the product itself */
+    bool broken;       /* beta[steps-1] <= 64 eps norm: the basis spans an invariant subspace */
+    hsgd_vector *work; /* [n, 1]: the residual (before the first step: the start vector), orthogonal to the basis */
+    double work_norm;  /* its norm */
+    double *coefficients; /* [capacity] scratch of Gram-Schmidt */
 } hsgd_lanczos;
 
 /* Take memory for `capacity` >= 1 steps; begin (again) from `start` (one column of any norm, copied).  Collective.
@@ -39,6 +40,10 @@ hsgd_status hsgd_lanczos_redirect(hsgd_lanczos *lanczos, const hsgd_vector *dire
  * vector j; column i: of theta[i]), solved on rank 0 by LAPACK and broadcast.  Collective.
  * Errors: HSGD_ERR_NUMERIC, HSGD_ERR_MEMORY. */
 hsgd_status hsgd_lanczos_ritz(const hsgd_lanczos *lanczos, double *theta, double *s, hsgd_error *err);
+
+/* The same for T's rows and columns first .. steps - 1 alone (steps - first of them). */
+hsgd_status hsgd_lanczos_ritz_from(const hsgd_lanczos *lanczos, int64_t first, double *theta, double *s,
+                                   hsgd_error *err);
 
 /* End *lanczos and set it to NULL; accepts NULL.  Local. */
 void hsgd_lanczos_destroy(hsgd_lanczos **lanczos);

@@ -5,12 +5,21 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     FIRST_CAPACITY = 64, /* basis vectors at first; doubled as needed */
     JUDGE_EVERY = 5,     /* steps between looks at the Ritz pairs, or a tenth of the steps made: */
     JUDGE_SHARE = 10     /* a look costs steps^3, so that all looks together cost a few times the last */
 };
+
+/* A residual that small against norm(A) says that a Krylov sequence has shown all it has but rounding. */
+static const double SEQUENCE_END = 1.5e-8; /* sqrt(eps): what rounding grows to before it looks like a new direction */
+
+/* A Ritz value and how far it is from an eigenvalue. */
+typedef struct {
+    double value, bound;
+} ritz_end;
 
 typedef struct {
     hsgd_linop *op;
@@ -19,12 +28,18 @@ typedef struct {
     hsgd_vector *direction; /* [n, 1] random */
     uint32_t directions;    /* drawn so far */
     int64_t limit, wanted;  /* steps at most; pairs */
-    int64_t sequence;       /* the step at which the present Krylov sequence began */
     double *theta, *s;      /* Ritz values and vectors at the last look, as hsgd_lanczos_ritz gives them */
     int64_t *chosen;        /* [wanted] the wanted ones among them */
     int64_t chosen_count, converged;
     double scale; /* largest |theta| */
     bool settled; /* the search ended because nothing more is to be found */
+
+    /* where a Krylov sequence ended and a further one began */
+    int64_t sequence;   /* the step at which the present one began */
+    double *earlier;    /* [sequence] Ritz values when it began, ascending */
+    double gap;         /* the largest coupling to it that was left or dropped */
+    double dropped;     /* the sum of those dropped: what Ritz vectors may be off for it */
+    ritz_end low, high; /* the ends of its own spectrum, at the last look */
 } search;
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -32,17 +47,10 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* How far the Ritz pair i is from an eigenpair: norm(A v - theta v) = beta |s_last,i|, without a product. */
-static double bound(const search *f, int64_t i)
+/* How far the Ritz pair i of `k` is from an eigenpair: norm(A v - theta v) = beta |s_last,i|, without a product. */
+static double bound(const search *f, int64_t k, int64_t i)
 {
-    const int64_t k = f->lanczos->steps;
-
-    return f->lanczos->beta[k - 1] * fabs(f->s[(k - 1) * k + i]);
-}
-
-static bool close_enough(const search *f, int64_t i)
-{
-    return bound(f, i) <= f->options->tolerance * f->scale;
+    return f->lanczos->beta[f->lanczos->steps - 1] * fabs(f->s[(k - 1) * k + i]) + f->dropped;
 }
 
 /* Choose the wanted ones among the Ritz values, from the two ends inwards, so that none is taken twice. */
@@ -66,52 +74,39 @@ static double rank_of(hsgd_which which, double theta)
     return which == HSGD_WHICH_MAGNITUDE ? fabs(theta) : which == HSGD_WHICH_SMALLEST ? -theta : theta;
 }
 
-/* Whether Ritz pair i belongs to the present Krylov sequence (T is block-diagonal: a vector lies in one block). */
-static bool in_sequence(const search *f, int64_t i)
-{
-    const int64_t k = f->lanczos->steps;
-    double share = 0.0;
-
-    for (int64_t j = f->sequence; j < k; j++) {
-        share += f->s[j * k + i] * f->s[j * k + i];
-    }
-    return share > 0.5;
-}
-
-/* A Krylov sequence shows each multiple eigenvalue once.  After a breakdown a further sequence, in the complement of
- * what was found, tells whether there are more: no more at this end once its own extreme value has converged and the
+/* A Krylov sequence shows each multiple eigenvalue once.  When one has ended, a further sequence in the complement of
+ * what was found tells whether there are more: no more at this end once its own extreme value has converged and the
  * earlier sequences hold `count` values at least as extreme. */
 static bool exhausted(const search *f, hsgd_which which)
 {
-    /* each sequence ended with a residual of at most 64 eps norm: equal eigenvalues agree to twice that */
-    const double margin = 128.0 * DBL_EPSILON * f->lanczos->norm;
-    int64_t extreme = -1, earlier = 0;
+    /* sequences end with residuals of at most 64 eps norm or the gap: equal eigenvalues agree to twice that */
+    const double margin = 2.0 * (64.0 * DBL_EPSILON * f->lanczos->norm + f->gap);
+    const ritz_end extreme = rank_of(which, f->low.value) > rank_of(which, f->high.value) ? f->low : f->high;
+    int64_t as_extreme = 0;
 
-    for (int64_t i = 0; i < f->lanczos->steps; i++) {
-        if (in_sequence(f, i) && (extreme < 0 || rank_of(which, f->theta[i]) > rank_of(which, f->theta[extreme]))) {
-            extreme = i;
-        }
+    for (int64_t i = 0; i < f->sequence; i++) {
+        as_extreme += rank_of(which, f->earlier[i]) >= rank_of(which, extreme.value) - margin;
     }
-    if (extreme < 0 || !close_enough(f, extreme)) {
-        return false;
-    }
-    for (int64_t i = 0; i < f->lanczos->steps; i++) {
-        earlier += !in_sequence(f, i) && rank_of(which, f->theta[i]) >= rank_of(which, f->theta[extreme]) - margin;
-    }
-    return earlier >= f->options->count;
+    return extreme.bound <= f->options->tolerance * f->scale && as_extreme >= f->options->count;
+}
+
+/* Whether the present Krylov sequence has ended, to rounding. */
+static bool has_ended(const search *f)
+{
+    return f->lanczos->beta[f->lanczos->steps - 1] <= SEQUENCE_END * f->lanczos->norm;
 }
 
 /* Whether the wanted pairs are found, to the estimate of their residuals. */
 static bool is_settled(const search *f)
 {
     const hsgd_which which = f->options->which;
-    bool settled = f->converged == f->wanted;
+    const bool converged = f->converged == f->wanted;
 
-    if (!settled || f->lanczos->steps == hsgd_linop_space(f->op)->n) {
-        return settled;
+    if (!converged || f->lanczos->steps == hsgd_linop_space(f->op)->n) {
+        return converged;
     }
     if (f->sequence == 0) {
-        return !f->lanczos->broken;
+        return !has_ended(f);
     }
     if (which == HSGD_WHICH_BOTH) {
         return exhausted(f, HSGD_WHICH_LARGEST) && exhausted(f, HSGD_WHICH_SMALLEST);
@@ -119,21 +114,28 @@ static bool is_settled(const search *f)
     return exhausted(f, which);
 }
 
-/* Look at the Ritz pairs of the steps made so far. */
+/* Look at the Ritz pairs of the present sequence alone, then of all steps made so far. */
 static hsgd_status judge(search *f, hsgd_error *err)
 {
     const hsgd_eigen_options *options = f->options;
-    const int64_t k = f->lanczos->steps;
+    const int64_t k = f->lanczos->steps, own = k - f->sequence;
     hsgd_status st = HSGD_OK;
     double worst = 0.0;
 
+    if (f->sequence > 0) {
+        HSGD_TRY(hsgd_lanczos_ritz_from(f->lanczos, f->sequence, f->theta, f->s, err));
+        f->low = (ritz_end){f->theta[0], bound(f, own, 0)};
+        f->high = (ritz_end){f->theta[own - 1], bound(f, own, own - 1)};
+    }
     HSGD_TRY(hsgd_lanczos_ritz(f->lanczos, f->theta, f->s, err));
     f->scale = fmax(fabs(f->theta[0]), fabs(f->theta[k - 1]));
     choose(f);
     f->converged = 0;
     for (int64_t i = 0; i < f->chosen_count; i++) {
-        f->converged += close_enough(f, f->chosen[i]);
-        worst = fmax(worst, bound(f, f->chosen[i]));
+        const double residual = bound(f, k, f->chosen[i]);
+
+        f->converged += residual <= options->tolerance * f->scale;
+        worst = fmax(worst, residual);
     }
     f->settled = is_settled(f);
     if (options->monitor != NULL) {
@@ -151,22 +153,48 @@ static hsgd_status draw(search *f, hsgd_error *err)
     return hsgd_vector_random(f->direction, 0, HSGD_DRAW_NORMAL, &stream, err);
 }
 
-/* Room for one more step, if need be by doubling: most studies end long before the limit. */
+/* Room for more steps; by doubling, as most studies end long before the limit. */
 static hsgd_status make_room(search *f, int64_t capacity, hsgd_error *err)
 {
     const size_t k = (size_t)capacity;
     hsgd_status st = HSGD_OK;
+    double *numbers = malloc((2 * k + k * k) * sizeof *numbers); /* earlier, theta, s in one piece */
 
-    free(f->theta);
-    f->theta = malloc((k + k * k) * sizeof *f->theta);
-    if (f->theta == NULL) {
+    if (numbers == NULL) {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; set eigen.basis lower",
                             (long long)capacity);
-    } else {
-        f->s = f->theta + capacity;
     }
     HSGD_TRY(hsgd_comm_agree(hsgd_linop_space(f->op)->comm, st, err));
+    if (f->sequence > 0) {
+        memcpy(numbers, f->earlier, (size_t)f->sequence * sizeof *numbers);
+    }
+    free(f->earlier);
+    f->earlier = numbers;
+    f->theta = numbers + k;
+    f->s = f->theta + k;
+    numbers = NULL;
     HSGD_TRY(hsgd_lanczos_reserve(f->lanczos, capacity, err));
+done:
+    free(numbers);
+    return st;
+}
+
+/* The present sequence has ended and the last look was not content: begin a further one.  Where the coupling to it is
+ * far below the tolerance it is dropped and a random direction taken; else the process goes on as it stands, its
+ * residual being a direction of the complement that rounding chose. */
+static hsgd_status begin_sequence(search *f, hsgd_error *err)
+{
+    const double beta = f->lanczos->beta[f->lanczos->steps - 1];
+    hsgd_status st = HSGD_OK;
+
+    f->sequence = f->lanczos->steps;
+    memcpy(f->earlier, f->theta, (size_t)f->sequence * sizeof *f->earlier);
+    f->gap = fmax(f->gap, beta);
+    if (f->lanczos->broken || beta <= 0.1 * f->options->tolerance * f->scale) {
+        f->dropped += beta;
+        HSGD_TRY(draw(f, err));
+        HSGD_TRY(hsgd_lanczos_redirect(f->lanczos, f->direction, err));
+    }
 done:
     return st;
 }
@@ -182,17 +210,15 @@ static hsgd_status run(search *f, hsgd_error *err)
         if (lanczos->steps == lanczos->capacity) {
             HSGD_TRY(make_room(f, smaller(2 * lanczos->capacity, f->limit), err));
         }
-        if (lanczos->broken) {
-            HSGD_TRY(draw(f, err));
-            HSGD_TRY(hsgd_lanczos_redirect(lanczos, f->direction, err));
-            f->sequence = lanczos->steps;
-        }
         HSGD_TRY(hsgd_lanczos_step(lanczos, err));
-        if (lanczos->broken || lanczos->steps >= next || lanczos->steps == f->limit) {
+        if (has_ended(f) || lanczos->steps >= next || lanczos->steps == f->limit) {
             const int64_t tenth = lanczos->steps / JUDGE_SHARE;
 
             HSGD_TRY(judge(f, err));
             next = lanczos->steps + (tenth > JUDGE_EVERY ? tenth : JUDGE_EVERY);
+        }
+        if (!f->settled && has_ended(f) && lanczos->steps < f->limit) {
+            HSGD_TRY(begin_sequence(f, err));
         }
     }
 done:
@@ -313,7 +339,7 @@ done:
     hsgd_lanczos_destroy(&f.lanczos);
     free(values);
     free(f.chosen);
-    free(f.theta);
+    free(f.earlier);
     if (st != HSGD_OK) {
         hsgd_eigen_result_clear(result);
     }

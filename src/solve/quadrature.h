@@ -8,7 +8,7 @@ typedef struct {
     int64_t probes, steps; /* steps may exceed n: the process then ends early */
     hsgd_draw draw;        /* HSGD_DRAW_SIGN: rademacher; HSGD_DRAW_NORMAL: normalised to the sphere */
     uint64_t seed;
-    const double *start;   /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
+    const double *start; /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
     void (*monitor)(void *context, int64_t products, int64_t total); /* may be NULL */
     void *context;
 } hsgd_quadrature_options;

@@ -217,6 +217,61 @@ static void finds_every_copy_of_a_multiple_eigenvalue(void **state)
     free(a);
 }
 
+/* The first Krylov sequence alone holds as many converged pairs as wanted: without a further one to confirm them the
+ * lesser distinct values would stand in for the copies. */
+static void a_further_sequence_finds_copies_that_the_first_hid(void **state)
+{
+    const double triple[] = {5.0, 5.0, 5.0, 4.0, 3.0, 2.0, 1.0, 1.0}, low[] = {3.0, 2.0, 1.0, 0.0, -6.0, -6.0};
+    const hsgd_eigen_options largest = options_of(3, HSGD_WHICH_LARGEST, 1e-10);
+    const hsgd_eigen_options both = options_of(2, HSGD_WHICH_BOTH, 1e-10);
+    const hsgd_eigen_options smallest = options_of(2, HSGD_WHICH_SMALLEST, 1e-10);
+    const hsgd_eigen_options magnitude = options_of(2, HSGD_WHICH_MAGNITUDE, 1e-10);
+
+    (void)state;
+    check_spectrum(8, triple, &largest, 3, (const double[]){5.0, 5.0, 5.0});
+    check_spectrum(8, triple, &both, 4, (const double[]){5.0, 5.0, 1.0, 1.0});
+    check_spectrum(6, low, &smallest, 2, (const double[]){-6.0, -6.0});
+    check_spectrum(6, low, &magnitude, 2, (const double[]){-6.0, -6.0});
+}
+
+/* Every value twice, crowded at the top: the further sequence takes many steps until it shows its own top. */
+static void copies_are_found_where_the_further_sequence_is_slow(void **state)
+{
+    enum { SMALL = 50 };
+    const hsgd_eigen_options largest = options_of(2, HSGD_WHICH_LARGEST, 1e-10);
+    double d[SMALL];
+
+    (void)state;
+    for (int i = 0; i < SMALL; i++) {
+        d[i] = i < 8 ? 1.0 - 0.01 * (i / 2) : 0.9 - 0.08 * ((i - 8) / 2);
+    }
+    check_spectrum(SMALL, d, &largest, 2, (const double[]){1.0, 1.0});
+}
+
+/* Four pairs of c I, one sequence of one step each, and one more that confirms; copies equal but for rounding do not
+ * send the search on. */
+static void a_unit_matrix_takes_few_products(void **state)
+{
+    enum { SMALL = 50 };
+    const hsgd_eigen_options both = options_of(2, HSGD_WHICH_BOTH, 1e-10);
+    double d[SMALL], *a = calloc((size_t)SMALL * SMALL, sizeof *a);
+    hsgd_eigen_result result;
+    matrix m;
+
+    (void)state;
+    for (int i = 0; i < SMALL; i++) {
+        d[i] = 0.7;
+    }
+    matrix_with_spectrum(SMALL, d, a);
+    matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
+    solve(&m, &both, &result);
+    assert_int_equal(result.count, 4);
+    assert_in_range(result.products, 4 + 4, 4 + 1 + 4);
+    hsgd_eigen_result_clear(&result);
+    matrix_destroy(&m);
+    free(a);
+}
+
 static void the_basis_grows_beyond_its_first_size(void **state)
 {
     const hsgd_eigen_options smallest = options_of(1, HSGD_WHICH_SMALLEST, 1e-12);
@@ -338,6 +393,9 @@ int main(void)
         cmocka_unit_test(finds_rank_one_zero_and_unit_matrices),
         cmocka_unit_test(finds_every_pair_of_matrices_smaller_than_the_launch),
         cmocka_unit_test(finds_every_copy_of_a_multiple_eigenvalue),
+        cmocka_unit_test(a_further_sequence_finds_copies_that_the_first_hid),
+        cmocka_unit_test(copies_are_found_where_the_further_sequence_is_slow),
+        cmocka_unit_test(a_unit_matrix_takes_few_products),
         cmocka_unit_test(the_basis_grows_beyond_its_first_size),
         cmocka_unit_test(says_so_when_products_or_basis_run_out),
         cmocka_unit_test(refuses_more_pairs_than_the_order_of_the_matrix),
