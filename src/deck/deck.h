@@ -9,36 +9,86 @@
 enum { HSGD_TEXT = 1024 }; /* longest text value, with its final 0 */
 
 typedef enum {
-    HSGD_STAGE_TRAIN, HSGD_STAGE_EVALUATE, HSGD_STAGE_VERIFY, HSGD_STAGE_HVP,
-    HSGD_STAGE_EIGEN, HSGD_STAGE_DENSITY, HSGD_STAGE_TRACE, HSGD_STAGE_LANDSCAPE,
+    HSGD_STAGE_TRAIN,
+    HSGD_STAGE_EVALUATE,
+    HSGD_STAGE_VERIFY,
+    HSGD_STAGE_HVP,
+    HSGD_STAGE_EIGEN,
+    HSGD_STAGE_DENSITY,
+    HSGD_STAGE_TRACE,
+    HSGD_STAGE_LANDSCAPE,
     HSGD_STAGES
 } hsgd_stage;
 
 /* Enumerated values hold the position of the word in the key's list of choices, in the order of INTERFACE's table. */
 typedef struct {
-    struct { char stages[HSGD_TEXT], output[HSGD_TEXT]; int64_t seed, reduction /* reproducible fast */; double time_limit /* seconds; -1: auto */; } run;
-    struct { char dir[HSGD_TEXT]; int64_t train_samples, test_samples; char normalize[HSGD_TEXT]; } data;
-    struct { char layers[HSGD_TEXT], init[HSGD_TEXT]; int64_t precision /* single double */; } model;
     struct {
-        int64_t epochs, steps, batch; double lr; char schedule[HSGD_TEXT]; double momentum, dampening, weight_decay;
-        bool nesterov, shuffle; int64_t log_every, checkpoint_every, checkpoint_keep, evaluate_every;
+        char stages[HSGD_TEXT], output[HSGD_TEXT];
+        int64_t seed, reduction /* reproducible fast */;
+        double time_limit /* seconds; -1: auto */;
+    } run;
+    struct {
+        char dir[HSGD_TEXT];
+        int64_t train_samples, test_samples;
+        char normalize[HSGD_TEXT];
+    } data;
+    struct {
+        char layers[HSGD_TEXT], init[HSGD_TEXT];
+        int64_t precision /* single double */;
+    } model;
+    struct {
+        int64_t epochs, steps, batch;
+        double lr;
+        char schedule[HSGD_TEXT];
+        double momentum, dampening, weight_decay;
+        bool nesterov, shuffle;
+        int64_t log_every, checkpoint_every, checkpoint_keep, evaluate_every;
     } train;
-    struct { int64_t split /* train test */, samples, first; char indices[HSGD_TEXT]; int64_t operator_ /* hessian gauss-newton */, batch; char cache[HSGD_TEXT]; } hessian;
-    struct { char vectors[HSGD_TEXT]; } hvp;
-    struct { int64_t method /* lanczos power */, count, which /* both largest smallest magnitude */; double tolerance; int64_t max_products, basis; bool require_convergence; } eigen;
-    struct { int64_t probes, steps, distribution /* rademacher sphere */, bins; double sigma_squared, overhead; char start[HSGD_TEXT]; } density;
-    struct { int64_t method /* auto exact hutchinson */, probes; } trace;
-    struct { char directions[HSGD_TEXT]; int64_t points; double range; char plane[HSGD_TEXT]; int64_t plane_points; double plane_range; int64_t normalize /* vector filter */; char vectors[HSGD_TEXT]; } landscape;
-    struct { int64_t backend /* auto cpu cuda */, threads, allreduce /* auto mpi nccl */; } device;
+    struct {
+        int64_t split /* train test */, samples, first;
+        char indices[HSGD_TEXT];
+        int64_t operator_ /* hessian gauss-newton */, batch;
+        char cache[HSGD_TEXT];
+    } hessian;
+    struct {
+        char vectors[HSGD_TEXT];
+    } hvp;
+    struct {
+        int64_t method /* lanczos power */, count, which /* both largest smallest magnitude */;
+        double tolerance;
+        int64_t max_products, basis;
+        bool require_convergence;
+    } eigen;
+    struct {
+        int64_t probes, steps, distribution /* rademacher sphere */, bins;
+        double sigma_squared, overhead;
+        char start[HSGD_TEXT];
+    } density;
+    struct {
+        int64_t method /* auto exact hutchinson */, probes;
+    } trace;
+    struct {
+        char directions[HSGD_TEXT];
+        int64_t points;
+        double range;
+        char plane[HSGD_TEXT];
+        int64_t plane_points;
+        double plane_range;
+        int64_t normalize /* vector filter */;
+        char vectors[HSGD_TEXT];
+    } landscape;
+    struct {
+        int64_t backend /* auto cpu cuda */, threads, allreduce /* auto mpi nccl */;
+    } device;
 
     /* parsed from the texts above */
     hsgd_stage stage[HSGD_STAGES]; /* the stages asked for, in the order of execution (the enum's) */
     int stages;
-    float mean, deviation;         /* data.normalize; 0 and 1 where none */
-    int64_t schedule;              /* constant step cosine */
+    float mean, deviation; /* data.normalize; 0 and 1 where none */
+    int64_t schedule;      /* constant step cosine */
     double schedule_epochs, schedule_factor;
-    int64_t cache_bytes;           /* hessian.cache: -1 auto, else bytes ("0", "512M", "2G" are read) */
-    bool explicit_[HSGD_TEXT];     /* by row of the schema: set by file or command line (see hsgd_deck_is_explicit) */
+    int64_t cache_bytes;       /* hessian.cache: -1 auto, else bytes ("0", "512M", "2G" are read) */
+    bool explicit_[HSGD_TEXT]; /* by row of the schema: set by file or command line (see hsgd_deck_is_explicit) */
 } hsgd_deck;
 
 /* Resolve a deck: defaults, then the INI file `path` (NULL: none), then `count` words "section.key=value".
