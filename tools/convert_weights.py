@@ -106,8 +106,8 @@ def write_state_dict(path, weights):
     torch.save({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}, path)
 
 
-FORMATS = {".h5": (read_hdf5, write_hdf5), ".hdf5": (read_hdf5, write_hdf5), ".npz": (read_state_dict, write_state_dict),
-           ".pt": (read_state_dict, write_state_dict), ".pth": (read_state_dict, write_state_dict)}
+FORMATS = {ending: (read_hdf5, write_hdf5) for ending in (".h5", ".hdf5")}
+FORMATS |= {ending: (read_state_dict, write_state_dict) for ending in (".pt", ".pth", ".npz")}
 
 
 def main():

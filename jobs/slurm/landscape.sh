@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# sbatch jobs/slurm/landscape.sh [section.key=value ...] - the loss around the trained weights, along lines and over a plane.
+# sbatch jobs/slurm/landscape.sh [section.key=value ...] - the loss around the trained weights.
 #
-# It studies weights.h5 and takes directions from eigen.h5, both in run.output: submit it after train.sh and spectrum.sh.
+# It studies weights.h5 along the directions in eigen.h5, both in run.output: submit it after train.sh and spectrum.sh.
 # Submit it again to go on, or to find all done.
 # Partition, account and size belong to the site: sbatch --partition=... --ntasks=... jobs/slurm/landscape.sh
 #

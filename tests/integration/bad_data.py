@@ -72,7 +72,7 @@ IDX = {
     "more labels than images": (LABELS, labels(COUNT + 1)),
     "fewer test labels than images": (TEST_LABELS, labels(19)),
     "a label of 255": (LABELS, GOOD[LABELS][:-1] + b"\xff"),
-    "test images of another size": (TEST_IMAGES, header(0x803, 20, SIDE, SIDE - 1) + images(20)[16:16 + 20 * SIDE * (SIDE - 1)]),
+    "test images of another size": (TEST_IMAGES, header(0x803, 20, SIDE, SIDE - 1) + bytes(20 * SIDE * (SIDE - 1))),
     "gzip: empty": (IMAGES + ".gz", b""),
     "gzip: not compressed": (IMAGES + ".gz", b"not gzip at all"),
     "gzip: cut in the middle": (IMAGES + ".gz", ZIPPED[:len(ZIPPED) // 2]),

@@ -15,8 +15,8 @@ VALUES = {
     "data.test_samples": ("1e3x",),
     "data.normalize": ("0.1", "0.1 0", "0.1 -1", "a b", "0 1 2"),
     "model.layers": (
-        "", "conv 16 5", "conf 16 5 / linear 10", "conv 16 / linear 10", "conv 0 5 / linear 10", "conv 16 4 / linear 10",
-        "conv 16 5 3 / linear 10", "linear 9", "linear 10 / maxpool 2", "linear 10 / conv 4 3 / linear 10",
+        "", "conv 16 5", "conf 16 5 / linear 10", "conv 16 / linear 10", "conv 0 5 / linear 10",
+        "conv 16 4 / linear 10", "conv 16 5 3 / linear 10", "linear 9", "linear 10 / maxpool 2", "linear 10 / conv 4 3 / linear 10",
         "maxpool 29 / linear 10", "maxpool 0 / linear 10", "relu 3 / linear 10", "linear 10 / relu",
         "linear 10 / / linear 10", "linear x"),
     "model.precision": ("half", "Single2"),
@@ -74,6 +74,8 @@ WORDS = [f"{key}={value}" for key, values in VALUES.items() for value in values]
 CONFLICTS = (
     ("eigen.method=power", "eigen.which=both"),
     ("eigen.method=power", "eigen.which=smallest"),
+    ("train.nesterov=true",),
+    ("train.nesterov=true", "train.momentum=0.9", "train.dampening=0.1"),
     ("trace.method=exact", "model.layers=conv 4 5 / tanh / maxpool 2 / linear 10"),
     ("train.batch=500",),
     ("hessian.samples=500",),

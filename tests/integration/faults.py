@@ -11,6 +11,7 @@ import h5py
 import harness
 from harness import EXIT_IO, ProgramTest, needs_ranks
 
+CONV = "model.layers=conv 4 5 / relu / maxpool 2 / linear 10"
 SHORT = ("data.train_samples=200", "data.test_samples=50", "model.layers=linear 10", "train.steps=4",
          "train.batch=50", "run.stages=train evaluate")
 
@@ -68,7 +69,7 @@ class Faults(ProgramTest):
 
     @needs_ranks()
     def test_a_killed_rank_ends_the_job_and_a_restart_goes_on(self):
-        words = ("data.train_samples=600", "data.test_samples=50", "model.layers=conv 4 5 / relu / maxpool 2 / linear 10",
+        words = ("data.train_samples=600", "data.test_samples=50", CONV,
                  "train.batch=60", "train.checkpoint_every=5", "train.steps=100000", "run.stages=train",
                  "run.output=results")
         results = self.folder / "results"
@@ -109,7 +110,7 @@ class Faults(ProgramTest):
 
 class Stopped(ProgramTest):
     def test_a_signal_stops_after_a_checkpoint_and_a_restart_goes_on(self):
-        words = ("data.train_samples=600", "data.test_samples=50", "model.layers=conv 4 5 / relu / maxpool 2 / linear 10",
+        words = ("data.train_samples=600", "data.test_samples=50", CONV,
                  "train.batch=60", "train.checkpoint_every=1000000", "train.steps=1000000", "run.stages=train",
                  "train.log_every=1", "run.output=results")
         process = harness.launch(*words, cwd=self.folder)

@@ -10,6 +10,7 @@ import harness
 from harness import MPIEXEC, ProgramTest, flat
 
 N = 4 * 25 + 4 + 6 * 4 * 9 + 6 + 10 * 6 * 49 + 10  # parameters of the small network
+DIRECTIONS = ("eigenvector", "random", "gradient")
 PARAMETERS = {
     "conv1/weight": (4, 1, 5, 5), "conv1/bias": (4,), "conv2/weight": (6, 4, 3, 3), "conv2/bias": (6,),
     "out/weight": (10, 294), "out/bias": (10,),
@@ -31,8 +32,8 @@ SHAPES = {
                    "/moments": (4,), "/moments_stderr": (4,)},
     "trace.h5": {"/trace": (), "/stderr": (), "/layers": (3,)},
     "landscape.h5": {
-        **{f"/{d}/{name}": (5,) for d in ("eigenvector", "random", "gradient") for name in ("alpha", "loss", "accuracy")},
-        **{f"/{d}/vector": (N,) for d in ("eigenvector", "random", "gradient")},
+        **{f"/{d}/{name}": (5,) for d in DIRECTIONS for name in ("alpha", "loss", "accuracy")},
+        **{f"/{d}/vector": (N,) for d in DIRECTIONS},
         "/plane/x": (3,), "/plane/y": (3,), "/plane/loss": (3, 3), "/plane/accuracy": (3, 3)},
 }
 # Dataset -> the datasets that are the dimension scales of its axes (None: no scale asked for).
@@ -192,10 +193,10 @@ class Files(ProgramTest):
 
     def test_landscapes_meet_in_the_studied_loss(self):
         file, studied = self.open("landscape.h5"), float(self.open("hvp.h5")["/loss"][()])
-        centres = [float(file[f"/{d}/loss"][2]) for d in ("eigenvector", "random", "gradient")]
+        centres = [float(file[f"/{d}/loss"][2]) for d in DIRECTIONS]
         centres.append(float(file["/plane/loss"][1, 1]))
         np.testing.assert_allclose(centres, studied, rtol=1e-6)
-        for direction in ("eigenvector", "random", "gradient"):
+        for direction in DIRECTIONS:
             np.testing.assert_allclose(file[f"/{direction}/alpha"][()], [-0.5, -0.25, 0.0, 0.25, 0.5])
             self.assertAlmostEqual(float(np.linalg.norm(file[f"/{direction}/vector"][()])), 1.0, places=6)
 

@@ -43,7 +43,8 @@ class Finished:
         return [line for line in self.err.splitlines() if line.startswith(ERROR)]
 
     def __str__(self):
-        return f"{' '.join(self.command)}\nexit {self.code}\n--- stdout\n{self.out[-3000:]}\n--- stderr\n{self.err[-3000:]}"
+        command = " ".join(self.command)
+        return f"{command}\nexit {self.code}\n--- stdout\n{self.out[-3000:]}\n--- stderr\n{self.err[-3000:]}"
 
 
 def launch(*words, ranks=1, cwd, prepare=None, prefix=(), **environment):

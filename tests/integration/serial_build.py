@@ -1,4 +1,4 @@
-"""A build without MPI: it configures against serial HDF5, runs a study with the same bits, and refuses several ranks."""
+"""A build without MPI: it takes serial HDF5, runs a study with the same bits, and refuses to be several ranks."""
 import os
 import shutil
 import subprocess
@@ -29,7 +29,8 @@ class SerialBuild(ProgramTest):
                               timeout=300, check=False)
 
     def test_it_is_linked_to_no_mpi(self):
-        self.assertNotIn("libmpi", subprocess.run(["ldd", self.serial], check=True, capture_output=True, text=True).stdout)
+        libraries = subprocess.run(["ldd", self.serial], check=True, capture_output=True, text=True).stdout
+        self.assertNotIn("libmpi", libraries)
 
     def test_its_results_have_the_bits_of_the_parallel_build(self):
         done = self.run_serial(self.serial, *SMALL, "run.output=serial")
