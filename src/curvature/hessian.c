@@ -40,11 +40,15 @@ static hsgd_status base_state(hessian *h, hsgd_sweep_worker *worker, int64_t gro
 {
     hsgd_status st = HSGD_OK;
     hsgd_group_loss loss = {0};
+    const hsgd_sweep *sweep = h->sweep;
     const bool kept = group < h->cached;
 
-    *state = kept ? h->cache + (size_t)group * hsgd_pass_state_bytes(h->sweep->pass) : worker->state;
+    *state = kept ? h->cache + (size_t)group * hsgd_pass_state_bytes(sweep->pass) : worker->state;
     if (!kept || !h->built[group]) {
-        HSGD_TRY(hsgd_pass_base(h->sweep->pass, worker->id, h->sweep->params, samples, *state, &loss, NULL, err));
+        HSGD_TRY(hsgd_pass_base(sweep->pass, worker->id, sweep->params, samples, *state, &loss, NULL, err));
+        if (h->options.kind == HSGD_OPERATOR_HESSIAN) {
+            HSGD_TRY(hsgd_pass_base_adjoint(sweep->pass, worker->id, sweep->params, samples->m, *state, err));
+        }
     }
     if (kept) {
         h->built[group] = true;

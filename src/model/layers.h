@@ -6,8 +6,8 @@ typedef struct {
     hsgd_layer *layers; /* [count] */
     int64_t count;
     hsgd_shape input;
-    int64_t classes;    /* outputs of the last layer */
-    int64_t parameters; /* length n of the flat vector: layers in order, weight then bias, each in C order */
+    int64_t classes;       /* outputs of the last layer */
+    int64_t parameters;    /* length n of the flat vector: layers in order, weight then bias, each in C order */
     bool piecewise_linear; /* no tanh: the Hessian's diagonal blocks are Gauss-Newton's */
 } hsgd_network;
 

@@ -17,12 +17,12 @@ typedef struct {
 
 /* Plan the passes of `network` on `backend` for at most `columns` tangent vectors at once; takes all scratch memory.
  * Local.  Errors: HSGD_ERR_MEMORY. */
-hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *backend, int64_t columns,
-                             hsgd_pass **out, hsgd_error *err);
+hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *backend, int64_t columns, hsgd_pass **out,
+                             hsgd_error *err);
 void hsgd_pass_destroy(hsgd_pass **pass);
 
-/* Bytes of the base state of one group (activations, pooling choices, softmax, delta at the logits): a block of
- * backend memory that the caller provides, one per worker or one per kept group.  Local. */
+/* Bytes of the base state of one group (activations, pooling choices, softmax, delta at the logits, adjoints of the
+ * loss): a block of backend memory that the caller provides, one per worker or one per kept group.  Local. */
 size_t hsgd_pass_state_bytes(const hsgd_pass *pass);
 
 /* Forward pass at `params`; fills `state`; *loss gets the group's sums.  confusion as in softmax_loss, may be NULL. */
@@ -45,8 +45,13 @@ hsgd_status hsgd_pass_gradient_frozen(hsgd_pass *pass, int worker, const void *p
 
 typedef enum { HSGD_OPERATOR_HESSIAN, HSGD_OPERATOR_GAUSS_NEWTON } hsgd_operator;
 
+/* Complete a state from base, at the same params, for products with the Hessian: the adjoints of the loss, which all
+ * products share. */
+hsgd_status hsgd_pass_base_adjoint(hsgd_pass *pass, int worker, const void *params, int64_t m, void *state,
+                                   hsgd_error *err);
+
 /* products[k][n] (overwritten) = (Hessian or Gauss-Newton matrix of the group's summed loss) times tangents[k][n];
- * k <= columns. */
+ * k <= columns.  state: from base and, for the Hessian, base_adjoint. */
 hsgd_status hsgd_pass_products(hsgd_pass *pass, int worker, hsgd_operator kind, const void *params, int64_t m,
                                int64_t k, const void *tangents, const void *state, void *products, hsgd_error *err);
 

@@ -85,6 +85,7 @@ static void base_at_weights(bench *b)
 
     put(b, 1, b->weights, b->at);
     assert_ok(hsgd_pass_base(b->pass, 0, b->at, &b->group, b->frozen, &loss, NULL, &err));
+    assert_ok(hsgd_pass_base_adjoint(b->pass, 0, b->at, b->m, b->frozen, &err));
     assert_true(loss.loss > 0.0 && loss.correct >= 0 && loss.correct <= b->m);
 }
 

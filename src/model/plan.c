@@ -1,0 +1,127 @@
+/* src/model/plan.c - lays out states and scratch memory; see plan.h. */
+#include "model/plan.h"
+#include <stdlib.h>
+
+enum { ALIGN = 64 }; /* bytes: a cache line, and the widest vector register */
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static size_t take(size_t *end, size_t bytes)
+{
+    const size_t offset = *end;
+
+    *end += round_up(bytes);
+    return offset;
+}
+
+/* Reals from one column of a group's values to the next. */
+static int64_t column_stride(const hsgd_pass *pass, int64_t per_sample)
+{
+    return (int64_t)(round_up((size_t)(per_sample * pass->backend->group) * pass->real) / pass->real);
+}
+
+static size_t take_values(hsgd_pass *pass, int64_t per_sample)
+{
+    return take(&pass->state_bytes, (size_t)(pass->backend->group * per_sample) * pass->real);
+}
+
+static void plan_state(hsgd_pass *pass)
+{
+    const hsgd_network *net = pass->network;
+    size_t value = take_values(pass, elements(net->input));
+
+    for (int64_t l = 0; l < net->count; l++) {
+        const hsgd_layer *layer = &net->layers[l];
+        layer_plan *plan = &pass->plan[l];
+
+        plan->in_place = is_elementwise(layer) && l > 0 && !is_elementwise(layer - 1);
+        if (!plan->in_place) {
+            value = take_values(pass, elements(layer->out));
+        }
+        plan->value = value;
+        if (layer->kind == HSGD_LAYER_MAXPOOL) {
+            plan->choice =
+                take(&pass->state_bytes, (size_t)(pass->backend->group * elements(layer->out)) * sizeof(int32_t));
+        }
+        if (is_affine(layer) && l > pass->first) {
+            plan->adjoint = take_values(pass, elements(layer->in));
+        }
+    }
+    pass->probabilities = take_values(pass, net->classes);
+    pass->delta = take_values(pass, net->classes);
+}
+
+static void plan_scratch(hsgd_pass *pass, int64_t columns)
+{
+    const hsgd_network *net = pass->network;
+    int64_t largest = 0;
+
+    for (int64_t l = pass->first; l < net->count; l++) {
+        const hsgd_layer *layer = &net->layers[l];
+        layer_plan *plan = &pass->plan[l];
+
+        largest = elements(layer->out) > largest ? elements(layer->out) : largest;
+        plan->keeps_tangent = layer->kind == HSGD_LAYER_TANH || (l + 1 < net->count && is_affine(layer + 1));
+        if (plan->keeps_tangent) {
+            plan->stride = column_stride(pass, elements(layer->out));
+            plan->tangent = take(&pass->scratch_bytes, (size_t)(columns * plan->stride) * pass->real);
+        }
+    }
+    pass->work_stride = column_stride(pass, largest);
+    for (int i = 0; i < 2; i++) {
+        pass->work[i] = take(&pass->scratch_bytes, (size_t)(columns * pass->work_stride) * pass->real);
+        pass->base[i] = take(&pass->scratch_bytes, (size_t)pass->work_stride * pass->real);
+    }
+}
+
+hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *backend, int64_t columns, hsgd_pass **out,
+                             hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_pass *pass = calloc(1, sizeof *pass);
+
+    *out = NULL;
+    HSGD_CHECK(pass != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the passes of the network");
+    pass->network = network;
+    pass->backend = backend;
+    pass->real = hsgd_real_size(backend->precision);
+    pass->plan = calloc((size_t)network->count, sizeof *pass->plan);
+    pass->scratch = calloc((size_t)backend->workers, sizeof *pass->scratch);
+    HSGD_CHECK(pass->plan != NULL && pass->scratch != NULL, HSGD_ERR_MEMORY, err,
+               "memory: cannot allocate the passes of the network");
+    while (!is_affine(&network->layers[pass->first])) {
+        pass->first++; /* the last layer has parameters */
+    }
+    plan_state(pass);
+    plan_scratch(pass, columns);
+    for (int w = 0; w < backend->workers; w++) {
+        HSGD_TRY(backend->ops->alloc(backend->self, pass->scratch_bytes, &pass->scratch[w], err));
+    }
+    *out = pass;
+    pass = NULL;
+done:
+    hsgd_pass_destroy(&pass);
+    return st;
+}
+
+void hsgd_pass_destroy(hsgd_pass **pass)
+{
+    if (pass == NULL || *pass == NULL) {
+        return;
+    }
+    for (int w = 0; (*pass)->scratch != NULL && w < (*pass)->backend->workers; w++) {
+        (*pass)->backend->ops->release((*pass)->backend->self, (*pass)->scratch[w]);
+    }
+    free((*pass)->scratch);
+    free((*pass)->plan);
+    free(*pass);
+    *pass = NULL;
+}
+
+size_t hsgd_pass_state_bytes(const hsgd_pass *pass)
+{
+    return pass->state_bytes;
+}
