@@ -1,6 +1,7 @@
-/* src/cpu/kernels/conv.c - convolutions, dense.  Images [sample][y][x][in], weights [out][y][x][in]; products run over a
- * zero-padded copy of the images, tile by tile (tile.h), with the channels of the result along the vectors. */
-#include "cpu/kernels/conv.h"
+/* src/cpu/kernels/conv.c - convolutions and their adjoint in the input.  Images [sample][y][x][in], weights
+ * [out][y][x][in].  Dense products run over a zero-padded copy of the images, tile by tile (tile.h), with the channels of
+ * the result along the vectors; where dy is mostly zero, its entries spread their filters one by one (sparse.h). */
+#include "cpu/kernels/sparse.h"
 
 /* Transposed weights, [y][x][in][out padded to whole vectors], and the bias padded alike. */
 static void pack_weight(const conv *c, const real *restrict w, const real *b, real *restrict packed,
@@ -119,145 +120,146 @@ done:
     return st;
 }
 
+/* ---- the adjoint where dy is mostly zero ---- */
+
+/* Filters with every row of one y padded to whole vectors: [out][y][run padded]. */
+static void pack_rows(const conv *c, const real *restrict w, real *restrict packed)
+{
+    for (int64_t r = 0; r < c->out * c->edge; r++) {
+        memset(packed + r * c->run_padded, 0, (size_t)c->run_padded * sizeof(real));
+        memcpy(packed + r * c->run_padded, w + r * c->run, (size_t)c->run * sizeof(real));
+    }
+}
+
+/* Entries of dy, pixel by pixel, at their filters: those of pixel p are list[start[p]] to list[start[p + 1]]. */
+static void list_by_pixel(const conv *c, int64_t pixels, const real *dy, entry *list, int64_t *start)
+{
+    const int64_t filter = c->edge * c->run_padded;
+    int64_t n = 0;
+
+    for (int64_t p = 0; p < pixels; p++) {
+        start[p] = n;
+        for (int64_t o = 0; o < c->out; o += V) {
+            const real *from = dy + p * c->out + o;
+
+            for (uint32_t bits = nonzero_bits(from, c->out - o); bits != 0; bits &= bits - 1) {
+                const int bit = __builtin_ctz(bits);
+
+                list[n++] = (entry){(uint32_t)((o + bit) * filter), from[bit]};
+            }
+        }
+    }
+    start[pixels] = n;
+}
+
+/* dx [height][width][in] (+)= the filters of one sample's entries, spread on `canvas`: padded rows `pitch` apart, so far
+ * that the vectors of one row do not reach into the next. */
+static void spread(const conv *c, const int64_t *start, const entry *list, const real *packed, bool add, real *canvas,
+                   real *dx)
+{
+    const int64_t pitch = conv_pitch(c), row = c->width * c->in;
+
+    memset(canvas, 0, (size_t)(c->padded_height * pitch) * sizeof(real));
+    for (int64_t p = 0; p < c->places; p++) {
+        if (start[p + 1] > start[p]) {
+            span(c->edge, c->run_padded / V, start[p + 1] - start[p], list + start[p], packed, c->run_padded,
+                 canvas + p / c->width * pitch + p % c->width * c->in, pitch);
+        }
+    }
+    for (int64_t y = 0; y < c->height; y++) {
+        const real *restrict from = canvas + (y + c->margin) * pitch + c->margin * c->in;
+        real *restrict to = dx + y * row;
+
+        for (int64_t i = 0; i < row; i++) {
+            to[i] = add ? to[i] + from[i] : from[i];
+        }
+    }
+}
+
+/* Scratch of the adjoint in the input, and what of it is up to date. */
+typedef struct {
+    real *padded, *turned, *zeros; /* dense */
+    real *packed, *canvas;         /* sparse */
+    entry *list;
+    int64_t *start;
+    bool sparse, turned_ready, packed_ready;
+} input_work;
+
+static hsgd_status input_work_get(const conv *c, int64_t m, hsgd_cpu *cpu, int worker, input_work *work,
+                                  hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int64_t reals[] = {
+        conv_padded_all(c, m, c->out),
+        c->edge * c->edge * c->out * round_up(c->in, V),
+        round_up(c->in, V),
+        c->out * c->edge * c->run_padded,
+        c->padded_height * conv_pitch(c),
+    };
+    real **const parts[] = {&work->padded, &work->turned, &work->zeros, &work->packed, &work->canvas};
+    const size_t list_bytes = (size_t)(m * c->places * c->out / SPARSE_SHARE + 1) * sizeof(entry);
+    const size_t start_bytes = (size_t)(m * c->places + 1) * sizeof(int64_t);
+    size_t bytes = hsgd_cpu_round(list_bytes) + hsgd_cpu_round(start_bytes);
+    void *at = NULL;
+
+    for (int i = 0; i < 5; i++) {
+        bytes += hsgd_cpu_round((size_t)reals[i] * sizeof(real));
+    }
+    HSGD_TRY(hsgd_cpu_scratch_get(cpu, worker, bytes, &at, err));
+    for (int i = 0; i < 5; i++) {
+        *parts[i] = hsgd_cpu_take(&at, (size_t)reals[i] * sizeof(real));
+    }
+    work->list = hsgd_cpu_take(&at, list_bytes);
+    work->start = hsgd_cpu_take(&at, start_bytes);
+    memset(work->zeros, 0, (size_t)reals[2] * sizeof(real));
+done:
+    return st;
+}
+
+/* Bring dy and w into the form that the kernel of choice wants. */
+static void input_prepare(const conv *c, int64_t m, bool new_dy, const real *dy, bool new_w, const real *w,
+                          input_work *work)
+{
+    if (new_dy) {
+        work->sparse = mostly_zero(c, m * c->places * c->out, dy);
+        if (work->sparse) {
+            list_by_pixel(c, m * c->places, dy, work->list, work->start);
+        } else {
+            conv_pad(c, m, c->out, dy, work->padded);
+        }
+    }
+    if (new_w) {
+        work->packed_ready = work->turned_ready = false;
+    }
+    if (work->sparse && !work->packed_ready) {
+        pack_rows(c, w, work->packed);
+        work->packed_ready = true;
+    }
+    if (!work->sparse && !work->turned_ready) {
+        pack_turned(c, w, work->turned);
+        work->turned_ready = true;
+    }
+}
+
 hsgd_status KERNEL(conv_adjoint_input)(hsgd_cpu *cpu, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
                                        hsgd_columns dy, hsgd_columns w, hsgd_columns dx, bool add, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const conv c = conv_of(layer);
-    const size_t padded_bytes = (size_t)conv_padded_all(&c, m, c.out) * sizeof(real);
-    const size_t packed_bytes = (size_t)(c.edge * c.edge * c.out * round_up(c.in, V)) * sizeof(real);
-    const size_t bias_bytes = (size_t)round_up(c.in, V) * sizeof(real);
-    void *at = NULL;
-    real *padded = NULL, *packed = NULL, *bias = NULL;
+    input_work work = {0};
 
-    HSGD_TRY(hsgd_cpu_scratch_get(
-        cpu, worker, hsgd_cpu_round(padded_bytes) + hsgd_cpu_round(packed_bytes) + hsgd_cpu_round(bias_bytes), &at,
-        err));
-    padded = hsgd_cpu_take(&at, padded_bytes);
-    packed = hsgd_cpu_take(&at, packed_bytes);
-    bias = hsgd_cpu_take(&at, bias_bytes);
-    memset(bias, 0, bias_bytes);
+    HSGD_TRY(input_work_get(&c, m, cpu, worker, &work, err));
     for (int64_t j = 0; j < k; j++) {
-        if (fresh(dy, j)) {
-            conv_pad(&c, m, c.out, column(dy, j), padded);
-        }
-        if (fresh(w, j)) {
-            pack_turned(&c, column(w, j), packed);
-        }
+        input_prepare(&c, m, fresh(dy, j), column(dy, j), fresh(w, j), column(w, j), &work);
         for (int64_t s = 0; s < m; s++) {
-            correlate(&c, c.out, c.in, padded + s * conv_padded(&c, c.out), packed, bias, add,
-                      column(dx, j) + s * c.places * c.in);
-        }
-    }
-done:
-    return st;
-}
+            real *to = column(dx, j) + s * c.places * c.in;
 
-/* sums [edge * run][out padded] += one padded sample met with its dy [height][width][out padded]. */
-static void correlate_weight(const conv *c, const real *padded, const real *dy, real *sums)
-{
-    const int64_t out_padded = round_up(c->out, V);
-    const int lanes = tile_lanes(c->run);
-    const tile_walk walk = {
-        .rows = c->height,
-        .steps = c->width,
-        .a_row = c->padded_width * c->in,
-        .a_step = c->in,
-        .a_lane = 1,
-        .b_row = c->width * out_padded,
-        .b_step = out_padded,
-    };
-    _Alignas(64) real tile[LANES * 2 * V];
-
-    for (int64_t row = 0; row < c->edge; row++) {
-        for (int64_t r0 = 0; r0 < c->run; r0 += lanes) {
-            for (int64_t o = 0; o < out_padded; o += 2 * V) {
-                const int vectors = o + V < out_padded ? 2 : 1;
-                real *to = sums + (row * c->run + r0) * out_padded + o;
-
-                tile_run(lanes, vectors, &walk, padded + row * c->padded_width * c->in + r0, dy + o, tile);
-                for (int64_t i = 0; i < least(lanes, c->run - r0); i++) {
-                    for (int64_t v = 0; v < vectors * V; v++) {
-                        to[i * out_padded + v] += tile[i * vectors * V + v];
-                    }
-                }
+            if (work.sparse) {
+                spread(&c, work.start + s * c.places, work.list, work.packed, add, work.canvas, to);
+            } else {
+                correlate(&c, c.out, c.in, work.padded + s * conv_padded(&c, c.out), work.turned, work.zeros, add, to);
             }
         }
-    }
-}
-
-/* dy [pixels][out] with the channels padded to whole vectors. */
-static void pad_channels(const conv *c, int64_t pixels, const real *restrict dy, real *restrict padded)
-{
-    const int64_t out_padded = round_up(c->out, V);
-
-    memset(padded, 0, (size_t)(pixels * out_padded) * sizeof(real));
-    for (int64_t p = 0; p < pixels; p++) {
-        memcpy(padded + p * out_padded, dy + p * c->out, (size_t)c->out * sizeof(real));
-    }
-}
-
-/* dw [out][edge * run] += sums', db [out] += sum of dy over the pixels. */
-static void put_weight(const conv *c, const real *restrict sums, real *restrict dw)
-{
-    const int64_t taps = c->edge * c->run, out_padded = round_up(c->out, V);
-
-    for (int64_t o = 0; o < c->out; o++) {
-        for (int64_t t = 0; t < taps; t++) {
-            dw[o * taps + t] += sums[t * out_padded + o];
-        }
-    }
-}
-
-/* db [out] += sum of dy [m * places][out], one sample's sum at a time. */
-static void add_bias(const conv *c, int64_t m, const real *restrict dy, real *restrict sums, real *restrict db)
-{
-    for (int64_t s = 0; s < m; s++) {
-        memset(sums, 0, (size_t)c->out * sizeof(real));
-        for (int64_t p = 0; p < c->places; p++) {
-            for (int64_t o = 0; o < c->out; o++) {
-                sums[o] += dy[(s * c->places + p) * c->out + o];
-            }
-        }
-        for (int64_t o = 0; o < c->out; o++) {
-            db[o] += sums[o];
-        }
-    }
-}
-
-hsgd_status KERNEL(conv_adjoint_weight)(hsgd_cpu *cpu, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
-                                        hsgd_columns dy, hsgd_columns x, hsgd_columns dw, hsgd_columns db,
-                                        hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    const conv c = conv_of(layer);
-    const int64_t out_padded = round_up(c.out, V);
-    const size_t padded_bytes = (size_t)conv_padded_all(&c, m, c.in) * sizeof(real);
-    const size_t dy_bytes = (size_t)(m * c.places * out_padded) * sizeof(real);
-    const size_t sums_bytes = (size_t)(c.edge * c.run * out_padded) * sizeof(real);
-    void *at = NULL;
-    real *padded = NULL, *whole = NULL, *sums = NULL;
-
-    HSGD_TRY(hsgd_cpu_scratch_get(
-        cpu, worker, hsgd_cpu_round(padded_bytes) + hsgd_cpu_round(dy_bytes) + hsgd_cpu_round(sums_bytes), &at, err));
-    padded = hsgd_cpu_take(&at, padded_bytes);
-    whole = hsgd_cpu_take(&at, dy_bytes);
-    sums = hsgd_cpu_take(&at, sums_bytes);
-    for (int64_t j = 0; j < k; j++) {
-        if (fresh(x, j)) {
-            conv_pad(&c, m, c.in, column(x, j), padded);
-        }
-        if (fresh(dy, j)) {
-            pad_channels(&c, m * c.places, column(dy, j), whole);
-        }
-        if (db.data != NULL) {
-            add_bias(&c, m, column(dy, j), sums, column(db, j));
-        }
-        memset(sums, 0, sums_bytes);
-        for (int64_t s = 0; s < m; s++) {
-            correlate_weight(&c, padded + s * conv_padded(&c, c.in), whole + s * c.places * out_padded, sums);
-        }
-        put_weight(&c, sums, column(dw, j));
     }
 done:
     return st;

@@ -7,8 +7,9 @@ typedef struct {
     int64_t in, out; /* channels */
     int64_t height, width, edge, margin;
     int64_t padded_height, padded_width;
-    int64_t places; /* height * width */
-    int64_t run;    /* edge * in: a filter's reals that meet consecutive reals of an image row */
+    int64_t places;     /* height * width */
+    int64_t run;        /* edge * in: a filter's reals that meet consecutive reals of an image row */
+    int64_t run_padded; /* to whole vectors */
 } conv;
 
 INLINE conv conv_of(const hsgd_layer *layer)
@@ -26,6 +27,7 @@ INLINE conv conv_of(const hsgd_layer *layer)
         .padded_width = layer->in.width + 2 * margin,
         .places = layer->in.height * layer->in.width,
         .run = layer->size * layer->in.channels,
+        .run_padded = round_up(layer->size * layer->in.channels, V),
     };
 }
 

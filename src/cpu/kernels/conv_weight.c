@@ -1,0 +1,226 @@
+/* src/cpu/kernels/conv_weight.c - the adjoint of a convolution in its weight.  Dense: tiles of sums over the pixels of a
+ * sample, [y][x][in][out].  Where dy is mostly zero: for each channel of dy, the patches of the image at its entries. */
+#include "cpu/kernels/sparse.h"
+
+/* sums [edge * run][out padded] += one padded sample met with its dy [height][width][out padded]. */
+static void correlate_weight(const conv *c, const real *padded, const real *dy, real *sums)
+{
+    const int64_t out_padded = round_up(c->out, V);
+    const int lanes = tile_lanes(c->run);
+    const tile_walk walk = {
+        .rows = c->height,
+        .steps = c->width,
+        .a_row = c->padded_width * c->in,
+        .a_step = c->in,
+        .a_lane = 1,
+        .b_row = c->width * out_padded,
+        .b_step = out_padded,
+    };
+    _Alignas(64) real tile[LANES * 2 * V];
+
+    for (int64_t row = 0; row < c->edge; row++) {
+        for (int64_t r0 = 0; r0 < c->run; r0 += lanes) {
+            for (int64_t o = 0; o < out_padded; o += 2 * V) {
+                const int vectors = o + V < out_padded ? 2 : 1;
+                real *to = sums + (row * c->run + r0) * out_padded + o;
+
+                tile_run(lanes, vectors, &walk, padded + row * c->padded_width * c->in + r0, dy + o, tile);
+                for (int64_t i = 0; i < least(lanes, c->run - r0); i++) {
+                    for (int64_t v = 0; v < vectors * V; v++) {
+                        to[i * out_padded + v] += tile[i * vectors * V + v];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* dy [pixels][out] with the channels padded to whole vectors. */
+static void pad_channels(const conv *c, int64_t pixels, const real *restrict dy, real *restrict padded)
+{
+    const int64_t out_padded = round_up(c->out, V);
+
+    memset(padded, 0, (size_t)(pixels * out_padded) * sizeof(real));
+    for (int64_t p = 0; p < pixels; p++) {
+        memcpy(padded + p * out_padded, dy + p * c->out, (size_t)c->out * sizeof(real));
+    }
+}
+
+/* dw [out][edge * run] += sums', db [out] += sum of dy over the pixels. */
+static void put_weight(const conv *c, const real *restrict sums, real *restrict dw)
+{
+    const int64_t taps = c->edge * c->run, out_padded = round_up(c->out, V);
+
+    for (int64_t o = 0; o < c->out; o++) {
+        for (int64_t t = 0; t < taps; t++) {
+            dw[o * taps + t] += sums[t * out_padded + o];
+        }
+    }
+}
+
+/* db [out] += sum of dy [m * places][out], one sample's sum at a time. */
+static void add_bias(const conv *c, int64_t m, const real *restrict dy, real *restrict sums, real *restrict db)
+{
+    for (int64_t s = 0; s < m; s++) {
+        memset(sums, 0, (size_t)c->out * sizeof(real));
+        for (int64_t p = 0; p < c->places; p++) {
+            for (int64_t o = 0; o < c->out; o++) {
+                sums[o] += dy[(s * c->places + p) * c->out + o];
+            }
+        }
+        for (int64_t o = 0; o < c->out; o++) {
+            db[o] += sums[o];
+        }
+    }
+}
+
+/* ---- where dy is mostly zero ---- */
+
+/* Entries of dy at the patches they meet in their padded sample, by sample and channel: those of channel o of sample s
+ * are list[start[s * out + o]] to list[start[s * out + o + 1]].  next: [out], overwritten. */
+static void list_by_channel(const conv *c, int64_t m, const real *dy, entry *list, int64_t *start, int64_t *next)
+{
+    int64_t n = 0;
+
+    for (int64_t s = 0; s < m; s++) {
+        const real *sample = dy + s * c->places * c->out;
+
+        memset(next, 0, (size_t)c->out * sizeof *next);
+        for (int64_t p = 0; p < c->places; p++) {
+            for (int64_t o = 0; o < c->out; o++) {
+                next[o] += sample[p * c->out + o] != 0;
+            }
+        }
+        for (int64_t o = 0; o < c->out; o++) {
+            const int64_t count = next[o];
+
+            start[s * c->out + o] = next[o] = n;
+            n += count;
+        }
+        for (int64_t p = 0; p < c->places; p++) {
+            const int64_t patch = (p / c->width * c->padded_width + p % c->width) * c->in;
+
+            for (int64_t o = 0; o < c->out; o += V) {
+                const real *from = sample + p * c->out + o;
+
+                for (uint32_t bits = nonzero_bits(from, c->out - o); bits != 0; bits &= bits - 1) {
+                    const int bit = __builtin_ctz(bits);
+
+                    list[next[o + bit]++] = (entry){(uint32_t)patch, from[bit]};
+                }
+            }
+        }
+    }
+    start[m * c->out] = n;
+}
+
+/* sums [out][edge][run padded] += the patches of one padded sample at its entries. */
+static void gather(const conv *c, const int64_t *start, const entry *list, const real *padded, real *sums)
+{
+    for (int64_t o = 0; o < c->out; o++) {
+        if (start[o + 1] > start[o]) {
+            span(c->edge, c->run_padded / V, start[o + 1] - start[o], list + start[o], padded, c->padded_width * c->in,
+                 sums + o * c->edge * c->run_padded, c->run_padded);
+        }
+    }
+}
+
+/* dw [out][edge][run] += sums. */
+static void put_gathered(const conv *c, const real *restrict sums, real *restrict dw)
+{
+    for (int64_t r = 0; r < c->out * c->edge; r++) {
+        for (int64_t i = 0; i < c->run; i++) {
+            dw[r * c->run + i] += sums[r * c->run_padded + i];
+        }
+    }
+}
+
+/* ---- both ---- */
+
+/* Scratch of the adjoint in the weight. */
+typedef struct {
+    real *padded, *dy, *sums;
+    entry *list;
+    int64_t *start, *next;
+    size_t sums_bytes;
+    bool sparse;
+} weight_work;
+
+static hsgd_status weight_work_get(const conv *c, int64_t m, hsgd_cpu *cpu, int worker, weight_work *work,
+                                   hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int64_t out_padded = round_up(c->out, V), dense = c->run * out_padded, sparse = c->out * c->run_padded;
+    const size_t padded_bytes = (size_t)conv_padded_all(c, m, c->in) * sizeof(real);
+    const size_t dy_bytes = (size_t)(m * c->places * out_padded) * sizeof(real);
+    const size_t list_bytes = (size_t)(m * c->places * c->out / SPARSE_SHARE + 1) * sizeof(entry);
+    const size_t start_bytes = (size_t)(m * c->out + 1) * sizeof(int64_t);
+    const size_t next_bytes = (size_t)c->out * sizeof(int64_t);
+    void *at = NULL;
+
+    work->sums_bytes = (size_t)(c->edge * (dense > sparse ? dense : sparse)) * sizeof(real);
+    HSGD_TRY(hsgd_cpu_scratch_get(cpu, worker,
+                                  hsgd_cpu_round(padded_bytes) + hsgd_cpu_round(dy_bytes) +
+                                      hsgd_cpu_round(work->sums_bytes) + hsgd_cpu_round(list_bytes) +
+                                      hsgd_cpu_round(start_bytes) + hsgd_cpu_round(next_bytes),
+                                  &at, err));
+    work->padded = hsgd_cpu_take(&at, padded_bytes);
+    work->dy = hsgd_cpu_take(&at, dy_bytes);
+    work->sums = hsgd_cpu_take(&at, work->sums_bytes);
+    work->list = hsgd_cpu_take(&at, list_bytes);
+    work->start = hsgd_cpu_take(&at, start_bytes);
+    work->next = hsgd_cpu_take(&at, next_bytes);
+done:
+    return st;
+}
+
+/* Bring dy into the form that the kernel of choice wants. */
+static void weight_prepare(const conv *c, int64_t m, const real *dy, weight_work *work)
+{
+    work->sparse = mostly_zero(c, m * c->places * c->out, dy);
+    if (work->sparse) {
+        list_by_channel(c, m, dy, work->list, work->start, work->next);
+    } else {
+        pad_channels(c, m * c->places, dy, work->dy);
+    }
+}
+
+hsgd_status KERNEL(conv_adjoint_weight)(hsgd_cpu *cpu, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
+                                        hsgd_columns dy, hsgd_columns x, hsgd_columns dw, hsgd_columns db,
+                                        hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const conv c = conv_of(layer);
+    const int64_t out_padded = round_up(c.out, V);
+    weight_work work = {0};
+
+    HSGD_TRY(weight_work_get(&c, m, cpu, worker, &work, err));
+    for (int64_t j = 0; j < k; j++) {
+        if (fresh(x, j)) {
+            conv_pad(&c, m, c.in, column(x, j), work.padded);
+        }
+        if (fresh(dy, j)) {
+            weight_prepare(&c, m, column(dy, j), &work);
+        }
+        if (db.data != NULL) {
+            add_bias(&c, m, column(dy, j), work.sums, column(db, j));
+        }
+        memset(work.sums, 0, work.sums_bytes);
+        for (int64_t s = 0; s < m; s++) {
+            const real *sample = work.padded + s * conv_padded(&c, c.in);
+
+            if (work.sparse) {
+                gather(&c, work.start + s * c.out, work.list, sample, work.sums);
+            } else {
+                correlate_weight(&c, sample, work.dy + s * c.places * out_padded, work.sums);
+            }
+        }
+        if (work.sparse) {
+            put_gathered(&c, work.sums, column(dw, j));
+        } else {
+            put_weight(&c, work.sums, column(dw, j));
+        }
+    }
+done:
+    return st;
+}
