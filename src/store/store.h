@@ -5,7 +5,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum { HSGD_STORE_F64, HSGD_STORE_F32, HSGD_STORE_I64, HSGD_STORE_U8 } hsgd_store_type; /* in the file; see write for memory */
+typedef enum {
+    HSGD_STORE_F64,
+    HSGD_STORE_F32,
+    HSGD_STORE_I64,
+    HSGD_STORE_U8
+} hsgd_store_type; /* in the file; see write for memory */
 
 /* Written as attributes of every file. */
 typedef struct {
@@ -18,17 +23,17 @@ typedef struct hsgd_store hsgd_store;
 
 /* Begin `folder`/`name` under a temporary name, open on all ranks.  Makes the folder (and its parents) if needed.
  * Collective.  Errors of all calls, the same on every rank: HSGD_ERR_IO, with the file's name and the reason. */
-hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *name,
-                              const hsgd_provenance *provenance, hsgd_store **out, hsgd_error *err);
+hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *name, const hsgd_provenance *provenance,
+                              hsgd_store **out, hsgd_error *err);
 
 /* A dataset's shape, type and words. */
 typedef struct {
     const char *path; /* "/train/loss"; groups are made as needed */
     hsgd_store_type type;
-    int rank;               /* 0 (scalar) to 4 */
+    int rank; /* 0 (scalar) to 4 */
     int64_t dims[4];
     const char *units, *description;
-    const char *axes[4];    /* paths of datasets of this file that are the dimension scales, written before; NULL: none */
+    const char *axes[4]; /* paths of datasets of this file that are the dimension scales, written before; NULL: none */
 } hsgd_dataset_spec;
 
 /* Write values that every rank holds whole; each rank writes its share of the leading part.
@@ -72,8 +77,8 @@ hsgd_status hsgd_store_read_i64(hsgd_comm *comm, const char *file, const char *p
 /* Attributes of the file; text is cut to size.  Errors: HSGD_ERR_DATA. */
 hsgd_status hsgd_store_read_attribute_i64(hsgd_comm *comm, const char *file, const char *name, int64_t *value,
                                           hsgd_error *err);
-hsgd_status hsgd_store_read_attribute_text(hsgd_comm *comm, const char *file, const char *name, char *text,
-                                           size_t size, hsgd_error *err);
+hsgd_status hsgd_store_read_attribute_text(hsgd_comm *comm, const char *file, const char *name, char *text, size_t size,
+                                           hsgd_error *err);
 
 /* ---- parameters under /params and /optimizer: the one format of weights.h5 and checkpoints ---- */
 
@@ -97,10 +102,8 @@ hsgd_status hsgd_store_read_parameters(hsgd_comm *comm, const char *file, const 
  * *step is -1 where there is none.  A damaged newer one is reported through `warn` and the one before it taken.
  * Collective. */
 hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t *step, char *file, size_t size,
-                                         void (*warn)(void *context, const char *text), void *context,
-                                         hsgd_error *err);
+                                         void (*warn)(void *context, const char *text), void *context, hsgd_error *err);
 /* Rename every checkpoint to NAME.old: they belong to a training that is started afresh.  Collective. */
 hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, hsgd_error *err);
 /* Remove all but the newest `keep` checkpoints, and left-over temporary files.  Collective. */
 hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_error *err);
-

@@ -1,0 +1,198 @@
+/* src/store/store.c - files in the making: opened by all ranks under a temporary name, renamed when complete. */
+#include "base/clock.h"
+#include "store/internal.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static herr_t innermost(unsigned depth, const H5E_error2_t *error, void *text)
+{
+    (void)depth;
+    if (error->desc != NULL) {
+        (void)snprintf(text, 256, "%s", error->desc);
+    }
+    return 1; /* walking upward: the first is the innermost */
+}
+
+hsgd_status store_failure(const char *file, const char *what, hsgd_error *err)
+{
+    const int system = errno;
+    char text[256] = "";
+
+    (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, text);
+    return hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot %s: %s%s%s; check free space, quota and permissions", file,
+                          what, text[0] != '\0' ? text : "HDF5 failed", system != 0 ? ": " : "",
+                          system != 0 ? strerror(system) : "");
+}
+
+hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err)
+{
+    st = hsgd_comm_agree(store->comm, st, err);
+    store->failed = store->failed || st != HSGD_OK;
+    return st;
+}
+
+hid_t store_text_type(void)
+{
+    const hid_t type = H5Tcopy(H5T_C_S1);
+
+    if (type >= 0) {
+        (void)H5Tset_size(type, H5T_VARIABLE);
+        (void)H5Tset_cset(type, H5T_CSET_UTF8);
+    }
+    return type;
+}
+
+static hsgd_status open_file(hsgd_store *store, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    bool ready = access >= 0;
+
+    errno = 0;
+    store->transfer = H5Pcreate(H5P_DATASET_XFER);
+    ready = ready && store->transfer >= 0;
+    if (ready && store->comm->ranks > 1 && store->comm->ops->file_access != NULL) {
+        ready = store->comm->ops->file_access(store->comm->self, access, store->transfer, err) == HSGD_OK;
+    }
+    HSGD_CHECK(ready, HSGD_ERR_IO, err, "%s: HDF5 refuses its access lists; is it built for MPI?", store->final);
+    store->file = H5Fcreate(store->temporary, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    if (store->file < 0) {
+        st = store_failure(store->final, "create the file", err);
+    }
+done:
+    if (access >= 0) {
+        (void)H5Pclose(access);
+    }
+    return st;
+}
+
+static hsgd_status write_provenance(hsgd_store *store, const hsgd_provenance *p, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char created[32];
+    const struct {
+        const char *name, *value;
+    } texts[] = {{"program", "hsgd-dist"},
+                 {"version", HSGD_VERSION},
+                 {"git_commit", HSGD_GIT_COMMIT},
+                 {"created", created},
+                 {"command", p->command},
+                 {"deck", p->deck},
+                 {"backend", p->backend},
+                 {"instruction_set", p->instruction_set},
+                 {"precision", p->precision},
+                 {"reduction", p->reduction},
+                 {"data_source", p->data_source},
+                 {"data_sha256", p->data_sha256},
+                 {"weights_sha256", p->weights_sha256}};
+
+    hsgd_clock_iso(created, sizeof created);
+    HSGD_TRY(hsgd_comm_broadcast(store->comm, 0, sizeof created, created, err));
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        if (texts[i].value != NULL) {
+            HSGD_TRY(hsgd_store_attribute_text(store, "/", texts[i].name, texts[i].value, err));
+        }
+    }
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "format_version", 1, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "ranks", store->comm->ranks, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "threads", p->threads, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "seed", p->seed, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "group", p->group, err));
+done:
+    return st;
+}
+
+hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *name, const hsgd_provenance *provenance,
+                              hsgd_store **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_store *store = calloc(1, sizeof *store);
+
+    *out = NULL;
+    HSGD_TRY(hsgd_comm_agree(comm, store != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    store->comm = comm;
+    store->file = store->transfer = H5I_INVALID_HID;
+    if (snprintf(store->final, sizeof store->final, "%s/%s", folder, name) >= (int)sizeof store->final - 16) {
+        st = hsgd_error_set(err, HSGD_ERR_IO, "%.200s...: the folder's name is too long", folder);
+    }
+    (void)snprintf(store->folder, sizeof store->folder, "%s", folder);
+    (void)snprintf(store->temporary, sizeof store->temporary, "%.1900s/.%.100s.tmp", folder, name);
+    (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* failures are told once, by us */
+    (void)setenv("HDF5_USE_FILE_LOCKING", "BEST_EFFORT", 0);
+    if (st == HSGD_OK && comm->rank == 0) {
+        st = store_make_folder(folder, err);
+    }
+    HSGD_TRY(store_agree(store, st, err));
+    st = open_file(store, err);
+    HSGD_TRY(store_agree(store, st, err));
+    HSGD_TRY(write_provenance(store, provenance, err));
+    *out = store;
+    store = NULL;
+done:
+    hsgd_store_abandon(&store);
+    return st;
+}
+
+static hsgd_status finish(hsgd_store *store, bool keep_old, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char old[STORE_PATH + 8];
+
+    HSGD_TRY(store_sync(store->temporary, err));
+    (void)snprintf(old, sizeof old, "%s.old", store->final);
+    HSGD_CHECK(!keep_old || rename(store->final, old) == 0 || errno == ENOENT, HSGD_ERR_IO, err,
+               "%s: cannot rename to .old: %s", store->final, strerror(errno));
+    HSGD_CHECK(rename(store->temporary, store->final) == 0, HSGD_ERR_IO, err, "%s: cannot rename into place: %s",
+               store->final, strerror(errno));
+    HSGD_TRY(store_sync(store->folder, err));
+done:
+    return st;
+}
+
+hsgd_status hsgd_store_commit(hsgd_store **out, bool keep_old, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_store *store = *out;
+
+    errno = 0;
+    if (H5Fflush(store->file, H5F_SCOPE_GLOBAL) < 0) {
+        st = store_failure(store->final, "write the file", err);
+    }
+    HSGD_TRY(store_agree(store, st, err));
+    errno = 0;
+    if (H5Fclose(store->file) < 0) {
+        st = store_failure(store->final, "close the file", err);
+    }
+    store->file = H5I_INVALID_HID;
+    HSGD_TRY(store_agree(store, st, err));
+    if (store->comm->rank == 0) {
+        st = finish(store, keep_old, err);
+    }
+    HSGD_TRY(store_agree(store, st, err));
+    (void)H5Pclose(store->transfer);
+    free(store);
+    *out = NULL;
+done:
+    hsgd_store_abandon(out);
+    return st;
+}
+
+/* After a failure the file is not even closed: HDF5 would write again, collectively, and ranks could hang.  The process
+ * is about to end. */
+void hsgd_store_abandon(hsgd_store **store)
+{
+    if (store == NULL || *store == NULL) {
+        return;
+    }
+    if ((*store)->file >= 0 && !(*store)->failed) {
+        (void)H5Fclose((*store)->file);
+        (void)H5Pclose((*store)->transfer);
+    }
+    if ((*store)->comm->rank == 0) {
+        (void)unlink((*store)->temporary);
+    }
+    free(*store);
+    *store = NULL;
+}
