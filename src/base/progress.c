@@ -25,7 +25,8 @@ hsgd_status hsgd_progress_create(int rank, bool quiet, bool verbose, hsgd_progre
     p->active = rank == 0;
     p->quiet = quiet;
     p->verbose = verbose;
-    p->terminal = isatty(STDOUT_FILENO) == 1;
+    /* mpirun gives its ranks a pseudo-terminal for standard output, wherever that goes, but a pipe for the other */
+    p->terminal = isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1;
     return HSGD_OK;
 }
 
