@@ -16,8 +16,8 @@ VALUES = {
     "data.normalize": ("0.1", "0.1 0", "0.1 -1", "a b", "0 1 2"),
     "model.layers": (
         "", "conv 16 5", "conf 16 5 / linear 10", "conv 16 / linear 10", "conv 0 5 / linear 10",
-        "conv 16 4 / linear 10", "conv 16 5 3 / linear 10", "linear 9", "linear 10 / maxpool 2", "linear 10 / conv 4 3 / linear 10",
-        "maxpool 29 / linear 10", "maxpool 0 / linear 10", "relu 3 / linear 10", "linear 10 / relu",
+        "conv 16 4 / linear 10", "conv 16 5 3 / linear 10", "linear 9", "linear 10 / maxpool 2",
+        "linear 10 / conv 4 3 / linear 10", "maxpool 29 / linear 10", "maxpool 0 / linear 10", "relu 3 / linear 10", "linear 10 / relu",
         "linear 10 / / linear 10", "linear x"),
     "model.precision": ("half", "Single2"),
     "model.init": ("",),
