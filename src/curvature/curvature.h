@@ -36,7 +36,7 @@ typedef struct {
     size_t cache_bytes;    /* base states of groups are kept up to so many bytes on this rank; 0: none.  No bit of any
                               result depends on it. */
     int64_t columns;       /* vectors advanced in one sweep; more are done in several sweeps; 0: 8 */
-    bool (*stop)(void *context); /* optional; asked after every block of samples, the same answer on all ranks not needed */
+    bool (*stop)(void *context); /* optional; asked after blocks of samples, by one thread; one rank's yes stops all */
     void *context;
 } hsgd_hessian_options;
 

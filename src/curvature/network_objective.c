@@ -1,5 +1,5 @@
-/* src/curvature/network_objective.c - the network's mean cross-entropy: of batches for the optimiser, of a whole set for
- * evaluation, and with frozen choices for finite differences. */
+/* src/curvature/network_objective.c - the network's mean cross-entropy: of batches for the optimiser, of a whole set
+ * for evaluation, and with frozen choices for finite differences. */
 #include "curvature/sweep.h"
 #include <stdlib.h>
 #include <string.h>

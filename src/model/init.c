@@ -21,7 +21,8 @@ void hsgd_network_init(const hsgd_network *network, uint64_t seed, double *param
         const hsgd_layer *layer = &network->layers[l];
 
         if (layer->weight_count > 0) {
-            const double bound = 1.0 / sqrt((double)(layer->weight_count / layer->bias_count)); /* the fan in */
+            const int64_t fan_in = layer->weight_count / layer->bias_count;
+            const double bound = 1.0 / sqrt((double)fan_in);
 
             draw(seed, 2 * number, bound, layer->weight_count, params + layer->weight);
             draw(seed, 2 * number + 1, bound, layer->bias_count, params + layer->bias);

@@ -14,7 +14,8 @@ typedef struct {
 /* Read a layer list such as "conv 16 5 / relu / maxpool 2 / linear 10" for inputs of shape `input`.
  * Layers that hold parameters are named conv1, conv2, ..., linear1, ...; the last of them is `out`.
  * Local.  Errors: HSGD_ERR_USAGE: unknown layer (with the nearest known name), wrong argument, a window larger than its
- * input, a conv or pool after a linear, the last layer not linear, its outputs fewer than `classes`.  HSGD_ERR_MEMORY. */
+ * input, an even kernel or one with weights that meet no pixel, a conv or pool after a linear, the last layer not
+ * linear, its outputs fewer than `classes`.  HSGD_ERR_MEMORY. */
 hsgd_status hsgd_network_create(const char *layers, hsgd_shape input, int64_t classes, hsgd_network **out,
                                 hsgd_error *err);
 void hsgd_network_destroy(hsgd_network **network);

@@ -1,8 +1,8 @@
 /* src/model/pass.c - the chain rule, once: every pass over a network is composed here from the backend's kernels.
  *
- * The gradient is J' delta, with J the derivative of the logits; a Gauss-Newton product is J' S J v, with S the softmax's
- * own Hessian.  A Hessian product is the tangent of the gradient: the same adjoint pass started from S J v, with two
- * more terms at an affine layer and one at a tanh, each a product of a tangent with an adjoint of the loss. */
+ * The gradient is J' delta, with J the derivative of the logits; a Gauss-Newton product is J' S J v, with S the
+ * softmax's own Hessian.  A Hessian product is the tangent of the gradient: the same adjoint pass started from S J v,
+ * with two more terms at an affine layer and one at a tanh, each a product of a tangent with an adjoint of the loss. */
 #include "model/plan.h"
 
 /* What tangent and adjoint passes work from. */

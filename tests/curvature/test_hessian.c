@@ -28,7 +28,7 @@ static fixture with_relu(hsgd_comm *comm)
 static void assert_same_bits(int64_t count, const double *x, const double *y)
 {
     for (int64_t i = 0; i < count; i++) {
-        if (memcmp(&x[i], &y[i], sizeof *x) != 0) {
+        if (!(x[i] == y[i]) || signbit(x[i]) != signbit(y[i])) {
             fail_msg("entry %lld: %.17g and %.17g", (long long)i, x[i], y[i]);
         }
     }
@@ -240,8 +240,9 @@ static double side_of(const hsgd_layer *in, const hsgd_layer *out, int64_t unit,
                : 0.0;
 }
 
-/* A ReLU channel's incoming weights and bias times c, its outgoing ones divided by c: the same function.  Differentiated
- * at c = 1, for s = incoming minus outgoing weights: g's = 0 and H s = -(g on the incoming, -g on the outgoing). */
+/* A ReLU channel's incoming weights and bias times c, its outgoing ones divided by c: the same function.
+ * Differentiated at c = 1, for s = incoming minus outgoing weights: g's = 0 and H s = -(g on the incoming, -g on the
+ * outgoing). */
 static void obeys_the_rescaling_identity_of_relu(void **state)
 {
     enum { CHANNELS = 2 + 3 + 5 };
@@ -287,14 +288,14 @@ static void agrees_with_differences_of_the_frozen_gradient(void **state)
     fixture f = mixed(test_comm());
     const hsgd_hessian_options options = options_of(&f, HSGD_OPERATOR_HESSIAN);
     double *v = normals(f.n, 1), *y = products_of(&f, &options, 1, v), *moved = malloc((size_t)f.n * sizeof *v);
-    double *d[2], off = 0.0, apart = 0.0, loss = 0.0;
+    double *d[2] = {NULL, NULL}, off = 0.0, apart = 0.0, loss = 0.0;
     const double h = 1e-3 / norm(f.n, v);
 
     (void)state;
     assert_non_null(moved);
     for (int s = 0; s < 2; s++) {
         const double step = s == 0 ? h : h / 2;
-        double *side[2];
+        double *side[2] = {NULL, NULL};
 
         for (int sign = 0; sign < 2; sign++) {
             for (int64_t i = 0; i < f.n; i++) {

@@ -1,4 +1,5 @@
-/* tests/model/test_layers.c - mirrors src/model/layers.c and init.c: what a list of layers comes to, what is refused. */
+/* tests/model/test_layers.c - mirrors src/model/layers.c and init.c: what a list of layers comes to, and what
+ * is refused. */
 #include <math.h>
 #include <stdlib.h>
 #include "model/layers.h"

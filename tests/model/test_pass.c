@@ -111,7 +111,7 @@ static bench *bench_create(const char *layers, hsgd_precision precision, int64_t
     for (int64_t i = 0; i < COLUMNS * b->n; i++) {
         b->directions[i] = draw(1, i) / sqrt((double)b->n); /* about unit norm */
     }
-    for (int64_t i = 0; i < SAMPLES * PIXELS; i++) {
+    for (int64_t i = 0; i < (int64_t)SAMPLES * PIXELS; i++) {
         b->pixels[i] = (uint8_t)fmax(0.0, fmin(255.0, 100.0 * draw(2, i))); /* half black, as digits are */
     }
     for (int64_t i = 0; i < SAMPLES; i++) {
