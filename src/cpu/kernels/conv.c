@@ -131,13 +131,14 @@ static void pack_rows(const conv *c, const real *restrict w, real *restrict pack
     }
 }
 
-/* Entries of dy, pixel by pixel, at their filters: those of pixel p are list[start[p]] to list[start[p + 1]]. */
-static void list_by_pixel(const conv *c, int64_t pixels, const real *dy, entry *list, int64_t *start)
+/* Entries of dy, pixel by pixel, at their filters: those of pixel p are list[start[p]] to list[start[p + 1]].  False
+ * where they are too many. */
+static bool list_by_pixel(const conv *c, int64_t m, const real *dy, entry *list, int64_t *start)
 {
     const int64_t filter = c->edge * c->run_padded;
     int64_t n = 0;
 
-    for (int64_t p = 0; p < pixels; p++) {
+    for (int64_t p = 0; p < m * c->places && mostly_zero(c, m, n); p++) {
         start[p] = n;
         for (int64_t o = 0; o < c->out; o += V) {
             const real *from = dy + p * c->out + o;
@@ -149,7 +150,8 @@ static void list_by_pixel(const conv *c, int64_t pixels, const real *dy, entry *
             }
         }
     }
-    start[pixels] = n;
+    start[m * c->places] = n;
+    return mostly_zero(c, m, n);
 }
 
 /* dx [height][width][in] (+)= the filters of one sample's entries, spread on `canvas`: padded rows `pitch` apart, so far
@@ -197,7 +199,7 @@ static hsgd_status input_work_get(const conv *c, int64_t m, hsgd_cpu *cpu, int w
         c->padded_height * conv_pitch(c),
     };
     real **const parts[] = {&work->padded, &work->turned, &work->zeros, &work->packed, &work->canvas};
-    const size_t list_bytes = (size_t)(m * c->places * c->out / SPARSE_SHARE + 1) * sizeof(entry);
+    const size_t list_bytes = (size_t)(m * c->places * c->out / SPARSE_SHARE + c->out + 1) * sizeof(entry);
     const size_t start_bytes = (size_t)(m * c->places + 1) * sizeof(int64_t);
     size_t bytes = hsgd_cpu_round(list_bytes) + hsgd_cpu_round(start_bytes);
     void *at = NULL;
@@ -221,10 +223,8 @@ static void input_prepare(const conv *c, int64_t m, bool new_dy, const real *dy,
                           input_work *work)
 {
     if (new_dy) {
-        work->sparse = mostly_zero(c, m * c->places * c->out, dy);
-        if (work->sparse) {
-            list_by_pixel(c, m * c->places, dy, work->list, work->start);
-        } else {
+        work->sparse = list_by_pixel(c, m, dy, work->list, work->start);
+        if (!work->sparse) {
             conv_pad(c, m, c->out, dy, work->padded);
         }
     }

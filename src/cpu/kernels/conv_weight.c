@@ -58,68 +58,83 @@ static void put_weight(const conv *c, const real *restrict sums, real *restrict 
     }
 }
 
+/* sums [0..V) = sum of n vectors, `step` reals apart: four sums at a time, to hide the latency of additions. */
+INLINE void sum_vectors(int64_t n, const real *from, int64_t step, real *sums)
+{
+    vec sum[4] = {0};
+    int64_t p = 0;
+
+    for (; p + 4 <= n; p += 4) {
+        for (int i = 0; i < 4; i++) {
+            sum[i] += load(from + (p + i) * step);
+        }
+    }
+    for (; p < n; p++) {
+        sum[0] += load(from + p * step);
+    }
+    store(sums, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
 /* db [out] += sum of dy [m * places][out], one sample's sum at a time. */
-static void add_bias(const conv *c, int64_t m, const real *restrict dy, real *restrict sums, real *restrict db)
+static void add_bias(const conv *c, int64_t m, const real *restrict dy, real *restrict db)
 {
     for (int64_t s = 0; s < m; s++) {
-        memset(sums, 0, (size_t)c->out * sizeof(real));
-        for (int64_t p = 0; p < c->places; p++) {
-            for (int64_t o = 0; o < c->out; o++) {
-                sums[o] += dy[(s * c->places + p) * c->out + o];
+        const real *sample = dy + s * c->places * c->out;
+        int64_t o = 0;
+
+        for (; o + V <= c->out; o += V) {
+            real sums[V];
+
+            sum_vectors(c->places, sample + o, c->out, sums);
+            for (int64_t v = 0; v < V; v++) {
+                db[o + v] += sums[v];
             }
         }
-        for (int64_t o = 0; o < c->out; o++) {
-            db[o] += sums[o];
+        for (; o < c->out; o++) {
+            real sum = 0;
+
+            for (int64_t p = 0; p < c->places; p++) {
+                sum += sample[p * c->out + o];
+            }
+            db[o] += sum;
         }
     }
 }
 
 /* ---- where dy is mostly zero ---- */
 
-/* Entries of dy at the patches they meet in their padded sample, by sample and channel: those of channel o of sample s
- * are list[start[s * out + o]] to list[start[s * out + o + 1]].  next: [out], overwritten. */
-static void list_by_channel(const conv *c, int64_t m, const real *dy, entry *list, int64_t *start, int64_t *next)
+/* Entries of dy at the patches they meet in their padded sample, by sample and channel: the count[i] entries of channel
+ * i % out of sample i / out begin at list[i * places].  False where they are too many. */
+static bool list_by_channel(const conv *c, int64_t m, const real *dy, entry *list, int64_t *count)
 {
     int64_t n = 0;
 
-    for (int64_t s = 0; s < m; s++) {
-        const real *sample = dy + s * c->places * c->out;
+    memset(count, 0, (size_t)(m * c->out) * sizeof *count);
+    for (int64_t p = 0; p < m * c->places && mostly_zero(c, m, n); p++) {
+        const int64_t s = p / c->places, pixel = p % c->places;
+        const uint32_t patch = (uint32_t)((pixel / c->width * c->padded_width + pixel % c->width) * c->in);
 
-        memset(next, 0, (size_t)c->out * sizeof *next);
-        for (int64_t p = 0; p < c->places; p++) {
-            for (int64_t o = 0; o < c->out; o++) {
-                next[o] += sample[p * c->out + o] != 0;
-            }
-        }
-        for (int64_t o = 0; o < c->out; o++) {
-            const int64_t count = next[o];
+        for (int64_t o = 0; o < c->out; o += V) {
+            const real *from = dy + p * c->out + o;
 
-            start[s * c->out + o] = next[o] = n;
-            n += count;
-        }
-        for (int64_t p = 0; p < c->places; p++) {
-            const int64_t patch = (p / c->width * c->padded_width + p % c->width) * c->in;
+            for (uint32_t bits = nonzero_bits(from, c->out - o); bits != 0; bits &= bits - 1) {
+                const int bit = __builtin_ctz(bits);
+                const int64_t i = s * c->out + o + bit;
 
-            for (int64_t o = 0; o < c->out; o += V) {
-                const real *from = sample + p * c->out + o;
-
-                for (uint32_t bits = nonzero_bits(from, c->out - o); bits != 0; bits &= bits - 1) {
-                    const int bit = __builtin_ctz(bits);
-
-                    list[next[o + bit]++] = (entry){(uint32_t)patch, from[bit]};
-                }
+                list[i * c->places + count[i]++] = (entry){patch, from[bit]};
+                n++;
             }
         }
     }
-    start[m * c->out] = n;
+    return mostly_zero(c, m, n);
 }
 
 /* sums [out][edge][run padded] += the patches of one padded sample at its entries. */
-static void gather(const conv *c, const int64_t *start, const entry *list, const real *padded, real *sums)
+static void gather(const conv *c, const int64_t *count, const entry *list, const real *padded, real *sums)
 {
     for (int64_t o = 0; o < c->out; o++) {
-        if (start[o + 1] > start[o]) {
-            span(c->edge, c->run_padded / V, start[o + 1] - start[o], list + start[o], padded, c->padded_width * c->in,
+        if (count[o] > 0) {
+            span(c->edge, c->run_padded / V, count[o], list + o * c->places, padded, c->padded_width * c->in,
                  sums + o * c->edge * c->run_padded, c->run_padded);
         }
     }
@@ -141,7 +156,7 @@ static void put_gathered(const conv *c, const real *restrict sums, real *restric
 typedef struct {
     real *padded, *dy, *sums;
     entry *list;
-    int64_t *start, *next;
+    int64_t *count;
     size_t sums_bytes;
     bool sparse;
 } weight_work;
@@ -153,23 +168,21 @@ static hsgd_status weight_work_get(const conv *c, int64_t m, hsgd_cpu *cpu, int 
     const int64_t out_padded = round_up(c->out, V), dense = c->run * out_padded, sparse = c->out * c->run_padded;
     const size_t padded_bytes = (size_t)conv_padded_all(c, m, c->in) * sizeof(real);
     const size_t dy_bytes = (size_t)(m * c->places * out_padded) * sizeof(real);
-    const size_t list_bytes = (size_t)(m * c->places * c->out / SPARSE_SHARE + 1) * sizeof(entry);
-    const size_t start_bytes = (size_t)(m * c->out + 1) * sizeof(int64_t);
-    const size_t next_bytes = (size_t)c->out * sizeof(int64_t);
+    const size_t list_bytes = (size_t)(m * c->places * c->out) * sizeof(entry);
+    const size_t count_bytes = (size_t)(m * c->out) * sizeof(int64_t);
     void *at = NULL;
 
     work->sums_bytes = (size_t)(c->edge * (dense > sparse ? dense : sparse)) * sizeof(real);
     HSGD_TRY(hsgd_cpu_scratch_get(cpu, worker,
                                   hsgd_cpu_round(padded_bytes) + hsgd_cpu_round(dy_bytes) +
                                       hsgd_cpu_round(work->sums_bytes) + hsgd_cpu_round(list_bytes) +
-                                      hsgd_cpu_round(start_bytes) + hsgd_cpu_round(next_bytes),
+                                      hsgd_cpu_round(count_bytes),
                                   &at, err));
     work->padded = hsgd_cpu_take(&at, padded_bytes);
     work->dy = hsgd_cpu_take(&at, dy_bytes);
     work->sums = hsgd_cpu_take(&at, work->sums_bytes);
     work->list = hsgd_cpu_take(&at, list_bytes);
-    work->start = hsgd_cpu_take(&at, start_bytes);
-    work->next = hsgd_cpu_take(&at, next_bytes);
+    work->count = hsgd_cpu_take(&at, count_bytes);
 done:
     return st;
 }
@@ -177,10 +190,8 @@ done:
 /* Bring dy into the form that the kernel of choice wants. */
 static void weight_prepare(const conv *c, int64_t m, const real *dy, weight_work *work)
 {
-    work->sparse = mostly_zero(c, m * c->places * c->out, dy);
-    if (work->sparse) {
-        list_by_channel(c, m, dy, work->list, work->start, work->next);
-    } else {
+    work->sparse = list_by_channel(c, m, dy, work->list, work->count);
+    if (!work->sparse) {
         pad_channels(c, m * c->places, dy, work->dy);
     }
 }
@@ -203,14 +214,14 @@ hsgd_status KERNEL(conv_adjoint_weight)(hsgd_cpu *cpu, int worker, const hsgd_la
             weight_prepare(&c, m, column(dy, j), &work);
         }
         if (db.data != NULL) {
-            add_bias(&c, m, column(dy, j), work.sums, column(db, j));
+            add_bias(&c, m, column(dy, j), column(db, j));
         }
         memset(work.sums, 0, work.sums_bytes);
         for (int64_t s = 0; s < m; s++) {
             const real *sample = work.padded + s * conv_padded(&c, c.in);
 
             if (work.sparse) {
-                gather(&c, work.start + s * c.out, work.list, sample, work.sums);
+                gather(&c, work.count + s * c.out, work.list + s * c.out * c.places, sample, work.sums);
             } else {
                 correlate_weight(&c, sample, work.dy + s * c.places * out_padded, work.sums);
             }

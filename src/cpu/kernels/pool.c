@@ -1,67 +1,123 @@
 /* src/cpu/kernels/pool.c - pooling over windows of size x size pixels, stride size; [sample][y][x][channel]. */
 #include "cpu/kernels/kernel.h"
 
-/* Pixels are dealt with whole, `channels` reals at a time. */
 typedef struct {
     int64_t size, channels;
     int64_t in_height, in_width, out_height, out_width;
-    int64_t in_count, out_count; /* reals of one sample */
-} windows;
+    int64_t in_row, in_count; /* reals of one row, of one sample */
+    int64_t windows;          /* of all samples */
+} pooling;
 
-static windows windows_of(const hsgd_layer *layer)
+static pooling pooling_of(const hsgd_layer *layer, int64_t m)
 {
-    return (windows){
+    return (pooling){
         .size = layer->size,
         .channels = layer->in.channels,
         .in_height = layer->in.height,
         .in_width = layer->in.width,
         .out_height = layer->out.height,
         .out_width = layer->out.width,
+        .in_row = layer->in.width * layer->in.channels,
         .in_count = layer->in.channels * layer->in.height * layer->in.width,
-        .out_count = layer->out.channels * layer->out.height * layer->out.width,
+        .windows = m * layer->out.height * layer->out.width,
     };
 }
 
-/* Where the first pixel of window i (of all samples' windows, in order) stands in the input. */
-static int64_t window_start(const windows *g, int64_t i)
-{
-    const int64_t row = i / g->out_width, x = i % g->out_width;
-    const int64_t s = row / g->out_height, y = row % g->out_height;
+/* Which window: its number among all samples' windows and where its first pixel stands in the input. */
+typedef struct {
+    int64_t number, start;
+    int64_t x, y; /* in its sample */
+} window;
 
-    return s * g->in_count + (y * g->size * g->in_width + x * g->size) * g->channels;
+/* The window after w. */
+INLINE window next_window(const pooling *g, window w)
+{
+    w.number++;
+    w.start += g->size * g->channels;
+    if (++w.x == g->out_width) {
+        w.x = 0;
+        w.start += g->size * g->in_row - g->out_width * g->size * g->channels;
+        if (++w.y == g->out_height) {
+            w.y = 0;
+            w.start += (g->in_height - g->out_height * g->size) * g->in_row;
+        }
+    }
+    return w;
 }
 
-/* A pixel takes the lead where it is greater, or NaN: a NaN must not be hidden. */
-static void lead(int64_t channels, int32_t place, const real *restrict x, real *restrict best, int32_t *restrict choice)
+/* One window, channel by channel.  size: a compile-time constant in the common cases, so that its loops are unrolled and
+ * the one over channels runs in vectors. */
+INLINE void window_max(const int64_t size, const pooling *g, const real *restrict x, real *restrict y,
+                       int32_t *restrict choice)
 {
-    for (int64_t c = 0; c < channels; c++) {
-        const bool wins = !(x[c] <= best[c]);
+#pragma omp simd
+    for (int64_t c = 0; c < g->channels; c++) {
+        real best = x[c];
+        int32_t chosen = 0;
 
-        best[c] = wins ? x[c] : best[c];
-        choice[c] = wins ? place : choice[c];
+        for (int64_t i = 0; i < size; i++) {
+            for (int64_t j = 0; j < size; j++) {
+                const real candidate = x[i * g->in_row + j * g->channels + c];
+                const bool wins = !(candidate <= best); /* greater, or NaN: a NaN must not be hidden */
+
+                best = wins ? candidate : best;
+                chosen = wins ? (int32_t)(i * size + j) : chosen;
+            }
+        }
+        y[c] = best;
+        choice[c] = chosen;
+    }
+}
+
+INLINE void window_pick(const int64_t size, const pooling *g, const int32_t *restrict choice, const real *restrict x,
+                        real *restrict y)
+{
+#pragma omp simd
+    for (int64_t c = 0; c < g->channels; c++) {
+        real picked = 0;
+
+        for (int64_t i = 0; i < size; i++) {
+            for (int64_t j = 0; j < size; j++) {
+                const real candidate = x[i * g->in_row + j * g->channels + c];
+
+                picked = choice[c] == i * size + j ? candidate : picked;
+            }
+        }
+        y[c] = picked;
+    }
+}
+
+INLINE void window_place(const int64_t size, const pooling *g, const int32_t *restrict choice, const real *restrict dy,
+                         real *restrict dx)
+{
+    for (int64_t i = 0; i < size; i++) {
+        for (int64_t j = 0; j < size; j++) {
+            const int32_t place = (int32_t)(i * size + j);
+
+#pragma omp simd
+            for (int64_t c = 0; c < g->channels; c++) {
+                dx[i * g->in_row + j * g->channels + c] = choice[c] == place ? dy[c] : 0;
+            }
+        }
     }
 }
 
 hsgd_status KERNEL(maxpool_value)(void *self, int worker, const hsgd_layer *layer, int64_t m, const void *x, void *y,
                                   int32_t *choice, hsgd_error *err)
 {
-    const windows g = windows_of(layer);
+    const pooling g = pooling_of(layer, m);
 
     (void)self;
     (void)worker;
     (void)err;
-    for (int64_t i = 0; i < m * g.out_height * g.out_width; i++) {
-        const real *from = (const real *)x + window_start(&g, i);
-        real *best = (real *)y + i * g.channels;
-        int32_t *chosen = choice + i * g.channels;
+    for (window w = {0}; w.number < g.windows; w = next_window(&g, w)) {
+        const real *from = (const real *)x + w.start;
+        const int64_t to = w.number * g.channels;
 
-        for (int64_t c = 0; c < g.channels; c++) {
-            best[c] = from[c];
-            chosen[c] = 0;
-        }
-        for (int64_t place = 1; place < g.size * g.size; place++) {
-            lead(g.channels, (int32_t)place, from + (place / g.size * g.in_width + place % g.size) * g.channels, best,
-                 chosen);
+        if (g.size == 2) {
+            window_max(2, &g, from, (real *)y + to, choice + to);
+        } else {
+            window_max(g.size, &g, from, (real *)y + to, choice + to);
         }
     }
     return HSGD_OK;
@@ -70,21 +126,20 @@ hsgd_status KERNEL(maxpool_value)(void *self, int worker, const hsgd_layer *laye
 hsgd_status KERNEL(maxpool_tangent)(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
                                     const int32_t *choice, hsgd_columns tx, hsgd_columns ty, hsgd_error *err)
 {
-    const windows g = windows_of(layer);
+    const pooling g = pooling_of(layer, m);
 
     (void)self;
     (void)worker;
     (void)err;
     for (int64_t j = 0; j < k; j++) {
-        for (int64_t i = 0; i < m * g.out_height * g.out_width; i++) {
-            const real *from = column(tx, j) + window_start(&g, i);
-            real *to = column(ty, j) + i * g.channels;
-            const int32_t *chosen = choice + i * g.channels;
+        for (window w = {0}; w.number < g.windows; w = next_window(&g, w)) {
+            const real *from = column(tx, j) + w.start;
+            const int64_t to = w.number * g.channels;
 
-            for (int64_t c = 0; c < g.channels; c++) {
-                const int64_t dy = chosen[c] / g.size, dx = chosen[c] % g.size;
-
-                to[c] = from[(dy * g.in_width + dx) * g.channels + c];
+            if (g.size == 2) {
+                window_pick(2, &g, choice + to, from, column(ty, j) + to);
+            } else {
+                window_pick(g.size, &g, choice + to, from, column(ty, j) + to);
             }
         }
     }
@@ -92,13 +147,13 @@ hsgd_status KERNEL(maxpool_tangent)(void *self, int worker, const hsgd_layer *la
 }
 
 /* Zero what no window covers: the columns to the right of the last window and the rows below it. */
-static void zero_margin(const windows *g, real *dx)
+static void zero_margin(const pooling *g, int64_t m, real *dx)
 {
-    const int64_t covered = g->out_width * g->size * g->channels, row = g->in_width * g->channels;
+    const int64_t covered = g->out_width * g->size * g->channels;
 
-    for (int64_t y = 0; y < g->in_height; y++) {
-        for (int64_t i = y < g->out_height * g->size ? covered : 0; i < row; i++) {
-            dx[y * row + i] = 0;
+    for (int64_t row = 0; row < m * g->in_height; row++) {
+        for (int64_t i = row % g->in_height < g->out_height * g->size ? covered : 0; i < g->in_row; i++) {
+            dx[row * g->in_row + i] = 0;
         }
     }
 }
@@ -106,26 +161,20 @@ static void zero_margin(const windows *g, real *dx)
 hsgd_status KERNEL(maxpool_adjoint)(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
                                     const int32_t *choice, hsgd_columns dy, hsgd_columns dx, hsgd_error *err)
 {
-    const windows g = windows_of(layer);
+    const pooling g = pooling_of(layer, m);
 
     (void)self;
     (void)worker;
     (void)err;
     for (int64_t j = 0; j < k; j++) {
-        for (int64_t s = 0; s < m; s++) {
-            zero_margin(&g, column(dx, j) + s * g.in_count);
-        }
-        for (int64_t i = 0; i < m * g.out_height * g.out_width; i++) {
-            const real *restrict from = column(dy, j) + i * g.channels;
-            const int32_t *restrict chosen = choice + i * g.channels;
+        zero_margin(&g, m, column(dx, j));
+        for (window w = {0}; w.number < g.windows; w = next_window(&g, w)) {
+            const int64_t from = w.number * g.channels;
 
-            for (int32_t place = 0; place < g.size * g.size; place++) {
-                real *restrict to =
-                    column(dx, j) + window_start(&g, i) + (place / g.size * g.in_width + place % g.size) * g.channels;
-
-                for (int64_t c = 0; c < g.channels; c++) {
-                    to[c] = chosen[c] == place ? from[c] : 0;
-                }
+            if (g.size == 2) {
+                window_place(2, &g, choice + from, column(dy, j) + from, column(dx, j) + w.start);
+            } else {
+                window_place(g.size, &g, choice + from, column(dy, j) + from, column(dx, j) + w.start);
             }
         }
     }
@@ -135,26 +184,25 @@ hsgd_status KERNEL(maxpool_adjoint)(void *self, int worker, const hsgd_layer *la
 hsgd_status KERNEL(avgpool_value)(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k, hsgd_columns x,
                                   hsgd_columns y, hsgd_error *err)
 {
-    const windows g = windows_of(layer);
+    const pooling g = pooling_of(layer, m);
     const real share = (real)1 / (real)(g.size * g.size);
 
     (void)self;
     (void)worker;
     (void)err;
     for (int64_t j = 0; j < k; j++) {
-        for (int64_t i = 0; i < m * g.out_height * g.out_width; i++) {
-            real *restrict to = column(y, j) + i * g.channels;
+        for (window w = {0}; w.number < g.windows; w = next_window(&g, w)) {
+            const real *restrict from = column(x, j) + w.start;
+            real *restrict to = column(y, j) + w.number * g.channels;
 
+#pragma omp simd
             for (int64_t c = 0; c < g.channels; c++) {
-                to[c] = 0;
-            }
-            for (int64_t place = 0; place < g.size * g.size; place++) {
-                const real *restrict from =
-                    column(x, j) + window_start(&g, i) + (place / g.size * g.in_width + place % g.size) * g.channels;
+                real sum = 0;
 
-                for (int64_t c = 0; c < g.channels; c++) {
-                    to[c] += share * from[c];
+                for (int64_t place = 0; place < g.size * g.size; place++) {
+                    sum += from[place / g.size * g.in_row + place % g.size * g.channels + c];
                 }
+                to[c] = share * sum;
             }
         }
     }
@@ -164,25 +212,23 @@ hsgd_status KERNEL(avgpool_value)(void *self, int worker, const hsgd_layer *laye
 hsgd_status KERNEL(avgpool_adjoint)(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
                                     hsgd_columns dy, hsgd_columns dx, hsgd_error *err)
 {
-    const windows g = windows_of(layer);
+    const pooling g = pooling_of(layer, m);
     const real share = (real)1 / (real)(g.size * g.size);
 
     (void)self;
     (void)worker;
     (void)err;
     for (int64_t j = 0; j < k; j++) {
-        for (int64_t s = 0; s < m; s++) {
-            zero_margin(&g, column(dx, j) + s * g.in_count);
-        }
-        for (int64_t i = 0; i < m * g.out_height * g.out_width; i++) {
-            const real *restrict from = column(dy, j) + i * g.channels;
+        zero_margin(&g, m, column(dx, j));
+        for (window w = {0}; w.number < g.windows; w = next_window(&g, w)) {
+            const real *restrict from = column(dy, j) + w.number * g.channels;
+            real *restrict to = column(dx, j) + w.start;
 
             for (int64_t place = 0; place < g.size * g.size; place++) {
-                real *restrict to =
-                    column(dx, j) + window_start(&g, i) + (place / g.size * g.in_width + place % g.size) * g.channels;
+                const int64_t pixel = place / g.size * g.in_row + place % g.size * g.channels;
 
                 for (int64_t c = 0; c < g.channels; c++) {
-                    to[c] = share * from[c];
+                    to[pixel + c] = share * from[c];
                 }
             }
         }

@@ -44,16 +44,11 @@ INLINE uint32_t nonzero_bits(const real *p, int64_t count)
     return bits;
 }
 
-/* Whether the lists are the faster way for dy [count]: decided by what one column of one call holds, by nothing else. */
-INLINE bool mostly_zero(const conv *c, int64_t count, const real *dy)
+/* Whether dy of m samples with `found` non-zeros is better listed.  The choice rests on what one column of one call
+ * holds, on nothing else. */
+INLINE bool mostly_zero(const conv *c, int64_t m, int64_t found)
 {
-    int64_t found = 0;
-
-#pragma omp simd reduction(+ : found)
-    for (int64_t i = 0; i < count; i++) {
-        found += dy[i] != 0;
-    }
-    return found <= count / SPARSE_SHARE && conv_padded(c, c->in) <= UINT32_MAX &&
+    return found <= m * c->places * c->out / SPARSE_SHARE && conv_padded(c, c->in) <= UINT32_MAX &&
            c->out * c->edge * c->run_padded <= UINT32_MAX;
 }
 
