@@ -251,6 +251,31 @@ static void agrees_with_central_differences(void **state)
     }
 }
 
+/* So far away that values which the frozen ReLUs let through have become negative. */
+static void frozen_choices_hold_far_away(void **state)
+{
+    const double h = 1e-3, far = 3.0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof arrangements / sizeof arrangements[0]; i++) {
+        bench *b = bench_create(arrangements[i], HSGD_DOUBLE, -1);
+        double loss = 0.0, side[4], exact = 0.0, *g = frozen_at(b, far, &loss);
+        const double t[4] = {far + h, far - h, far + h / 2, far - h / 2};
+
+        for (int j = 0; j < 4; j++) {
+            free(frozen_at(b, t[j], &side[j]));
+        }
+        for (int64_t j = 0; j < b->n; j++) {
+            exact += g[j] * b->directions[j];
+        }
+        /* the bound of the differences above; the loss itself is larger here */
+        assert_near((side[2] - side[3]) / h, exact,
+                    fabs((side[2] - side[3]) / h - (side[0] - side[1]) / (2.0 * h)) + 100.0 * EPS * loss / h);
+        free(g);
+        bench_destroy(b);
+    }
+}
+
 static void products_of_many_columns_are_those_of_each_bit_for_bit(void **state)
 {
     (void)state;
@@ -371,6 +396,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_central_differences),
+        cmocka_unit_test(frozen_choices_hold_far_away),
         cmocka_unit_test(products_of_many_columns_are_those_of_each_bit_for_bit),
         cmocka_unit_test(a_repeated_pass_has_the_same_bits),
         cmocka_unit_test(a_group_is_the_sum_of_its_samples),
