@@ -13,23 +13,31 @@ def snapshot(folder):
 
 
 class Restart(ProgramTest):
-    def continued(self, ranks):
-        """Train 5 steps on one rank, then on to 8 on `ranks`."""
-        name = f"continued{ranks}"
-        self.study(name, "run.stages=train", "train.steps=5")
-        return self.study(name, "--restart", ranks=ranks)
+    def half_done(self, name):
+        """A training of 8 steps as a crash after step 4 leaves it: one checkpoint and no result."""
+        folder = self.study(name, "run.stages=train")
+        for path in folder.iterdir():
+            if path.name != "checkpoint-00000004.h5":
+                path.unlink()
+        return folder
 
     def test_training_goes_on_bit_for_bit_also_on_another_number_of_ranks(self):
         whole = self.study("whole")
         for ranks in (1, 3) if MPIEXEC else (1,):
             with self.subTest(ranks=ranks):
-                on = self.continued(ranks)
-                for extra in on.glob("checkpoint-*5.h5"):  # of the stop; the undisturbed run has none there
-                    extra.unlink()
-                for folder in (whole, on):
-                    for checkpoint in sorted(folder.glob("checkpoint-*.h5"))[:-1]:
-                        checkpoint.unlink()
-                self.assertEqual(differences(whole, on), [])
+                self.half_done(f"half{ranks}")
+                self.assertEqual(differences(whole, self.study(f"half{ranks}", "--restart", ranks=ranks)), [])
+
+    def test_a_finished_training_can_be_made_longer(self):
+        whole, longer = self.study("whole"), self.folder / "longer"
+        self.study("longer", "run.stages=train", "train.steps=5")
+        self.study("longer", "--restart")
+        whole_weights, whole_train = (harness.datasets(whole / name) for name in FILES_OF_TRAINING)
+        weights, train = (harness.datasets(longer / name) for name in FILES_OF_TRAINING)
+        for path in whole_weights:
+            self.assertEqual(whole_weights[path].tobytes(), weights[path].tobytes(), path)
+        for path in ("/train/step", "/train/loss", "/train/lr"):
+            self.assertEqual(whole_train[path].tobytes(), train[path].tobytes(), path)
 
     def test_finished_stages_are_kept(self):
         folder = self.study("done")
@@ -79,13 +87,21 @@ class Restart(ProgramTest):
         self.assertEqual(snapshot(folder), before)
 
     def test_a_changed_key_of_a_half_done_training_is_refused(self):
-        folder = self.study("half", "run.stages=train", "train.steps=5")
+        folder = self.half_done("half")
         before = snapshot(folder)
         for word in ("train.lr=0.01", "run.seed=7", "train.batch=20", "model.layers=linear 10"):
             with self.subTest(word=word):
                 done = self.program(*harness.SMALL, word, "--restart", "run.output=half", expect=EXIT_USAGE)
                 self.assertEqual(len(done.errors), 1, str(done))
                 self.assertEqual(snapshot(folder), before)
+
+    def test_a_finished_training_of_other_keys_is_done_again_and_kept_beside(self):
+        folder = self.study("done", "run.stages=train")
+        self.study("done", "run.stages=train", "train.lr=0.01", "--restart")
+        self.assertTrue((folder / "weights.h5.old").exists())
+        fresh = harness.datasets(self.study("fresh", "run.stages=train", "train.lr=0.01") / "weights.h5")
+        for path, values in harness.datasets(folder / "weights.h5").items():
+            self.assertEqual(values.tobytes(), fresh[path].tobytes(), path)
 
     def test_restart_in_an_empty_folder_starts_afresh(self):
         (self.folder / "empty").mkdir()
