@@ -1,6 +1,6 @@
 # The kernels of src/cpu/kernels, compiled once per real type and instruction set; cpu.c picks among them at run time.
 set(HSGD_INSTRUCTION_SETS generic)
-set(flags_generic -ffp-contract=fast -fopenmp-simd)
+set(flags_generic -ffp-contract=fast -fno-trapping-math -fno-math-errno -fopenmp-simd)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|amd64|AMD64)$")
   list(APPEND HSGD_INSTRUCTION_SETS avx2 avx512)
   set(flags_avx2 ${flags_generic} -mavx2 -mfma)

@@ -162,10 +162,12 @@ static void spread(const conv *c, const int64_t *start, const entry *list, const
     const int64_t pitch = conv_pitch(c), row = c->width * c->in;
 
     memset(canvas, 0, (size_t)(c->padded_height * pitch) * sizeof(real));
-    for (int64_t p = 0; p < c->places; p++) {
-        if (start[p + 1] > start[p]) {
-            span(c->edge, c->run_padded / V, start[p + 1] - start[p], list + start[p], packed, c->run_padded,
-                 canvas + p / c->width * pitch + p % c->width * c->in, pitch);
+    for (int64_t y = 0; y < c->height; y++) {
+        for (int64_t x = 0; x < c->width; x++, start++) {
+            if (start[1] > start[0]) {
+                span(c->edge, c->run_padded / V, start[1] - start[0], list + start[0], packed, c->run_padded,
+                     canvas + y * pitch + x * c->in, pitch);
+            }
         }
     }
     for (int64_t y = 0; y < c->height; y++) {

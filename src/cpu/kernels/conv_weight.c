@@ -103,6 +103,22 @@ static void add_bias(const conv *c, int64_t m, const real *restrict dy, real *re
 
 /* ---- where dy is mostly zero ---- */
 
+/* Add the entries of one pixel, dy [out], to the lists of their channels, `places` apart; returns how many. */
+INLINE int64_t list_pixel(const conv *c, const real *dy, uint32_t patch, entry *list, int64_t *count)
+{
+    int64_t n = 0;
+
+    for (int64_t o = 0; o < c->out; o += V) {
+        for (uint32_t bits = nonzero_bits(dy + o, c->out - o); bits != 0; bits &= bits - 1) {
+            const int64_t channel = o + __builtin_ctz(bits);
+
+            list[channel * c->places + count[channel]++] = (entry){patch, dy[channel]};
+            n++;
+        }
+    }
+    return n;
+}
+
 /* Entries of dy at the patches they meet in their padded sample, by sample and channel: the count[i] entries of channel
  * i % out of sample i / out begin at list[i * places].  False where they are too many. */
 static bool list_by_channel(const conv *c, int64_t m, const real *dy, entry *list, int64_t *count)
@@ -110,19 +126,13 @@ static bool list_by_channel(const conv *c, int64_t m, const real *dy, entry *lis
     int64_t n = 0;
 
     memset(count, 0, (size_t)(m * c->out) * sizeof *count);
-    for (int64_t p = 0; p < m * c->places && mostly_zero(c, m, n); p++) {
-        const int64_t s = p / c->places, pixel = p % c->places;
-        const uint32_t patch = (uint32_t)((pixel / c->width * c->padded_width + pixel % c->width) * c->in);
+    for (int64_t s = 0; s < m && mostly_zero(c, m, n); s++) {
+        entry *own = list + s * c->out * c->places;
 
-        for (int64_t o = 0; o < c->out; o += V) {
-            const real *from = dy + p * c->out + o;
-
-            for (uint32_t bits = nonzero_bits(from, c->out - o); bits != 0; bits &= bits - 1) {
-                const int bit = __builtin_ctz(bits);
-                const int64_t i = s * c->out + o + bit;
-
-                list[i * c->places + count[i]++] = (entry){patch, from[bit]};
-                n++;
+        for (int64_t y = 0; y < c->height; y++) {
+            for (int64_t x = 0; x < c->width; x++) {
+                n += list_pixel(c, dy, (uint32_t)((y * c->padded_width + x) * c->in), own, count + s * c->out);
+                dy += c->out;
             }
         }
     }
