@@ -32,12 +32,12 @@ typedef struct {
 /* One layer of a network, with its place in the flat parameter vector. */
 typedef struct {
     hsgd_layer_kind kind;
-    hsgd_shape in, out;                /* of one sample; after flattening and for linear layers {features, 1, 1} */
-    hsgd_shape unflat;                 /* linear: the shape that was flattened ({features, 1, 1} where none was) */
-    int64_t size;                      /* conv: kernel edge (odd, stride 1, zero padding 'same'); pools: window and stride */
-    char name[24];                     /* "conv1", "linear1", "out"; "" without parameters */
-    int64_t weight, bias;              /* offsets in the flat vector; -1 without parameters */
-    int64_t weight_count, bias_count;  /* conv: out*in*size*size and out; linear: out*in and out; else 0 */
+    hsgd_shape in, out;   /* of one sample; after flattening and for linear layers {features, 1, 1} */
+    hsgd_shape unflat;    /* linear: the shape that was flattened ({features, 1, 1} where none was) */
+    int64_t size;         /* conv: kernel edge (odd, stride 1, zero padding 'same'); pools: window and stride */
+    char name[24];        /* "conv1", "linear1", "out"; "" without parameters */
+    int64_t weight, bias; /* offsets in the flat vector; -1 without parameters */
+    int64_t weight_count, bias_count; /* conv: out*in*size*size and out; linear: out*in and out; else 0 */
 } hsgd_layer;
 
 /* k arrays, `stride` reals apart; stride 0: one array that serves all k. */
@@ -79,8 +79,8 @@ typedef struct {
 
     /* Pixels of samples index[0..m) out of `pixels` ([samples][count] bytes, host memory) as reals in x:
      * ((float)byte / 255.0f - mean) / deviation, computed in float. */
-    hsgd_status (*images)(void *self, int worker, const uint8_t *pixels, int64_t count, int64_t m,
-                          const int64_t *index, float mean, float deviation, void *x, hsgd_error *err);
+    hsgd_status (*images)(void *self, int worker, const uint8_t *pixels, int64_t count, int64_t m, const int64_t *index,
+                          float mean, float deviation, void *x, hsgd_error *err);
 
     /* conv and linear: for each column j < k
      *   value:          y_j  = (add ? y_j : 0) + W_j x_j + b_j     (b.data NULL: no bias)
@@ -117,8 +117,8 @@ typedef struct {
                                    const int32_t *choice, hsgd_columns tx, hsgd_columns ty, hsgd_error *err);
     hsgd_status (*maxpool_adjoint)(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
                                    const int32_t *choice, hsgd_columns dy, hsgd_columns dx, hsgd_error *err);
-    hsgd_status (*avgpool_value)(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
-                                 hsgd_columns x, hsgd_columns y, hsgd_error *err);
+    hsgd_status (*avgpool_value)(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k, hsgd_columns x,
+                                 hsgd_columns y, hsgd_error *err);
     hsgd_status (*avgpool_adjoint)(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
                                    hsgd_columns dy, hsgd_columns dx, hsgd_error *err);
 
@@ -126,8 +126,8 @@ typedef struct {
      * labels[index[i]].  p: [m][classes] softmax; delta: p - onehot, the adjoint of the summed loss.  Sums in double.
      * confusion: [classes][classes] counts by (label, prediction), added to; NULL: not wanted. */
     hsgd_status (*softmax_loss)(void *self, int worker, int64_t m, int64_t classes, const void *z,
-                                const uint8_t *labels, const int64_t *index, void *p, void *delta,
-                                hsgd_group_loss *out, int64_t *confusion, hsgd_error *err);
+                                const uint8_t *labels, const int64_t *index, void *p, void *delta, hsgd_group_loss *out,
+                                int64_t *confusion, hsgd_error *err);
     /* tdelta_j = p (tz_j - p'tz_j): tangent of delta, also the Gauss-Newton core applied to tz_j. */
     hsgd_status (*softmax_tangent)(void *self, int worker, int64_t m, int64_t classes, int64_t k, const void *p,
                                    hsgd_columns tz, hsgd_columns tdelta, hsgd_error *err);
@@ -137,8 +137,8 @@ typedef struct {
     hsgd_status (*accumulate)(void *self, int worker, hsgd_reduction reduction, int64_t count, const void *x,
                               double scale, void *sum, hsgd_error *err);
     /* The sum of the workers' sums, sums[0..workers), in host memory: out [2*count + 1] or [count] as above. */
-    hsgd_status (*merge)(void *self, hsgd_reduction reduction, int64_t count, int workers, void *const *sums,
-                         void *out, hsgd_error *err);
+    hsgd_status (*merge)(void *self, hsgd_reduction reduction, int64_t count, int workers, void *const *sums, void *out,
+                         hsgd_error *err);
 
     /* Double-precision vector algebra on columns of `rows` rows (leading dimensions ldx, ldy; backend memory), in
      * blocks of `block` rows (the last may be shorter), each block a call of fixed shape.
@@ -156,13 +156,16 @@ typedef struct {
     const hsgd_backend_ops *ops;
     void *self;
     hsgd_precision precision;
-    int workers;               /* how many groups are in flight at once */
-    int64_t group;             /* samples in a group, fixed per backend; written to every file */
-    char instruction_set[32];  /* "avx512", "avx2", "generic"; bits are the same for one of them */
+    int workers;              /* how many groups are in flight at once */
+    int64_t group;            /* samples in a group, fixed per backend; written to every file */
+    char instruction_set[32]; /* "avx512", "avx2", "generic"; bits are the same for one of them */
 } hsgd_backend;
 
 /* Bytes of one real.  Local. */
-static inline size_t hsgd_real_size(hsgd_precision p) { return p == HSGD_DOUBLE ? sizeof(double) : sizeof(float); }
+static inline size_t hsgd_real_size(hsgd_precision p)
+{
+    return p == HSGD_DOUBLE ? sizeof(double) : sizeof(float);
+}
 
 /* End *backend and set it to NULL; accepts NULL.  Local. */
 void hsgd_backend_destroy(hsgd_backend **backend);

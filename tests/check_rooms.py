@@ -64,6 +64,7 @@ SPEAKERS = {"src/main.c", "src/base/progress.c"}
 # (path prefix, pattern of the whole call, why it may stand there)
 ALLOWED_CALLS = [
     ("src/base/comm_serial.c", r"_exit", "carries out hsgd_comm_ops.abort, which ends the process by contract"),
+    ("mpi/comm_mpi.c", r"_Exit", "carries out hsgd_comm_ops.abort, should MPI_Abort return"),
     ("src/deck/", r"(v?fprintf|fputs|fputc|putc)\((?!stdout|stderr)\w+", "writes help and the resolved deck to the caller's FILE"),
 ]
 
@@ -173,7 +174,7 @@ def declarations(code):
 
 
 def is_mutable_variable(text, end):
-    words = re.sub(r"__attribute__\s*\(\(.*?\)\)|\[[^\]]*\]", " ", text, flags=re.S).split()
+    words = re.sub(r"__attribute__\s*\(\(.*?\)\)|__extension__|\[[^\]]*\]", " ", text, flags=re.S).split()
     text = " ".join(words)
     if not words or words[0] in {"typedef", "extern", "return", "goto", "case", "_Static_assert"}:
         return False

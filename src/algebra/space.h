@@ -44,7 +44,10 @@ hsgd_status hsgd_space_create(int64_t n, hsgd_layout layout, hsgd_reduction redu
 void hsgd_space_destroy(hsgd_space **space);
 
 /* Rows held here: high - low.  Local. */
-static inline int64_t hsgd_space_rows(const hsgd_space *space) { return space->high - space->low; }
+static inline int64_t hsgd_space_rows(const hsgd_space *space)
+{
+    return space->high - space->low;
+}
 
 /* At least `bytes` of the space's scratch memory of a kind, until the next call for that kind; content undefined.
  * HSGD_SCRATCH_COLLECTIVE: collective on a spread space with the same `bytes` on every rank (a rank short of memory is

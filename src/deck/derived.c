@@ -44,7 +44,7 @@ static hsgd_status derive_stages(hsgd_deck *deck, hsgd_error *err)
     const int count = split(deck->run.stages, copy, words);
     bool wanted[HSGD_STAGES] = {false};
 
-    HSGD_CHECK(count > 0, HSGD_ERR_USAGE, err, "[run] stages: empty; name at least one stage, such as train");
+    HSGD_CHECK(count > 0, HSGD_ERR_USAGE, err, "run.stages: empty; name at least one stage, such as train");
     for (int i = 0; i < count; i++) {
         int stage = 0;
 
@@ -54,11 +54,11 @@ static hsgd_status derive_stages(hsgd_deck *deck, hsgd_error *err)
         if (stage == HSGD_STAGES) {
             const char *near = hsgd_nearest(words[i], stage_names, HSGD_STAGES);
 
-            return hsgd_error_set(err, HSGD_ERR_USAGE, "[run] stages: unknown stage '%.60s'; %s%s%s", words[i],
+            return hsgd_error_set(err, HSGD_ERR_USAGE, "run.stages: unknown stage '%.60s'; %s%s%s", words[i],
                                   near != NULL ? "did you mean '" : "see --help", near != NULL ? near : "",
                                   near != NULL ? "'?" : "");
         }
-        HSGD_CHECK(!wanted[stage], HSGD_ERR_USAGE, err, "[run] stages: '%s' twice; name it once", words[i]);
+        HSGD_CHECK(!wanted[stage], HSGD_ERR_USAGE, err, "run.stages: '%s' twice; name it once", words[i]);
         wanted[stage] = true;
     }
     for (int stage = 0; stage < HSGD_STAGES; stage++) {
@@ -68,7 +68,7 @@ static hsgd_status derive_stages(hsgd_deck *deck, hsgd_error *err)
     }
     HSGD_CHECK(!wanted[HSGD_STAGE_HVP] || (deck->hvp.vectors[0] != '\0' && strcmp(deck->hvp.vectors, "none") != 0),
                HSGD_ERR_USAGE, err,
-               "[hvp] vectors: the stage hvp needs an HDF5 file with /vectors; set hvp.vectors=FILE");
+               "hvp.vectors: the stage hvp needs an HDF5 file with /vectors; set hvp.vectors=FILE");
 done:
     return st;
 }
@@ -83,7 +83,7 @@ static hsgd_status derive_normalize(hsgd_deck *deck, hsgd_error *err)
     if (count != 1 || strcmp(words[0], "none") != 0) {
         HSGD_CHECK(count == 2 && number(words[0], &mean) && number(words[1], &deviation) && deviation > 0.0,
                    HSGD_ERR_USAGE, err,
-                   "[data] normalize = %.80s: neither 'none' nor 'MEAN STD' with STD > 0, such as 0.1307 0.3081",
+                   "data.normalize = %.80s: neither 'none' nor 'MEAN STD' with STD > 0, such as 0.1307 0.3081",
                    deck->data.normalize);
     }
     deck->mean = (float)mean;
@@ -103,11 +103,11 @@ static hsgd_status derive_schedule(hsgd_deck *deck, hsgd_error *err)
     const bool cosine = count == 1 && strcmp(words[0], "cosine") == 0;
 
     HSGD_CHECK(step || cosine || (count == 1 && strcmp(words[0], "constant") == 0), HSGD_ERR_USAGE, err,
-               "[train] schedule = %.80s: allowed: constant; step EPOCHS FACTOR (both > 0); cosine",
+               "train.schedule = %.80s: allowed: constant; step EPOCHS FACTOR (both > 0); cosine",
                deck->train.schedule);
     deck->schedule = step ? 1 : cosine ? 2 : 0;
     HSGD_CHECK(!deck->train.nesterov || (deck->train.momentum > 0.0 && deck->train.dampening == 0.0), HSGD_ERR_USAGE,
-               err, "[train] nesterov = true: needs train.momentum > 0 and train.dampening = 0");
+               err, "train.nesterov = true: needs train.momentum > 0 and train.dampening = 0");
 done:
     return st;
 }
@@ -130,7 +130,7 @@ static hsgd_status derive_cache(hsgd_deck *deck, hsgd_error *err)
     }
     HSGD_CHECK(end != text && *end == '\0' && isdigit((unsigned char)text[0]) && bytes * unit >= 0.0 &&
                    bytes * unit < 9e18,
-               HSGD_ERR_USAGE, err, "[hessian] cache = %.80s: allowed: auto, or bytes such as 0, 512M or 2G", text);
+               HSGD_ERR_USAGE, err, "hessian.cache = %.80s: allowed: auto, or bytes such as 0, 512M or 2G", text);
     deck->cache_bytes = (int64_t)(bytes * unit);
 done:
     return st;
@@ -161,22 +161,22 @@ static hsgd_status check_directions(const hsgd_deck *deck, const char *key, cons
     const int count = split(text, copy, words);
 
     HSGD_CHECK(count >= least && count <= most, HSGD_ERR_USAGE, err,
-               "[landscape] %s = %.80s: %d directions; give %s, such as eigenvector random", key, text, count,
+               "landscape.%s = %.80s: %d directions; give %s, such as eigenvector random", key, text, count,
                most == 2 ? "'none' or two" : "at least one (and at most 64)");
     for (int i = 0; i < count; i++) {
         if (!is_direction(words[i])) {
             const char *near = hsgd_nearest(words[i], known, 4);
 
-            return hsgd_error_set(err, HSGD_ERR_USAGE, "[landscape] %s: unknown direction '%.60s'; %s%s%s", key,
-                                  words[i], near != NULL ? "did you mean '" : "see --help", near != NULL ? near : "",
+            return hsgd_error_set(err, HSGD_ERR_USAGE, "landscape.%s: unknown direction '%.60s'; %s%s%s", key, words[i],
+                                  near != NULL ? "did you mean '" : "see --help", near != NULL ? near : "",
                                   near != NULL ? "'?" : "");
         }
         HSGD_CHECK(strncmp(words[i], "file", 4) != 0 ||
                        (deck->landscape.vectors[0] != '\0' && strcmp(deck->landscape.vectors, "none") != 0),
-                   HSGD_ERR_USAGE, err, "[landscape] %s: '%s' needs landscape.vectors, an HDF5 file with /vectors", key,
+                   HSGD_ERR_USAGE, err, "landscape.%s: '%s' needs landscape.vectors, an HDF5 file with /vectors", key,
                    words[i]);
         for (int j = 0; j < i; j++) {
-            HSGD_CHECK(strcmp(words[i], words[j]) != 0, HSGD_ERR_USAGE, err, "[landscape] %s: '%s' twice; name it once",
+            HSGD_CHECK(strcmp(words[i], words[j]) != 0, HSGD_ERR_USAGE, err, "landscape.%s: '%s' twice; name it once",
                        key, words[i]);
         }
     }
@@ -188,12 +188,12 @@ hsgd_status parse_derived(hsgd_deck *deck, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
-    HSGD_CHECK(deck->run.output[0] != '\0', HSGD_ERR_USAGE, err, "[run] output: empty; name a folder for the results");
-    HSGD_CHECK(deck->model.layers[0] != '\0', HSGD_ERR_USAGE, err, "[model] layers: empty; see inputs/mnist.ini");
-    HSGD_CHECK(deck->model.init[0] != '\0', HSGD_ERR_USAGE, err, "[model] init: empty; 'default' or a weights file");
-    HSGD_CHECK(deck->train.momentum < 1.0, HSGD_ERR_USAGE, err, "[train] momentum = 1: must be less than 1");
+    HSGD_CHECK(deck->run.output[0] != '\0', HSGD_ERR_USAGE, err, "run.output: empty; name a folder for the results");
+    HSGD_CHECK(deck->model.layers[0] != '\0', HSGD_ERR_USAGE, err, "model.layers: empty; see inputs/mnist.ini");
+    HSGD_CHECK(deck->model.init[0] != '\0', HSGD_ERR_USAGE, err, "model.init: empty; 'default' or a weights file");
+    HSGD_CHECK(deck->train.momentum < 1.0, HSGD_ERR_USAGE, err, "train.momentum = 1: must be less than 1");
     HSGD_CHECK(deck->eigen.method != 1 || deck->eigen.which == 3, HSGD_ERR_USAGE, err,
-               "[eigen] method = power finds eigenvalues by magnitude only; set eigen.which=magnitude, or "
+               "eigen.method = power finds eigenvalues by magnitude only; set eigen.which=magnitude, or "
                "eigen.method=lanczos");
     HSGD_TRY(derive_stages(deck, err));
     HSGD_TRY(derive_normalize(deck, err));

@@ -16,6 +16,8 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
     char name[64];
 
     (void)snprintf(name, sizeof name, "checkpoint-%08lld.h5", (long long)t->sgd.step);
+    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
+    HSGD_TRY(study_set_weights(s, t->flat, name, err)); /* for the file's own hash of them */
     HSGD_TRY(output_begin(s, name, HSGD_STAGE_TRAIN, &store, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "step", t->sgd.step, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "epoch", t->sgd.step / t->steps_per_epoch, err));

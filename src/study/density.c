@@ -33,7 +33,7 @@ static hsgd_status create(study_state *s, spectrum *d, hsgd_error *err)
         int64_t given = 0;
 
         HSGD_TRY(study_read_rows(s, start, "/start", &d->start, &given, err));
-        HSGD_CHECK(given == d->probes || !hsgd_deck_is_explicit(s->deck, "density", "probes"), HSGD_ERR_USAGE, err,
+        HSGD_CHECK(given == d->probes || !hsgd_deck_is_explicit(s->deck, "density", "probes"), HSGD_ERR_DATA, err,
                    "density.probes = %lld, but %s holds %lld start vectors; leave density.probes away",
                    (long long)d->probes, start, (long long)given);
         d->probes = given;

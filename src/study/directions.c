@@ -18,7 +18,7 @@ static hsgd_status pick(const study_state *s, const char *word, const double *ro
                         double *d, hsgd_error *err)
 {
     if (wanted < 1 || wanted > count) {
-        return hsgd_error_set(err, HSGD_ERR_USAGE,
+        return hsgd_error_set(err, strncmp(word, "file", 4) == 0 ? HSGD_ERR_DATA : HSGD_ERR_USAGE,
                               "landscape.directions: '%s' asks for row %lld, but there are %lld; name one of them",
                               word, (long long)wanted, (long long)count);
     }
