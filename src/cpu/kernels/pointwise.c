@@ -44,17 +44,17 @@ hsgd_status KERNEL(relu_derivative)(void *self, int worker, int64_t count, int64
 typedef int64_t bits;
 enum { DEGREE = 13, MANTISSA = 52 };
 #define ONE_BITS  INT64_C(0x3ff0000000000000)
-#define SATURATED 20.0                     /* tanh is 1 from here, rounded */
-#define ROUNDER   6755399441055744.0       /* 1.5 * 2^52: adding it leaves whole numbers, in the low bits */
-#define LN2_HIGH  0x1.62e42feep-1          /* 33 bits: its multiples by small whole numbers are exact */
+#define SATURATED 20.0               /* tanh is 1 from here, rounded */
+#define ROUNDER   6755399441055744.0 /* 1.5 * 2^52: adding it leaves whole numbers, in the low bits */
+#define LN2_HIGH  0x1.62e42feep-1    /* 32 bits: its multiples by small whole numbers are exact */
 #define LN2_LOW   0x1.a39ef35793c76p-33
 #else
 typedef int32_t bits;
 enum { DEGREE = 7, MANTISSA = 23 };
 #define ONE_BITS  INT32_C(0x3f800000)
 #define SATURATED 10.0f
-#define ROUNDER   12582912.0f              /* 1.5 * 2^23 */
-#define LN2_HIGH  0x1.62e4p-1f             /* 15 bits */
+#define ROUNDER   12582912.0f  /* 1.5 * 2^23 */
+#define LN2_HIGH  0x1.62e4p-1f /* 15 bits */
 #define LN2_LOW   0x1.7f7d1cp-20f
 #endif
 
