@@ -58,7 +58,7 @@ INLINE void window_max(const int64_t size, const pooling *g, const real *restric
         for (int64_t i = 0; i < size; i++) {
             for (int64_t j = 0; j < size; j++) {
                 const real candidate = x[i * g->in_row + j * g->channels + c];
-                const bool wins = !(candidate <= best); /* greater, or NaN: a NaN must not be hidden */
+                const bool wins = (candidate > best) | (candidate != candidate); /* a NaN must not be hidden */
 
                 best = wins ? candidate : best;
                 chosen = wins ? (int32_t)(i * size + j) : chosen;
