@@ -125,8 +125,8 @@ static hsgd_status look(const char *folder, hsgd_error *err)
         if (errno == ENOENT) {
             return HSGD_OK;
         }
-        return hsgd_error_set(err, errno == ENOTDIR ? HSGD_ERR_USAGE : HSGD_ERR_IO,
-                              "run.output: cannot read folder '%s': %s; name another folder", folder, strerror(errno));
+        return hsgd_error_set(err, HSGD_ERR_IO, "run.output: cannot read folder '%s': %s; name another folder", folder,
+                              strerror(errno));
     }
     while ((entry = readdir(dir)) != NULL) {
         if (is_result(entry->d_name)) {
