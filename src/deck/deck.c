@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char BYTE_ORDER_MARK[] = "\xEF\xBB\xBF"; /* some editors begin a file with it */
 enum { LONGEST_LINE = INI_MAX_LINE - 2, KEYS_MOST = 128 };
 
 /* A deck text on its way through inih: our reader counts the lines that inih does not tell. */
@@ -57,16 +58,10 @@ static hsgd_status unknown_key(const char *where, const char *section, const cha
                           near != NULL ? "'?" : "");
 }
 
-static hsgd_status set(hsgd_deck *deck, int row, const char *where, const char *value, hsgd_error *err)
-{
-    deck->explicit_[row] = true;
-    return parse_value(&schema_rows[row], where, value, deck, err);
-}
-
 static int handler(void *user, const char *section, const char *key, const char *value)
 {
     reading *r = user;
-    char where[HSGD_TEXT];
+    char where[HSGD_TEXT], initial[HSGD_TEXT], given[HSGD_TEXT];
     int row;
 
     if (r->status != HSGD_OK) {
@@ -87,9 +82,36 @@ static int handler(void *user, const char *section, const char *key, const char 
                                    where, section, key, r->set_at[row]);
     } else {
         r->set_at[row] = r->line;
-        r->status = set(r->deck, row, where, value, r->err);
+        format_value(&schema_rows[row], r->deck, initial, sizeof initial);
+        r->status = parse_value(&schema_rows[row], where, value, r->deck, r->err);
+        format_value(&schema_rows[row], r->deck, given, sizeof given);
+        r->deck->explicit_[row] = strcmp(given, initial) != 0;
     }
     return r->status == HSGD_OK;
+}
+
+/* `line` begins with '['. */
+static hsgd_status check_header(const char *where, const char *line, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const size_t end = strcspn(line, "]\r\n");
+    const char *after = line + end + 1;
+    char section[64];
+
+    HSGD_CHECK(line[end] == ']', HSGD_ERR_USAGE, err, "%s: a section header needs a ']'", where);
+    HSGD_CHECK(end > 1, HSGD_ERR_USAGE, err, "%s: a section without a name; write one, such as [run]", where);
+    (void)snprintf(section, sizeof section, "%.*s", end > 60 ? 60 : (int)end - 1, line + 1);
+    for (int i = 0; i < schema_count; i++) {
+        if (strcmp(section, schema_rows[i].section) == 0) {
+            after += strspn(after, " \t\r\n"); /* inih would drop what follows without a word */
+            HSGD_CHECK(*after == '\0' || *after == ';' || *after == '#', HSGD_ERR_USAGE, err,
+                       "%s: text after [%s]; put it on a line of its own", where, section);
+            return HSGD_OK;
+        }
+    }
+    st = unknown_section(where, section, err);
+done:
+    return st;
 }
 
 /* One line for inih, as fgets would.  A section header is checked here: inih tells only of sections that hold keys. */
@@ -104,6 +126,10 @@ static char *next_line(char *text, int size, void *stream)
         return NULL;
     }
     r->line++;
+    if (r->line == 1 && strncmp(r->rest, BYTE_ORDER_MARK, sizeof BYTE_ORDER_MARK - 1) == 0) {
+        r->rest += sizeof BYTE_ORDER_MARK - 1;
+        length -= sizeof BYTE_ORDER_MARK - 1;
+    }
     length += r->rest[length] == '\n';
     (void)snprintf(where, sizeof where, "%.400s:%d", r->name, r->line);
     if (length > LONGEST_LINE || (int)length >= size) {
@@ -121,19 +147,8 @@ static char *next_line(char *text, int size, void *stream)
         first = text;
     }
     if (first[0] == '[') {
-        const size_t end = strcspn(first, "]\r\n");
-        char section[64];
-
-        (void)snprintf(section, sizeof section, "%.*s", end > 60 ? 60 : (int)end - 1, first + 1);
-        for (int i = 0; i < schema_count; i++) {
-            if (first[end] == ']' && strcmp(section, schema_rows[i].section) == 0) {
-                return text;
-            }
-        }
-        r->status = first[end] == ']'
-                        ? unknown_section(where, section, r->err)
-                        : hsgd_error_set(r->err, HSGD_ERR_USAGE, "%s: a section header needs a ']'", where);
-        return NULL;
+        r->status = check_header(where, first, r->err);
+        return r->status == HSGD_OK ? text : NULL;
     }
     if (first[0] != '\0' && strchr("\r\n;#", first[0]) == NULL && strpbrk(first, "=:") == NULL) {
         r->status =
@@ -180,7 +195,8 @@ static hsgd_status read_word(const char *word, hsgd_deck *deck, hsgd_error *err)
     if (row < 0) {
         return unknown_key(where, name, name + (dot - word) + 1, err);
     }
-    HSGD_TRY(set(deck, row, where, equal + 1, err));
+    deck->explicit_[row] = true;
+    HSGD_TRY(parse_value(&schema_rows[row], where, equal + 1, deck, err));
 done:
     return st;
 }
@@ -210,6 +226,7 @@ hsgd_status hsgd_deck_resolve(const char *path, const char *const *words, int co
     hsgd_status st = HSGD_OK;
     enum { LONGEST = 1 << 20 };
     char *text = NULL;
+    size_t length;
     FILE *file = NULL;
 
     if (path == NULL) {
@@ -219,8 +236,10 @@ hsgd_status hsgd_deck_resolve(const char *path, const char *const *words, int co
     HSGD_CHECK(file != NULL, HSGD_ERR_USAGE, err, "%s: cannot open the deck; name an existing INI file", path);
     text = calloc(LONGEST + 2, 1);
     HSGD_CHECK(text != NULL, HSGD_ERR_MEMORY, err, "memory: cannot read the deck");
-    HSGD_CHECK(fread(text, 1, LONGEST + 1, file) <= LONGEST, HSGD_ERR_USAGE, err,
-               "%s: longer than 1 MiB; is this the right file?", path);
+    length = fread(text, 1, LONGEST + 1, file);
+    HSGD_CHECK(ferror(file) == 0, HSGD_ERR_USAGE, err, "%s: cannot read the deck; name an existing INI file", path);
+    HSGD_CHECK(length <= LONGEST, HSGD_ERR_USAGE, err, "%s: longer than 1 MiB; is this the right file?", path);
+    HSGD_CHECK(strlen(text) == length, HSGD_ERR_USAGE, err, "%s: holds a NUL byte; a deck is plain text", path);
     HSGD_TRY(hsgd_deck_resolve_text(path, text, words, count, deck, err));
 done:
     free(text);

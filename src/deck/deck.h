@@ -88,7 +88,7 @@ typedef struct {
     int64_t schedule;      /* constant step cosine */
     double schedule_epochs, schedule_factor;
     int64_t cache_bytes;       /* hessian.cache: -1 auto, else bytes ("0", "512M", "2G" are read) */
-    bool explicit_[HSGD_TEXT]; /* by row of the schema: set by file or command line (see hsgd_deck_is_explicit) */
+    bool explicit_[HSGD_TEXT]; /* by row of the schema: see hsgd_deck_is_explicit */
 } hsgd_deck;
 
 /* Resolve a deck: defaults, then the INI file `path` (NULL: none), then `count` words "section.key=value".
@@ -101,7 +101,8 @@ hsgd_status hsgd_deck_resolve(const char *path, const char *const *words, int co
 hsgd_status hsgd_deck_resolve_text(const char *name, const char *text, const char *const *words, int count,
                                    hsgd_deck *deck, hsgd_error *err);
 
-/* Was section.key set by the user?  Local. */
+/* Did the user ask for this value: by a word, or by a file whose value is not the default?  A file that spells out the
+ * defaults, as inputs/mnist.ini and every resolved deck do, thus means the same as no file.  Local. */
 bool hsgd_deck_is_explicit(const hsgd_deck *deck, const char *section, const char *key);
 
 /* The resolved deck as an INI text that resolves to the same deck, into a new string (caller frees).  Local. */

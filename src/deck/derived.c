@@ -152,6 +152,12 @@ static bool is_direction(const char *word)
     return *rest >= '1' && *rest <= '9' && strlen(rest) < 7 && rest[strspn(rest, "0123456789")] == '\0';
 }
 
+static bool same_eigenvector(const char *a, const char *b)
+{
+    return strncmp(a, "eigenvector", 11) == 0 && strncmp(b, "eigenvector", 11) == 0 &&
+           strcmp(a[11] != '\0' ? a + 11 : "1", b[11] != '\0' ? b + 11 : "1") == 0;
+}
+
 static hsgd_status check_directions(const hsgd_deck *deck, const char *key, const char *text, int least, int most,
                                     hsgd_error *err)
 {
@@ -180,6 +186,8 @@ static hsgd_status check_directions(const hsgd_deck *deck, const char *key, cons
                        key, words[i]);
         }
     }
+    HSGD_CHECK(most > 2 || !same_eigenvector(words[0], words[1]), HSGD_ERR_USAGE, err,
+               "landscape.%s: '%s' and '%s' are one direction; name two", key, words[0], words[1]);
 done:
     return st;
 }

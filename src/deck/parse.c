@@ -116,16 +116,46 @@ static hsgd_status parse_choice(const schema_row *row, const char *where, const 
     return refuse(row, where, value, what, err);
 }
 
+/* Bytes of the UTF-8 character at `c`, or 0 where there is none, or a control character other than a tab. */
+static size_t character(const unsigned char *c)
+{
+    const size_t length = c[0] < 0x80 ? 1 : c[0] < 0xE0 ? 2 : c[0] < 0xF0 ? 3 : 4;
+
+    if ((c[0] < ' ' && c[0] != '\t') || c[0] == 0x7F || (c[0] >= 0x80 && c[0] < 0xC2) || c[0] > 0xF4) {
+        return 0;
+    }
+    for (size_t i = 1; i < length; i++) {
+        if ((c[i] & 0xC0) != 0x80) {
+            return 0;
+        }
+    }
+    if ((c[0] == 0xE0 && c[1] < 0xA0) || (c[0] == 0xED && c[1] > 0x9F) || (c[0] == 0xF0 && c[1] < 0x90) ||
+        (c[0] == 0xF4 && c[1] > 0x8F)) { /* too long a form, a surrogate, or beyond the last character */
+        return 0;
+    }
+    return length;
+}
+
+/* A text goes into files as UTF-8, and into a resolved deck, which must read back to the same: without a comment. */
 static hsgd_status parse_text(const schema_row *row, const char *where, const char *value, char *out, hsgd_error *err)
 {
+    char before = ' ';
+
     if (strlen(value) >= HSGD_TEXT) {
         return hsgd_error_set(err, HSGD_ERR_USAGE, "%s: [%s] %s: longer than %d bytes; shorten it", where, row->section,
                               row->key, HSGD_TEXT - 1);
     }
-    for (const char *c = value; *c != '\0'; c++) {
-        if (iscntrl((unsigned char)*c) && *c != '\t') {
-            return hsgd_error_set(err, HSGD_ERR_USAGE, "%s: [%s] %s: holds a control character; remove it", where,
-                                  row->section, row->key);
+    for (size_t i = 0, step; value[i] != '\0'; before = value[i], i += step) {
+        step = character((const unsigned char *)value + i);
+        if (step == 0) {
+            return hsgd_error_set(err, HSGD_ERR_USAGE,
+                                  "%s: [%s] %s: holds the byte 0x%02x, which is no UTF-8 text; write plain text", where,
+                                  row->section, row->key, (unsigned)(unsigned char)value[i]);
+        }
+        if ((value[i] == '#' || value[i] == ';') && (before == ' ' || before == '\t')) {
+            return hsgd_error_set(err, HSGD_ERR_USAGE,
+                                  "%s: [%s] %s: holds a comment; put it on a line of its own, or begin it with ' ;'",
+                                  where, row->section, row->key);
         }
     }
     memcpy(out, value, strlen(value) + 1);
