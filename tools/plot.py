@@ -63,11 +63,12 @@ def read_idx(folder, name):
 
 def draw_samples(results, data, figure):
     """The first 25 training images with their labels."""
-    for path in sorted(results.glob("*.h5")):
-        with h5py.File(path, "r") as file:
-            if "generated" in attribute(file, "data_source"):
-                raise Absent("the study used generated digits, which are in no file")
-        break
+    files = sorted(results.glob("*.h5"))
+    if not files:
+        raise Absent("there are no results")
+    with open_results(results, files[0].name) as file:
+        if "generated" in attribute(file, "data_source"):
+            raise Absent("the study used generated digits, which are in no file")
     images = read_idx(data, "train-images-idx3-ubyte")
     labels = read_idx(data, "train-labels-idx1-ubyte")
     axes = figure.subplots(5, 5).ravel()

@@ -135,7 +135,7 @@ class Golden(ProgramTest):
         # Both sides re-orthogonalise twice, so T is known to some multiple of eps norm(H) an entry; Ritz values
         # follow it (Weyl), weights by way of the gaps.
         ritz = np.abs(found["/ritz_values"][()] - expected["ritz"][()]).max() / scale
-        self.bounded("Ritz values", float(ritz), 1e-9)
+        self.bounded("Ritz values", float(ritz), DOUBLE)
         self.bounded("weights", float(np.abs(found["/weights"][()] - expected["weights"][()]).max()), 1e-8)
         self.bounded("grid", float(np.abs(found["/grid"][()] - expected["grids"][()]).max() / scale), 1e-10)
         self.bounded("density", relative(found["/density"][()], expected["density"][()]), 1e-7)
