@@ -14,7 +14,9 @@ hsgd_status store_sync(const char *path, hsgd_error *err)
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
 
     HSGD_CHECK(fd >= 0, HSGD_ERR_IO, err, "%s: cannot open to flush it: %s", path, strerror(errno));
-    HSGD_CHECK(fsync(fd) == 0, HSGD_ERR_IO, err, "%s: cannot flush to disk: %s; check the disk", path, strerror(errno));
+    /* EINVAL: this file system cannot flush a folder, so there is nothing left to do */
+    HSGD_CHECK(fsync(fd) == 0 || errno == EINVAL, HSGD_ERR_IO, err, "%s: cannot flush to disk: %s; check the disk",
+               path, strerror(errno));
 done:
     if (fd >= 0) {
         (void)close(fd);
@@ -62,19 +64,25 @@ done:
     return st;
 }
 
-/* The number in checkpoint-NNNNNNNN.h5, or -1. */
+static void checkpoint_name(int64_t step, char *name, size_t size)
+{
+    (void)snprintf(name, size, "checkpoint-%08lld.h5", (long long)step);
+}
+
+/* The number in checkpoint-NNNNNNNN.h5, or -1 for any other name. */
 static int64_t checkpoint_number(const char *name)
 {
     static const char prefix[] = "checkpoint-";
-    char *end;
     const char *digits = name + sizeof prefix - 1;
-    long long number;
+    char again[64];
+    int64_t number;
 
     if (strncmp(name, prefix, sizeof prefix - 1) != 0 || *digits < '0' || *digits > '9') {
         return -1;
     }
-    number = strtoll(digits, &end, 10);
-    return end - digits >= 8 && strcmp(end, ".h5") == 0 ? number : -1;
+    number = strtoll(digits, NULL, 10);
+    checkpoint_name(number, again, sizeof again);
+    return strcmp(name, again) == 0 ? number : -1;
 }
 
 static int descending(const void *a, const void *b)
@@ -123,7 +131,10 @@ done:
 
 static void checkpoint_path(const char *folder, int64_t step, char *path, size_t size)
 {
-    (void)snprintf(path, size, "%s/checkpoint-%08lld.h5", folder, (long long)step);
+    char name[64];
+
+    checkpoint_name(step, name, sizeof name);
+    (void)snprintf(path, size, "%s/%s", folder, name);
 }
 
 hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t *step, char *file, size_t size,
@@ -133,6 +144,7 @@ hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, in
     int64_t *steps = NULL, count = 0;
 
     *step = -1;
+    file[0] = '\0';
     if (comm->rank == 0) {
         st = list_checkpoints(folder, &steps, &count, err);
     }

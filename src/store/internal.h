@@ -3,19 +3,30 @@
 #include "store/store.h"
 #include <hdf5.h>
 
-enum { STORE_PATH = 2048 };
+enum {
+    STORE_PATH = 2048,
+    /* more than HDF5 takes for a file's own attributes and groups, and for the words of one dataset */
+    STORE_RESERVE_FILE = 65536,
+    STORE_RESERVE_DATASET = 8192
+};
 
 struct hsgd_store {
     hsgd_comm *comm;      /* borrowed */
     hid_t file, transfer; /* open file; transfer list for data: collective where there are several ranks */
     char folder[STORE_PATH], temporary[STORE_PATH], final[STORE_PATH];
-    bool failed; /* an HDF5 call failed on some rank: no further one is made */
+    bool together;    /* several ranks write, through MPI-IO */
+    int64_t reserved; /* bytes of disk that are taken, as far as the file system can */
+    bool failed;      /* an HDF5 call failed on some rank: no further one is made */
 };
 
 /* Record the failure `what` on `file` with HDF5's innermost description or the system's; returns HSGD_ERR_IO. */
 hsgd_status store_failure(const char *file, const char *what, hsgd_error *err);
 /* Agree on st; after a failure the store makes no further HDF5 call. */
 hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err);
+/* Take room on disk for `bytes` more, where several ranks write: a full disk shows here, where the ranks can agree on it,
+ * and not inside a collective call of HDF5, which the failing rank would leave while the others wait in it.  HDF5 cuts
+ * off what is too much when it closes the file.  Collective.  Errors: HSGD_ERR_IO. */
+hsgd_status store_reserve(hsgd_store *store, size_t bytes, hsgd_error *err);
 /* fsync of a file or folder.  Local.  Errors: HSGD_ERR_IO. */
 hsgd_status store_sync(const char *path, hsgd_error *err);
 /* mkdir -p.  Local.  Errors: HSGD_ERR_IO. */

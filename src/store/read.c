@@ -68,6 +68,7 @@ static void close_dataset(opened *o)
     if (o->file >= 0) {
         (void)H5Fclose(o->file);
     }
+    o->file = o->dataset = H5I_INVALID_HID;
 }
 
 static hsgd_status read_shape(opened *o, const char *name, const char *path, hsgd_error *err)
@@ -76,6 +77,7 @@ static hsgd_status read_shape(opened *o, const char *name, const char *path, hsg
     const hid_t type = H5Dget_type(o->dataset), space = H5Dget_space(o->dataset);
     const H5T_class_t class = H5Tget_class(type);
     hsize_t dims[H5S_MAX_RANK];
+    int64_t bytes = 8; /* of one entry in memory */
 
     HSGD_CHECK(class == H5T_INTEGER || class == H5T_FLOAT, HSGD_ERR_DATA, err, "%s: %s does not hold numbers", name,
                path);
@@ -85,12 +87,30 @@ static hsgd_status read_shape(opened *o, const char *name, const char *path, hsg
                name, path, o->rank);
     (void)H5Sget_simple_extent_dims(space, dims, NULL);
     for (int d = 0; d < o->rank; d++) {
-        HSGD_CHECK(dims[d] <= (hsize_t)INT64_MAX, HSGD_ERR_DATA, err, "%s: %s has an impossible dimension", name, path);
+        HSGD_CHECK(dims[d] <= (hsize_t)INT64_MAX, HSGD_ERR_DATA, err, "%s: %s has impossible dimensions", name, path);
         o->dims[d] = (int64_t)dims[d];
+        HSGD_CHECK(!__builtin_mul_overflow(bytes, o->dims[d], &bytes), HSGD_ERR_DATA, err,
+                   "%s: %s has impossible dimensions", name, path);
     }
 done:
     (void)H5Sclose(space);
     (void)H5Tclose(type);
+    return st;
+}
+
+/* The values must stand in the file itself, not in others that it names. */
+static hsgd_status check_storage(const opened *o, const char *name, const char *path, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hid_t creation = H5Dget_create_plist(o->dataset);
+
+    HSGD_CHECK(creation >= 0 && H5Pget_layout(creation) != H5D_VIRTUAL && H5Pget_external_count(creation) == 0,
+               HSGD_ERR_DATA, err, "%s: %s keeps its values in other files, which are not read; store the data itself",
+               name, path);
+done:
+    if (creation >= 0) {
+        (void)H5Pclose(creation);
+    }
     return st;
 }
 
@@ -106,6 +126,7 @@ static hsgd_status open_dataset(const char *name, const char *path, opened *o, h
                HSGD_ERR_DATA, err, "%s: %s is not a dataset", name, path);
     o->dataset = H5Dopen2(o->file, path, H5P_DEFAULT);
     HSGD_CHECK(o->dataset >= 0, HSGD_ERR_DATA, err, "%s: %s is damaged", name, path);
+    HSGD_TRY(check_storage(o, name, path, err));
     HSGD_TRY(read_shape(o, name, path, err));
 done:
     return st;
@@ -165,14 +186,13 @@ done:
 
 /* On rank 0: check and read all values as `memory` type. */
 static hsgd_status read_values(const char *name, const char *path, int rank, const int64_t *dims, hid_t memory,
-                               void *data, hsgd_error *err)
+                               void *data, int64_t *count, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     opened o;
-    int64_t count = 0;
 
     HSGD_TRY(open_dataset(name, path, &o, err));
-    HSGD_TRY(check_shape(&o, name, path, rank, dims, &count, err));
+    HSGD_TRY(check_shape(&o, name, path, rank, dims, count, err));
     if (memory == H5T_NATIVE_INT64) {
         const hid_t type = H5Dget_type(o.dataset);
         const bool integer = H5Tget_class(type) == H5T_INTEGER;
@@ -182,7 +202,7 @@ static hsgd_status read_values(const char *name, const char *path, int rank, con
     }
     HSGD_CHECK(H5Dread(o.dataset, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0, HSGD_ERR_DATA, err,
                "%s: cannot read %s: the file is damaged or truncated", name, path);
-    for (int64_t i = 0; memory == H5T_NATIVE_DOUBLE && i < count; i++) {
+    for (int64_t i = 0; memory == H5T_NATIVE_DOUBLE && i < *count; i++) {
         HSGD_CHECK(isfinite(((const double *)data)[i]), HSGD_ERR_DATA, err, "%s: %s holds NaN or infinity (entry %lld)",
                    name, path, (long long)i);
     }
@@ -195,16 +215,14 @@ static hsgd_status read_for_all(hsgd_comm *comm, const char *file, const char *p
                                 bool integer, void *data, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    size_t count = 1;
+    int64_t count = 0;
 
-    for (int d = 0; d < rank; d++) {
-        count *= (size_t)dims[d];
-    }
     if (comm->rank == 0) {
-        st = read_values(file, path, rank, dims, integer ? H5T_NATIVE_INT64 : H5T_NATIVE_DOUBLE, data, err);
+        st = read_values(file, path, rank, dims, integer ? H5T_NATIVE_INT64 : H5T_NATIVE_DOUBLE, data, &count, err);
     }
     HSGD_TRY(hsgd_comm_agree(comm, st, err));
-    HSGD_TRY(hsgd_comm_broadcast(comm, 0, count * 8, data, err));
+    HSGD_TRY(hsgd_comm_broadcast(comm, 0, sizeof count, &count, err)); /* dims may hold -1 */
+    HSGD_TRY(hsgd_comm_broadcast(comm, 0, (size_t)count * 8, data, err));
 done:
     return st;
 }
@@ -331,12 +349,40 @@ static hsgd_status check_layers(const char *file, const char *prefix, const hsgd
 
     HSGD_TRY(open_file(file, &id, err));
     HSGD_TRY(check_links(id, file, prefix, err));
-    (void)H5Literate_by_name(id, prefix, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, known_layer, &check, H5P_DEFAULT);
+    HSGD_CHECK(H5Literate_by_name(id, prefix, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, known_layer, &check, H5P_DEFAULT) >=
+                   0,
+               HSGD_ERR_DATA, err, "%s: %s is not a group of layers", file, prefix);
     st = check.status;
 done:
     if (id >= 0) {
         (void)H5Fclose(id);
     }
+    return st;
+}
+
+static void parameter_path(const char *prefix, const hsgd_parameter *parameter, char *path, size_t size)
+{
+    (void)snprintf(path, size, "%s/%s/%s", prefix, parameter->layer, parameter->part);
+}
+
+/* On rank 0: all names and shapes first, so that nothing is read of a file that does not fit. */
+static hsgd_status check_parameters(const char *file, const char *prefix, const hsgd_parameter *list, int64_t count,
+                                    hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    opened o = {.file = H5I_INVALID_HID, .dataset = H5I_INVALID_HID};
+    char path[256];
+    int64_t size = 0;
+
+    HSGD_TRY(check_layers(file, prefix, list, count, err));
+    for (int64_t i = 0; i < count; i++) {
+        parameter_path(prefix, &list[i], path, sizeof path);
+        HSGD_TRY(open_dataset(file, path, &o, err));
+        HSGD_TRY(check_shape(&o, file, path, list[i].rank, list[i].dims, &size, err));
+        close_dataset(&o);
+    }
+done:
+    close_dataset(&o);
     return st;
 }
 
@@ -347,11 +393,11 @@ hsgd_status hsgd_store_read_parameters(hsgd_comm *comm, const char *file, const 
     char path[256];
 
     if (comm->rank == 0) {
-        st = check_layers(file, prefix, list, count, err);
+        st = check_parameters(file, prefix, list, count, err);
     }
     HSGD_TRY(hsgd_comm_agree(comm, st, err));
     for (int64_t i = 0; i < count; i++) {
-        (void)snprintf(path, sizeof path, "%s/%s/%s", prefix, list[i].layer, list[i].part);
+        parameter_path(prefix, &list[i], path, sizeof path);
         HSGD_TRY(hsgd_store_read_f64(comm, file, path, list[i].rank, list[i].dims, flat + list[i].offset, err));
     }
 done:

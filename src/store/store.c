@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "store/internal.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,20 +11,30 @@ static herr_t innermost(unsigned depth, const H5E_error2_t *error, void *text)
 {
     (void)depth;
     if (error->desc != NULL) {
-        (void)snprintf(text, 256, "%s", error->desc);
+        (void)snprintf(text, 1024, "%s", error->desc);
     }
     return 1; /* walking upward: the first is the innermost */
 }
 
 hsgd_status store_failure(const char *file, const char *what, hsgd_error *err)
 {
+    static const char before[] = "error message = '"; /* so HDF5 tells the system's, between addresses and numbers */
     const int system = errno;
-    char text[256] = "";
+    char text[1024] = "";
+    const char *reason = text, *message;
 
     (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, text);
-    return hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot %s: %s%s%s; check free space, quota and permissions", file,
-                          what, text[0] != '\0' ? text : "HDF5 failed", system != 0 ? ": " : "",
-                          system != 0 ? strerror(system) : "");
+    message = strstr(text, before);
+    if (message != NULL) {
+        reason = message + sizeof before - 1;
+        text[(size_t)(reason - text) + strcspn(reason, "'")] = '\0';
+    } else if (system != 0) {
+        const size_t used = strlen(text);
+
+        (void)snprintf(text + used, sizeof text - used, "%s%s", used > 0 ? ": " : "", strerror(system));
+    }
+    return hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot %s: %s; check free space, quota and permissions", file, what,
+                          reason[0] != '\0' ? reason : "HDF5 does not say why");
 }
 
 hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err)
@@ -31,6 +42,29 @@ hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err)
     st = hsgd_comm_agree(store->comm, st, err);
     store->failed = store->failed || st != HSGD_OK;
     return st;
+}
+
+hsgd_status store_reserve(hsgd_store *store, size_t bytes, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    int fd = -1;
+
+    store->reserved += (int64_t)bytes;
+    if (!store->together) {
+        return HSGD_OK;
+    }
+    if (store->comm->rank == 0) {
+        fd = open(store->temporary, O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || (fallocate(fd, 0, 0, store->reserved) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)) {
+            st = hsgd_error_set(err, HSGD_ERR_IO,
+                                "%s: cannot write the file: %s; check free space, quota and permissions", store->final,
+                                strerror(errno));
+        }
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return store_agree(store, st, err);
 }
 
 hid_t store_text_type(void)
@@ -53,7 +87,8 @@ static hsgd_status open_file(hsgd_store *store, hsgd_error *err)
     errno = 0;
     store->transfer = H5Pcreate(H5P_DATASET_XFER);
     ready = ready && store->transfer >= 0;
-    if (ready && store->comm->ranks > 1 && store->comm->ops->file_access != NULL) {
+    store->together = store->comm->ranks > 1 && store->comm->ops->file_access != NULL;
+    if (ready && store->together) {
         ready = store->comm->ops->file_access(store->comm->self, access, store->transfer, err) == HSGD_OK;
     }
     HSGD_CHECK(ready, HSGD_ERR_IO, err, "%s: HDF5 refuses its access lists; is it built for MPI?", store->final);
@@ -111,9 +146,13 @@ hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *n
     hsgd_store *store = calloc(1, sizeof *store);
 
     *out = NULL;
-    HSGD_TRY(hsgd_comm_agree(comm, store != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-    store->comm = comm;
-    store->file = store->transfer = H5I_INVALID_HID;
+    if (store != NULL) {
+        store->comm = comm;
+        store->file = store->transfer = H5I_INVALID_HID;
+    } else {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot prepare the file %.200s", name);
+    }
+    HSGD_TRY(hsgd_comm_agree(comm, st, err));
     if (snprintf(store->final, sizeof store->final, "%s/%s", folder, name) >= (int)sizeof store->final - 16) {
         st = hsgd_error_set(err, HSGD_ERR_IO, "%.200s...: the folder's name is too long", folder);
     }
@@ -127,6 +166,7 @@ hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *n
     HSGD_TRY(store_agree(store, st, err));
     st = open_file(store, err);
     HSGD_TRY(store_agree(store, st, err));
+    HSGD_TRY(store_reserve(store, STORE_RESERVE_FILE + (provenance->deck != NULL ? strlen(provenance->deck) : 0), err));
     HSGD_TRY(write_provenance(store, provenance, err));
     *out = store;
     store = NULL;

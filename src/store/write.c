@@ -22,28 +22,37 @@ static hid_t file_type(hsgd_store_type type)
 
 static hid_t memory_type(hsgd_store_type type)
 {
-    return type == HSGD_STORE_F64 || type == HSGD_STORE_F32 ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
+    switch (type) {
+    case HSGD_STORE_F64:
+        return H5T_NATIVE_DOUBLE;
+    case HSGD_STORE_F32:
+        return H5T_NATIVE_FLOAT;
+    case HSGD_STORE_I64:
+        return H5T_NATIVE_INT64;
+    default:
+        return H5T_NATIVE_UINT8;
+    }
 }
+
+/* The functions below stop at the first HDF5 call that fails and leave their handles as they are: no further call is to
+ * be made, and the next one would clear the reason that store_failure tells. */
 
 static bool put_text(hid_t object, const char *name, const char *value)
 {
     const hid_t type = store_text_type(), space = H5Screate(H5S_SCALAR);
     const hid_t attribute = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    const bool ok = attribute >= 0 && H5Awrite(attribute, type, &value) >= 0 && H5Aclose(attribute) >= 0;
 
-    (void)H5Sclose(space);
-    (void)H5Tclose(type);
-    return ok;
+    return attribute >= 0 && H5Awrite(attribute, type, &value) >= 0 && H5Aclose(attribute) >= 0 &&
+           H5Sclose(space) >= 0 && H5Tclose(type) >= 0;
 }
 
 static bool put_number(hid_t object, const char *name, hid_t type, hid_t memory, const void *value)
 {
     const hid_t space = H5Screate(H5S_SCALAR);
     const hid_t attribute = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    const bool ok = attribute >= 0 && H5Awrite(attribute, memory, value) >= 0 && H5Aclose(attribute) >= 0;
 
-    (void)H5Sclose(space);
-    return ok;
+    return attribute >= 0 && H5Awrite(attribute, memory, value) >= 0 && H5Aclose(attribute) >= 0 &&
+           H5Sclose(space) >= 0;
 }
 
 typedef enum { ATTRIBUTE_TEXT, ATTRIBUTE_I64, ATTRIBUTE_F64 } attribute_kind;
@@ -65,11 +74,8 @@ static hsgd_status put_attribute(hsgd_store *store, const char *object, const ch
     } else {
         ok = ok && put_number(id, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, value);
     }
-    if (!ok) {
+    if (!ok || H5Oclose(id) < 0) {
         st = store_failure(store->final, "write an attribute", err);
-    }
-    if (id >= 0 && ok) {
-        (void)H5Oclose(id);
     }
     return store_agree(store, st, err);
 }
@@ -110,115 +116,154 @@ static bool attach_axes(hid_t file, hid_t dataset, const hsgd_dataset_spec *spec
         }
         scale = H5Dopen2(file, spec->axes[d], H5P_DEFAULT);
         ok = scale >= 0 && (H5DSis_scale(scale) > 0 || H5DSset_scale(scale, spec->axes[d]) >= 0) &&
-             H5DSattach_scale(dataset, scale, (unsigned)d) >= 0;
-        if (scale >= 0) {
-            (void)H5Dclose(scale);
-        }
+             H5DSattach_scale(dataset, scale, (unsigned)d) >= 0 && H5Dclose(scale) >= 0;
     }
     return ok;
 }
 
-static hid_t make_dataset(hsgd_store *store, const hsgd_dataset_spec *spec)
+static bool make_dataset(hsgd_store *store, const hsgd_dataset_spec *spec, hid_t *out)
 {
     const hid_t links = H5Pcreate(H5P_LINK_CREATE), creation = H5Pcreate(H5P_DATASET_CREATE);
     hsize_t dims[4] = {0};
     hid_t space, dataset;
+    bool ok;
 
     for (int d = 0; d < spec->rank; d++) {
         dims[d] = (hsize_t)spec->dims[d];
     }
     space = spec->rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(spec->rank, dims, NULL);
-    (void)H5Pset_create_intermediate_group(links, 1);
-    (void)H5Pset_obj_track_times(creation, false);         /* equal results give equal bytes */
-    (void)H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER); /* every entry is written */
-    dataset = H5Dcreate2(store->file, spec->path, file_type(spec->type), space, links, creation, H5P_DEFAULT);
-    (void)H5Sclose(space);
-    (void)H5Pclose(creation);
-    (void)H5Pclose(links);
-    if (dataset >= 0 &&
-        !(put_text(dataset, "units", spec->units != NULL ? spec->units : "1") &&
-          put_text(dataset, "description", spec->description) && attach_axes(store->file, dataset, spec))) {
-        (void)H5Dclose(dataset);
-        return H5I_INVALID_HID;
+    ok = links >= 0 && creation >= 0 && space >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0 &&
+         H5Pset_obj_track_times(creation, false) >= 0 &&       /* equal results give equal bytes */
+         H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER) >= 0; /* every entry is written */
+    if (!ok) {
+        return false;
     }
-    return dataset;
+    *out = dataset = H5Dcreate2(store->file, spec->path, file_type(spec->type), space, links, creation, H5P_DEFAULT);
+    return dataset >= 0 && H5Sclose(space) >= 0 && H5Pclose(creation) >= 0 && H5Pclose(links) >= 0 &&
+           put_text(dataset, "units", spec->units != NULL ? spec->units : "1") &&
+           put_text(dataset, "description", spec->description != NULL ? spec->description : "") &&
+           attach_axes(store->file, dataset, spec);
 }
 
-/* Write the block [first, first + count) of the dataset from data; counts of 0 take part with nothing. */
-static bool write_block(hsgd_store *store, hid_t dataset, const hsgd_dataset_spec *spec, const hsize_t *first,
-                        const hsize_t *count, const void *data)
+/* The part of a dataset that one rank writes. */
+typedef struct {
+    hsize_t first[4], count[4];
+    const void *data;
+} part;
+
+static size_t entries(const hsgd_dataset_spec *spec, const part *p)
 {
-    const hid_t target = H5Dget_space(dataset);
-    hid_t memory;
-    bool ok, empty = false;
+    size_t count = 1;
 
-    if (spec->rank == 0) {
-        memory = H5Screate(H5S_SCALAR);
-        empty = store->comm->rank != 0;
-    } else {
-        memory = H5Screate_simple(spec->rank, count, NULL);
-        for (int d = 0; d < spec->rank; d++) {
-            empty = empty || count[d] == 0;
-        }
-        if (!empty) {
-            (void)H5Sselect_hyperslab(target, H5S_SELECT_SET, first, NULL, count, NULL);
-        }
+    for (int d = 0; d < spec->rank; d++) {
+        count *= (size_t)p->count[d];
     }
-    if (empty) {
-        (void)H5Sselect_none(target);
-        (void)H5Sselect_none(memory);
-    }
-    ok = H5Dwrite(dataset, memory_type(spec->type), memory, target, store->transfer, data) >= 0;
-    (void)H5Sclose(memory);
-    (void)H5Sclose(target);
-    return ok;
+    return count;
 }
 
-static hsgd_status write_part(hsgd_store *store, const hsgd_dataset_spec *spec, const hsize_t *first,
-                              const hsize_t *count, const void *data, hsgd_error *err)
+/* The part's values in the type of the file, in memory that the caller frees; NULL where they are so already or there
+ * are none.  HDF5 would convert them itself, but then writes rank by rank instead of together. */
+static hsgd_status stage(const hsgd_dataset_spec *spec, part *p, void **memory, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    hid_t dataset;
+    const size_t count = entries(spec, p);
 
-    errno = 0;
-    dataset = make_dataset(store, spec);
-    if (dataset < 0) {
-        st = store_failure(store->final, "make a dataset", err);
+    *memory = NULL;
+    if (count == 0 || spec->type == HSGD_STORE_F64 || spec->type == HSGD_STORE_I64) {
+        return HSGD_OK;
     }
-    HSGD_TRY(store_agree(store, st, err));
-    errno = 0;
-    if (!write_block(store, dataset, spec, first, count, data)) {
-        st = store_failure(store->final, "write a dataset", err);
+    *memory = calloc(count, sizeof(float));
+    HSGD_CHECK(*memory != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold %s for writing", spec->path);
+    for (size_t i = 0; i < count; i++) {
+        if (spec->type == HSGD_STORE_F32) {
+            ((float *)*memory)[i] = (float)((const double *)p->data)[i];
+        } else {
+            ((uint8_t *)*memory)[i] = (uint8_t)((const int64_t *)p->data)[i];
+        }
     }
-    HSGD_TRY(store_agree(store, st, err));
-    (void)H5Dclose(dataset);
+    p->data = *memory;
 done:
+    return st;
+}
+
+/* Bytes of the whole dataset; 8 an entry is the most. */
+static size_t whole_bytes(const hsgd_dataset_spec *spec)
+{
+    size_t bytes = 8;
+
+    for (int d = 0; d < spec->rank; d++) {
+        bytes *= (size_t)spec->dims[d];
+    }
+    return bytes;
+}
+
+/* Write the part; a rank without entries takes part with nothing, and rank 0 writes a scalar. */
+static bool write_block(hsgd_store *store, hid_t dataset, const hsgd_dataset_spec *spec, const part *p)
+{
+    const bool empty = entries(spec, p) == 0 || (spec->rank == 0 && store->comm->rank != 0);
+    const hid_t target = H5Dget_space(dataset),
+                memory = spec->rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(spec->rank, p->count, NULL);
+    bool ok = target >= 0 && memory >= 0;
+
+    if (ok && empty) {
+        ok = H5Sselect_none(target) >= 0 && H5Sselect_none(memory) >= 0;
+    } else if (ok && spec->rank > 0) {
+        ok = H5Sselect_hyperslab(target, H5S_SELECT_SET, p->first, NULL, p->count, NULL) >= 0;
+    }
+    return ok && H5Dwrite(dataset, memory_type(spec->type), memory, target, store->transfer, p->data) >= 0 &&
+           H5Sclose(memory) >= 0 && H5Sclose(target) >= 0 && H5Dclose(dataset) >= 0;
+}
+
+static hsgd_status write_part(hsgd_store *store, const hsgd_dataset_spec *spec, part *p, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hid_t dataset = H5I_INVALID_HID;
+    void *staged = NULL;
+    char what[320];
+
+    HSGD_TRY(store_reserve(store, whole_bytes(spec) + STORE_RESERVE_DATASET, err));
+    st = stage(spec, p, &staged, err);
+    (void)snprintf(what, sizeof what, "write %.300s", spec->path);
+    errno = 0;
+    if (st == HSGD_OK && !make_dataset(store, spec, &dataset)) {
+        st = store_failure(store->final, what, err);
+    }
+    HSGD_TRY(store_agree(store, st, err));
+    errno = 0;
+    /* a dataset without entries has no place in the file, which HDF5's collective write takes for an error */
+    if (whole_bytes(spec) == 0 ? H5Dclose(dataset) < 0 : !write_block(store, dataset, spec, p)) {
+        st = store_failure(store->final, what, err);
+    }
+    HSGD_TRY(store_agree(store, st, err));
+done:
+    free(staged);
     return st;
 }
 
 hsgd_status hsgd_store_write(hsgd_store *store, const hsgd_dataset_spec *spec, const void *data, hsgd_error *err)
 {
-    hsize_t first[4] = {0}, count[4] = {0};
+    part p = {.data = data};
     int64_t low = 0, high = 0, row = 1;
 
     for (int d = 0; d < spec->rank; d++) {
-        count[d] = (hsize_t)spec->dims[d];
+        p.count[d] = (hsize_t)spec->dims[d];
         row *= d > 0 ? spec->dims[d] : 1;
     }
     if (spec->rank > 0) { /* rows of the first dimension are dealt to the ranks */
         hsgd_share(spec->dims[0], store->comm->rank, store->comm->ranks, &low, &high);
-        first[0] = (hsize_t)low;
-        count[0] = (hsize_t)(high - low);
+        p.first[0] = (hsize_t)low;
+        p.count[0] = (hsize_t)(high - low);
+        p.data = (const char *)data + (size_t)(low * row) * 8;
     }
-    return write_part(store, spec, first, count, (const char *)data + (size_t)(low * row) * 8, err);
+    return write_part(store, spec, &p, err);
 }
 
 hsgd_status hsgd_store_write_rows(hsgd_store *store, const hsgd_dataset_spec *spec, int64_t low, int64_t high,
                                   const double *data, hsgd_error *err)
 {
-    const hsize_t first[4] = {0, (hsize_t)low}, count[4] = {(hsize_t)spec->dims[0], (hsize_t)(high - low)};
+    part p = {.first = {0, (hsize_t)low}, .count = {(hsize_t)spec->dims[0], (hsize_t)(high - low)}, .data = data};
 
-    return write_part(store, spec, first, count, data, err);
+    return write_part(store, spec, &p, err);
 }
 
 hsgd_status hsgd_store_write_parameters(hsgd_store *store, const char *prefix, const hsgd_parameter *list,
