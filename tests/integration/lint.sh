@@ -13,12 +13,12 @@ need() {
 case $1 in
     format)
         need clang-format
-        find src mpi cuda tests \( -name '*.c' -o -name '*.h' -o -name '*.cu' \) -print0 |
+        find . -path './build*' -prune -o -path './.*' -prune -o \( -name '*.[ch]' -o -name '*.cu' \) -print0 |
             xargs -0 clang-format --dry-run -Werror
         ;;
     shell)
         need shellcheck
-        find tools jobs tests .ci \( -name '*.sh' -o -path .ci/run \) -print0 | xargs -0 shellcheck -x
+        find .ci/run tools jobs tests \( -name '*.sh' -o -path .ci/run \) -print0 | xargs -0 shellcheck -x
         ;;
     python)
         find tools tests -name '*.py' -print0 |
