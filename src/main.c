@@ -6,17 +6,14 @@
 #ifdef HSGD_MPI
 #include "comm_mpi.h"
 #endif
-#include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-    LONGEST_DECK = 1 << 20,
     PATIENCE = 20,      /* seconds that ranks are given to leave together after a failure */
     SLURM_MARGIN = 180, /* seconds before Slurm's end of the job that a run stops by itself */
 };
@@ -111,35 +108,6 @@ done:
     return st;
 }
 
-/* The deck's text into *text (caller frees).  Rank 0 alone touches the file. */
-static hsgd_status read_file(const char *path, char **text, int64_t *length, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    struct stat info;
-    FILE *file = NULL;
-
-    HSGD_CHECK(stat(path, &info) == 0, HSGD_ERR_USAGE, err, "%s: cannot read the deck: %s; name an existing INI file",
-               path, strerror(errno));
-    HSGD_CHECK(S_ISREG(info.st_mode), HSGD_ERR_USAGE, err, "%s: not a regular file; name an INI file", path);
-    HSGD_CHECK(info.st_size <= LONGEST_DECK, HSGD_ERR_USAGE, err,
-               "%s: %lld bytes; a deck has at most %d: is this the right file?", path, (long long)info.st_size,
-               LONGEST_DECK);
-    file = fopen(path, "rb");
-    HSGD_CHECK(file != NULL, HSGD_ERR_USAGE, err, "%s: cannot open the deck: %s; check its permissions", path,
-               strerror(errno));
-    *text = calloc((size_t)info.st_size + 1, 1);
-    HSGD_CHECK(*text != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold the deck");
-    *length = (int64_t)fread(*text, 1, (size_t)info.st_size, file);
-    HSGD_CHECK(ferror(file) == 0, HSGD_ERR_USAGE, err, "%s: cannot read the deck: %s", path, strerror(errno));
-    HSGD_CHECK(memchr(*text, '\0', (size_t)*length) == NULL, HSGD_ERR_USAGE, err,
-               "%s: holds a NUL byte; a deck is plain text", path);
-done:
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    return st;
-}
-
 static hsgd_status read_deck(hsgd_comm *comm, const arguments *a, hsgd_deck *deck, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -150,7 +118,8 @@ static hsgd_status read_deck(hsgd_comm *comm, const arguments *a, hsgd_deck *dec
         return hsgd_deck_resolve(NULL, a->words, a->count, deck, err);
     }
     if (comm->rank == 0) {
-        st = read_file(a->input, &text, &length, err);
+        st = hsgd_deck_read(a->input, &text, err);
+        length = st == HSGD_OK ? (int64_t)strlen(text) : 0;
     }
     HSGD_TRY(hsgd_comm_agree(comm, st, err));
     HSGD_TRY(hsgd_comm_broadcast(comm, 0, sizeof length, &length, err));

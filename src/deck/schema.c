@@ -1,156 +1,261 @@
-/* src/deck/schema.c - the table of keys.  inputs/mnist.ini, --help and the README are held to it by tests. */
+/* src/deck/schema.c - the table of all keys: type, range, default, help, and which results depend on them. */
 #include "deck/schema.h"
-#include <math.h>
+#include "base/nearest.h"
 #include <stddef.h>
 #include <string.h>
 
-#define AT(section, field) offsetof(hsgd_deck, section.field)
-#define STAGE(name)        (1u << HSGD_STAGE_##name)
-#define STUDIED            (STAGE(VERIFY) | STAGE(HVP) | STAGE(EIGEN) | STAGE(DENSITY) | STAGE(TRACE) | STAGE(LANDSCAPE))
-#define ALL                (STAGE(TRAIN) | STAGE(EVALUATE) | STUDIED)
-#define SOLVED             (STAGE(HVP) | STAGE(EIGEN) | STAGE(DENSITY) | STAGE(TRACE) | STAGE(LANDSCAPE))
-#define COUNT              2147483647.0
-#define NONE               0u
+/* Upper limit of counts that have no nearer one: the product of two of them stays below 2^63. */
+#define MANY INT64_C(1000000000)
 
-const schema_row schema_rows[] = {
-    {"run", "stages", KEY_TEXT, AT(run, stages), "train evaluate verify eigen density trace landscape", 0, 0, false,
-     NULL, NONE, "what to do, out of: train evaluate verify hvp eigen density trace landscape"},
-    {"run", "output", KEY_TEXT, AT(run, output), "results/mnist", 0, 0, false, NULL, NONE, "folder of the results"},
-    {"run", "seed", KEY_INTEGER, AT(run, seed), "1", 0, 9e15, false, NULL, ALL, "of everything drawn at random"},
-    {"run", "reduction", KEY_CHOICE, AT(run, reduction), "reproducible", 0, 0, false, "reproducible fast", ALL,
-     "reproducible: the same bits on any number of ranks and threads"},
-    {"run", "time_limit", KEY_REAL, AT(run, time_limit), "auto", 0, 1e9, true, NULL, NONE,
-     "seconds after which to stop with everything saved; auto: Slurm's end of the job less 3 minutes, else none"},
+enum { MOST_THREADS = 4096, LONGEST_EDGE = 10000, SECTIONS = 16 };
 
-    {"data", "dir", KEY_TEXT, AT(data, dir), "", 0, 0, false, NULL, NONE,
-     "folder of the IDX files; empty: $HSGD_DATA, then data/mnist, then generated digits"},
-    {"data", "train_samples", KEY_INTEGER, AT(data, train_samples), "0", 0, COUNT, false, NULL, ALL,
-     "keep only the first so many training samples; 0: all"},
-    {"data", "test_samples", KEY_INTEGER, AT(data, test_samples), "0", 0, COUNT, false, NULL, ALL,
-     "keep only the first so many test samples; 0: all"},
-    {"data", "normalize", KEY_TEXT, AT(data, normalize), "none", 0, 0, false, NULL, ALL,
-     "none: pixels are byte / 255; or MEAN STD: (byte / 255 - MEAN) / STD"},
-
-    {"model", "layers", KEY_TEXT, AT(model, layers),
-     "conv 16 5 / relu / maxpool 2 / conv 32 5 / relu / maxpool 2 / linear 10", 0, 0, false, NULL, ALL,
-     "conv CHANNELS KERNEL, relu, tanh, maxpool N, avgpool N, linear OUTPUTS, separated by /"},
-    {"model", "init", KEY_TEXT, AT(model, init), "default", 0, 0, false, NULL, STAGE(TRAIN),
-     "default: PyTorch's initialisation, drawn from run.seed; or a weights file"},
-    {"model", "precision", KEY_CHOICE, AT(model, precision), "single", 0, 0, false, "single double", ALL,
-     "of the network's arithmetic; sums over samples and dot products are always double"},
-
-    {"train", "epochs", KEY_INTEGER, AT(train, epochs), "5", 0, 1e6, false, NULL, NONE, "passes over the training set"},
-    {"train", "steps", KEY_INTEGER, AT(train, steps), "0", 0, 1e12, false, NULL, NONE,
-     "updates; 0: as many as the epochs have, else it alone counts"},
-    {"train", "batch", KEY_INTEGER, AT(train, batch), "100", 1, COUNT, false, NULL, STAGE(TRAIN),
-     "samples of an update, over all ranks"},
-    {"train", "lr", KEY_REAL, AT(train, lr), "0.01", 0, 1e6, true, NULL, STAGE(TRAIN), "learning rate"},
-    {"train", "schedule", KEY_TEXT, AT(train, schedule), "constant", 0, 0, false, NULL, STAGE(TRAIN),
-     "of the learning rate: constant; step EPOCHS FACTOR; cosine"},
-    {"train", "momentum", KEY_REAL, AT(train, momentum), "0", 0, 1, false, NULL, STAGE(TRAIN),
-     "share of the last update kept"},
-    {"train", "dampening", KEY_REAL, AT(train, dampening), "0", 0, 1, false, NULL, STAGE(TRAIN),
-     "of the gradient beside momentum"},
-    {"train", "weight_decay", KEY_REAL, AT(train, weight_decay), "0", 0, 1e6, false, NULL, STAGE(TRAIN),
-     "multiple of the weights added to the gradient; no part of the studied function"},
-    {"train", "nesterov", KEY_BOOL, AT(train, nesterov), "false", 0, 0, false, NULL, STAGE(TRAIN),
-     "Nesterov's momentum"},
-    {"train", "shuffle", KEY_BOOL, AT(train, shuffle), "true", 0, 0, false, NULL, STAGE(TRAIN),
-     "a new seeded order each epoch; false: the order of the file"},
-    {"train", "log_every", KEY_INTEGER, AT(train, log_every), "100", 0, COUNT, false, NULL, NONE,
-     "steps between progress lines; 0: none"},
-    {"train", "checkpoint_every", KEY_INTEGER, AT(train, checkpoint_every), "600", 0, COUNT, false, NULL, NONE,
-     "steps between checkpoints; 0: only the last"},
-    {"train", "checkpoint_keep", KEY_INTEGER, AT(train, checkpoint_keep), "2", 1, COUNT, false, NULL, NONE,
-     "newest checkpoints kept"},
-    {"train", "evaluate_every", KEY_INTEGER, AT(train, evaluate_every), "0", 0, COUNT, false, NULL, STAGE(TRAIN),
-     "steps between tests on the test set; 0: after each epoch"},
-
-    {"hessian", "split", KEY_CHOICE, AT(hessian, split), "train", 0, 0, false, "train test", STUDIED,
-     "set that the studied samples are taken from"},
-    {"hessian", "samples", KEY_INTEGER, AT(hessian, samples), "2000", 0, COUNT, false, NULL, NONE,
-     "studied samples; 0: all"},
-    {"hessian", "first", KEY_INTEGER, AT(hessian, first), "0", 0, COUNT, false, NULL, NONE,
-     "number of the first studied sample"},
-    {"hessian", "indices", KEY_TEXT, AT(hessian, indices), "none", 0, 0, false, NULL, NONE,
-     "none; or an HDF5 file with /indices, which then overrides samples and first"},
-    {"hessian", "operator", KEY_CHOICE, AT(hessian, operator_), "hessian", 0, 0, false, "hessian gauss-newton", SOLVED,
-     "the matrix that is studied"},
-    {"hessian", "batch", KEY_INTEGER, AT(hessian, batch), "0", 0, COUNT, false, NULL, NONE,
-     "samples between looks for a signal to stop; 0: chosen; no bit depends on it"},
-    {"hessian", "cache", KEY_TEXT, AT(hessian, cache), "auto", 0, 0, false, NULL, NONE,
-     "bytes per node for kept base passes (K, M, G allowed); auto: half of the free memory; no bit depends on it"},
-
-    {"hvp", "vectors", KEY_TEXT, AT(hvp, vectors), "none", 0, 0, false, NULL, STAGE(HVP),
-     "HDF5 file with /vectors [k, n], for the stage hvp"},
-
-    {"eigen", "method", KEY_CHOICE, AT(eigen, method), "lanczos", 0, 0, false, "lanczos power", STAGE(EIGEN),
-     "power: deflated power iteration, as PyHessian does it (with which = magnitude)"},
-    {"eigen", "count", KEY_INTEGER, AT(eigen, count), "2", 1, 1e6, false, NULL, STAGE(EIGEN),
-     "eigenpairs at each end asked for"},
-    {"eigen", "which", KEY_CHOICE, AT(eigen, which), "both", 0, 0, false, "both largest smallest magnitude",
-     STAGE(EIGEN), "ends of the spectrum"},
-    {"eigen", "tolerance", KEY_REAL, AT(eigen, tolerance), "1e-4", 0, 1, true, NULL, STAGE(EIGEN),
-     "residual norm over the largest eigenvalue's magnitude"},
-    {"eigen", "max_products", KEY_INTEGER, AT(eigen, max_products), "1000", 1, 1e9, false, NULL, STAGE(EIGEN),
-     "operator products at most"},
-    {"eigen", "basis", KEY_INTEGER, AT(eigen, basis), "0", 0, 1e9, false, NULL, STAGE(EIGEN),
-     "Lanczos vectors at most; 0: max_products"},
-    {"eigen", "require_convergence", KEY_BOOL, AT(eigen, require_convergence), "false", 0, 0, false, NULL, STAGE(EIGEN),
-     "true: an eigenpair that did not converge ends the run with exit 4"},
-
-    {"density", "probes", KEY_INTEGER, AT(density, probes), "4", 1, 1e6, false, NULL, STAGE(DENSITY),
-     "random start vectors"},
-    {"density", "steps", KEY_INTEGER, AT(density, steps), "80", 1, 1e6, false, NULL, STAGE(DENSITY),
-     "Lanczos steps of each"},
-    {"density", "distribution", KEY_CHOICE, AT(density, distribution), "rademacher", 0, 0, false, "rademacher sphere",
-     STAGE(DENSITY), "of the start vectors"},
-    {"density", "bins", KEY_INTEGER, AT(density, bins), "10000", 2, 1e8, false, NULL, STAGE(DENSITY),
-     "points of the density's grid"},
-    {"density", "sigma_squared", KEY_REAL, AT(density, sigma_squared), "1e-5", 0, 1e6, true, NULL, STAGE(DENSITY),
-     "variance of the Gaussians, times max(1, range)"},
-    {"density", "overhead", KEY_REAL, AT(density, overhead), "0.01", 0, 1e6, false, NULL, STAGE(DENSITY),
-     "margin of the grid beyond the Ritz values"},
-    {"density", "start", KEY_TEXT, AT(density, start), "none", 0, 0, false, NULL, STAGE(DENSITY),
-     "none; or an HDF5 file with /start [probes, n]"},
-
-    {"trace", "method", KEY_CHOICE, AT(trace, method), "auto", 0, 0, false, "auto exact hutchinson", STAGE(TRACE),
-     "auto: exact where that holds (Gauss-Newton, networks without tanh), else hutchinson"},
-    {"trace", "probes", KEY_INTEGER, AT(trace, probes), "32", 1, 1e6, false, NULL, STAGE(TRACE),
-     "random vectors of hutchinson"},
-
-    {"landscape", "directions", KEY_TEXT, AT(landscape, directions), "eigenvector random gradient", 0, 0, false, NULL,
-     STAGE(LANDSCAPE),
-     "out of: eigenvector eigenvectorJ (row J of eigen.h5, 1 = largest) random gradient fileJ (row J of vectors)"},
-    {"landscape", "points", KEY_INTEGER, AT(landscape, points), "21", 1, 1e6, false, NULL, STAGE(LANDSCAPE),
-     "on each line"},
-    {"landscape", "range", KEY_REAL, AT(landscape, range), "0.5", 0, 1e6, true, NULL, STAGE(LANDSCAPE),
-     "the line goes from -range to range"},
-    {"landscape", "plane", KEY_TEXT, AT(landscape, plane), "none", 0, 0, false, NULL, STAGE(LANDSCAPE),
-     "none; or two directions"},
-    {"landscape", "plane_points", KEY_INTEGER, AT(landscape, plane_points), "21", 1, 10000, false, NULL,
-     STAGE(LANDSCAPE), "along each edge of the plane"},
-    {"landscape", "plane_range", KEY_REAL, AT(landscape, plane_range), "0.5", 0, 1e6, true, NULL, STAGE(LANDSCAPE),
-     "the plane goes from -plane_range to plane_range"},
-    {"landscape", "normalize", KEY_CHOICE, AT(landscape, normalize), "vector", 0, 0, false, "vector filter",
-     STAGE(LANDSCAPE), "vector: unit norm; filter: each output channel or row at its weights' norm"},
-    {"landscape", "vectors", KEY_TEXT, AT(landscape, vectors), "none", 0, 0, false, NULL, STAGE(LANDSCAPE),
-     "none; or an HDF5 file with /vectors [k, n], for fileJ"},
-
-    {"device", "backend", KEY_CHOICE, AT(device, backend), "auto", 0, 0, false, "auto cpu cuda", NONE, "what computes"},
-    {"device", "threads", KEY_INTEGER, AT(device, threads), "0", 0, 4096, false, NULL, NONE,
-     "per rank; 0: cores over the node's ranks"},
-    {"device", "allreduce", KEY_CHOICE, AT(device, allreduce), "auto", 0, 0, false, "auto mpi nccl", NONE,
-     "what sums over the ranks"},
+/* Sets of stages. */
+enum {
+    NONE = 0,
+    TRAIN = 1 << HSGD_STAGE_TRAIN,
+    EVALUATE = 1 << HSGD_STAGE_EVALUATE,
+    VERIFY = 1 << HSGD_STAGE_VERIFY,
+    HVP = 1 << HSGD_STAGE_HVP,
+    EIGEN = 1 << HSGD_STAGE_EIGEN,
+    DENSITY = 1 << HSGD_STAGE_DENSITY,
+    TRACE = 1 << HSGD_STAGE_TRACE,
+    LANDSCAPE = 1 << HSGD_STAGE_LANDSCAPE,
+    CURVATURE = HVP | EIGEN | DENSITY | TRACE | LANDSCAPE,
+    DRAWN = TRAIN | VERIFY | EIGEN | DENSITY | TRACE | LANDSCAPE, /* use random numbers */
+    ALL = (1 << HSGD_STAGES) - 1
 };
-const int schema_count = sizeof schema_rows / sizeof schema_rows[0];
 
-int schema_find(const char *section, const char *key)
+static const char *const REDUCTIONS[] = {"reproducible", "fast", NULL};
+static const char *const PRECISIONS[] = {"single", "double", NULL};
+static const char *const SPLITS[] = {"train", "test", NULL};
+static const char *const OPERATORS[] = {"hessian", "gauss-newton", NULL};
+static const char *const EIGEN_METHODS[] = {"lanczos", "power", NULL};
+static const char *const ENDS[] = {"both", "largest", "smallest", "magnitude", NULL};
+static const char *const DISTRIBUTIONS[] = {"rademacher", "sphere", NULL};
+static const char *const TRACE_METHODS[] = {"auto", "exact", "hutchinson", NULL};
+static const char *const NORMALIZATIONS[] = {"vector", "filter", NULL};
+static const char *const BACKENDS[] = {"auto", "cpu", "cuda", NULL};
+static const char *const ALLREDUCES[] = {"auto", "mpi", "nccl", NULL};
+
+/* The head of a row: its name and place.  AS is for the one key whose member has another name. */
+#define AS(in, name, member) .section = #in, .key = #name, .offset = offsetof(hsgd_deck, in.member)
+#define AT(in, name)         AS(in, name, name)
+/* Its type and range: whole numbers low..high; reals of the range named, ends left out where it says above or below. */
+#define WHOLE(low_, high_) .type = HSGD_KEY_INTEGER, .least = (low_), .most = (high_)
+#define POSITIVE           .type = HSGD_KEY_REAL, .low = 0.0, .above = true, .high = 1e30
+#define NOT_NEGATIVE       .type = HSGD_KEY_REAL, .low = 0.0, .high = 1e30
+#define UP_TO_ONE          .type = HSGD_KEY_REAL, .low = 0.0, .high = 1.0
+#define BELOW_ONE          .type = HSGD_KEY_REAL, .low = 0.0, .high = 1.0, .below = true
+#define ABOVE_UP_TO_ONE    .type = HSGD_KEY_REAL, .low = 0.0, .above = true, .high = 1.0
+#define YES_NO             .type = HSGD_KEY_BOOL
+#define ONE_OF(words)      .type = HSGD_KEY_CHOICE, .choices = (words)
+#define WORDS(form_)       .type = HSGD_KEY_TEXT, .least = 1, .form = (form_)
+#define MAYBE_EMPTY(form_) .type = HSGD_KEY_TEXT, .least = 0, .form = (form_)
+/* What depends on it. */
+#define RESULTS_OF(set) .stages = (set)
+#define MAY_CHANGE(set) .stages = (set), .may_change = true
+
+/* On whom no result depends: keys that name a place or say how to run; and those that choose images, first weights or
+ * samples where what they chose is hashed itself, beside the keys. */
+static const hsgd_key SCHEMA[] = {
+    {AT(run, stages), WORDS("STAGE ..."), .initial = "train evaluate verify eigen density trace landscape",
+     MAY_CHANGE(NONE),
+     .help = "what to do: train evaluate verify hvp eigen density trace landscape; always done in this order"},
+    {AT(run, output), WORDS("FOLDER"), .initial = "results/mnist", MAY_CHANGE(NONE),
+     .help = "where all results go; refused where it holds results, unless --restart"},
+    {AT(run, seed), WHOLE(0, INT64_MAX), .initial = "1", RESULTS_OF(DRAWN),
+     .help = "of every random number: weights, order of samples, probes, start vectors"},
+    {AT(run, reduction), ONE_OF(REDUCTIONS), .initial = "reproducible", RESULTS_OF(ALL),
+     .help = "reproducible: the same bits for every number of ranks and threads; fast: plain sums"},
+    {AT(run, time_limit), .type = HSGD_KEY_SECONDS, .low = 0.0, .above = true, .high = 1e30, .initial = "auto",
+     MAY_CHANGE(NONE),
+     .help = "stop with a checkpoint after so many seconds (exit 75); auto: before Slurm ends the job, else never"},
+
+    {AT(data, dir), MAYBE_EMPTY("FOLDER"), .initial = "", MAY_CHANGE(NONE),
+     .help = "the four IDX files, plain or .gz; empty: $HSGD_DATA, then data/mnist, then digits that are generated"},
+    {AT(data, train_samples), WHOLE(0, MANY), .initial = "0", RESULTS_OF(TRAIN),
+     .help = "take only the first so many images for training; 0: all"},
+    {AT(data, test_samples), WHOLE(0, MANY), .initial = "0", RESULTS_OF(TRAIN | EVALUATE),
+     .help = "take only the first so many images for testing; 0: all"},
+    {AT(data, normalize), WORDS("none | MEAN STD"), .initial = "none", RESULTS_OF(ALL),
+     .help = "pixels are byte / 255; then (pixel - MEAN) / STD, as 0.1307 0.3081"},
+
+    {AT(model, layers), WORDS("LAYER / LAYER / ..."),
+     .initial = "conv 16 5 / relu / maxpool 2 / conv 32 5 / relu / maxpool 2 / linear 10", RESULTS_OF(ALL),
+     .help = "conv CHANNELS SIZE, maxpool SIZE, avgpool SIZE, relu, tanh, linear OUTPUTS; the last is linear"},
+    {AT(model, init), WORDS("default | FILE"), .initial = "default", RESULTS_OF(TRAIN),
+     .help = "first weights: default, drawn as PyTorch does (without the stage train: weights.h5 in run.output), or a "
+             "weights file"},
+    {AT(model, precision), ONE_OF(PRECISIONS), .initial = "single", RESULTS_OF(ALL),
+     .help = "of the network; sums over samples are always double"},
+
+    {AT(train, epochs), WHOLE(0, MANY), .initial = "5", MAY_CHANGE(TRAIN), .help = "passes over the training samples"},
+    {AT(train, steps), WHOLE(0, MANY), .initial = "0", MAY_CHANGE(TRAIN),
+     .help = "updates of the weights; 0: as many as the epochs have, else it alone counts"},
+    {AT(train, batch), WHOLE(1, MANY), .initial = "100", RESULTS_OF(TRAIN),
+     .help = "samples an update, over all ranks together"},
+    {AT(train, lr), POSITIVE, .initial = "0.01", RESULTS_OF(TRAIN), .help = "learning rate"},
+    {AT(train, schedule), WORDS("constant | step EPOCHS FACTOR | cosine"), .initial = "constant", RESULTS_OF(TRAIN),
+     .help = "of the rate: step multiplies it by FACTOR every EPOCHS; cosine brings it to 0 at the end"},
+    {AT(train, momentum), BELOW_ONE, .initial = "0", RESULTS_OF(TRAIN), .help = "share of the last update kept"},
+    {AT(train, dampening), UP_TO_ONE, .initial = "0", RESULTS_OF(TRAIN),
+     .help = "share of the gradient that stays out of the momentum"},
+    {AT(train, weight_decay), NOT_NEGATIVE, .initial = "0", RESULTS_OF(TRAIN),
+     .help = "added to the gradient, times the weights; never part of the curvature"},
+    {AT(train, nesterov), YES_NO, .initial = "false", RESULTS_OF(TRAIN),
+     .help = "Nesterov's momentum; needs momentum and no dampening"},
+    {AT(train, shuffle), YES_NO, .initial = "true", RESULTS_OF(TRAIN), .help = "a new order of the samples each epoch"},
+    {AT(train, log_every), WHOLE(0, MANY), .initial = "100", MAY_CHANGE(NONE),
+     .help = "steps from one line of progress to the next; 0: none"},
+    {AT(train, checkpoint_every), WHOLE(0, MANY), .initial = "600", MAY_CHANGE(NONE),
+     .help = "steps from one checkpoint to the next; 0: only at the end"},
+    {AT(train, checkpoint_keep), WHOLE(1, MANY), .initial = "2", MAY_CHANGE(NONE),
+     .help = "the newest so many checkpoints stay"},
+    {AT(train, evaluate_every), WHOLE(0, MANY), .initial = "0", RESULTS_OF(TRAIN),
+     .help = "steps from one look at the test images to the next; 0: each epoch"},
+
+    {AT(hessian, split), ONE_OF(SPLITS), .initial = "train", RESULTS_OF(VERIFY | CURVATURE),
+     .help = "where the studied samples come from"},
+    {AT(hessian, samples), WHOLE(0, MANY), .initial = "2000", RESULTS_OF(NONE),
+     .help = "how many samples make up the studied loss (mean cross-entropy); 0: all"},
+    {AT(hessian, first), WHOLE(0, MANY), .initial = "0", RESULTS_OF(NONE),
+     .help = "number of the first of them, from 0"},
+    {AT(hessian, indices), MAYBE_EMPTY("none | FILE"), .initial = "none", RESULTS_OF(NONE),
+     .help = "HDF5 file whose /indices names the samples instead, in any order"},
+    {AS(hessian, operator, operator_), ONE_OF(OPERATORS), .initial = "hessian", RESULTS_OF(CURVATURE),
+     .help = "the matrix studied; gauss-newton is the part that is never negative"},
+    {AT(hessian, batch), WHOLE(0, MANY), .initial = "0", MAY_CHANGE(NONE),
+     .help = "samples between looks for a signal to stop; 0: chosen; no bit depends on it"},
+    {AT(hessian, cache), WORDS("auto | BYTES[K|M|G]"), .initial = "auto", MAY_CHANGE(NONE),
+     .help =
+         "memory of a node for base passes kept between products; auto: half of what is free; no bit depends on it"},
+
+    {AT(hvp, vectors), MAYBE_EMPTY("none | FILE"), .initial = "none", RESULTS_OF(HVP),
+     .help = "HDF5 file whose /vectors [k, n] the stage hvp multiplies by the operator"},
+
+    {AT(eigen, method), ONE_OF(EIGEN_METHODS), .initial = "lanczos", RESULTS_OF(EIGEN),
+     .help = "power: deflated power iteration, as PyHessian does it; needs which = magnitude"},
+    {AT(eigen, count), WHOLE(1, MANY), .initial = "2", RESULTS_OF(EIGEN), .help = "eigenpairs at each end asked for"},
+    {AT(eigen, which), ONE_OF(ENDS), .initial = "both", RESULTS_OF(EIGEN), .help = "ends of the spectrum"},
+    {AT(eigen, tolerance), ABOVE_UP_TO_ONE, .initial = "1e-4", RESULTS_OF(EIGEN),
+     .help = "residual norm over the largest eigenvalue's magnitude"},
+    {AT(eigen, max_products), WHOLE(1, MANY), .initial = "1000", RESULTS_OF(EIGEN),
+     .help = "operator products after which it stops, converged or not"},
+    {AT(eigen, basis), WHOLE(0, MANY), .initial = "0", RESULTS_OF(EIGEN),
+     .help = "Lanczos vectors at most; 0: max_products"},
+    {AT(eigen, require_convergence), YES_NO, .initial = "false", RESULTS_OF(EIGEN),
+     .help = "an eigenpair that did not converge is a failure (exit 4)"},
+
+    {AT(density, probes), WHOLE(1, MANY), .initial = "4", RESULTS_OF(DENSITY), .help = "random start vectors"},
+    {AT(density, steps), WHOLE(1, MANY), .initial = "80", RESULTS_OF(DENSITY), .help = "Lanczos steps a probe"},
+    {AT(density, distribution), ONE_OF(DISTRIBUTIONS), .initial = "rademacher", RESULTS_OF(DENSITY),
+     .help = "of the start vectors: signs, or uniform on the sphere"},
+    {AT(density, bins), WHOLE(2, MANY), .initial = "10000", RESULTS_OF(DENSITY),
+     .help = "points of the density's grid"},
+    {AT(density, sigma_squared), POSITIVE, .initial = "1e-5", RESULTS_OF(DENSITY),
+     .help = "variance of the Gaussian at each Ritz value, times max(1, range of the spectrum)"},
+    {AT(density, overhead), NOT_NEGATIVE, .initial = "0.01", RESULTS_OF(DENSITY),
+     .help = "margin of the grid beyond the extreme Ritz values"},
+    {AT(density, start), MAYBE_EMPTY("none | FILE"), .initial = "none", RESULTS_OF(DENSITY),
+     .help = "HDF5 file whose /start [probes, n] holds the start vectors"},
+
+    {AT(trace, method), ONE_OF(TRACE_METHODS), .initial = "auto", RESULTS_OF(TRACE),
+     .help = "exact where it can be had (no tanh, or gauss-newton), else Hutchinson's estimate; auto: the better"},
+    {AT(trace, probes), WHOLE(1, MANY), .initial = "32", RESULTS_OF(TRACE), .help = "vectors of Hutchinson's estimate"},
+
+    {AT(landscape, directions), MAYBE_EMPTY("DIRECTION ..."), .initial = "eigenvector random gradient",
+     RESULTS_OF(LANDSCAPE),
+     .help = "lines through the weights: eigenvector random gradient, eigenvectorJ (row J of eigen.h5, 1 = largest), "
+             "fileJ"},
+    {AT(landscape, points), WHOLE(1, MANY), .initial = "21", RESULTS_OF(LANDSCAPE), .help = "points on a line"},
+    {AT(landscape, range), POSITIVE, .initial = "0.5", RESULTS_OF(LANDSCAPE),
+     .help = "a line goes from -range to +range along a unit vector"},
+    {AT(landscape, plane), MAYBE_EMPTY("none | DIRECTION DIRECTION"), .initial = "none", RESULTS_OF(LANDSCAPE),
+     .help = "the loss over the plane of two directions too"},
+    {AT(landscape, plane_points), WHOLE(1, LONGEST_EDGE), .initial = "21", RESULTS_OF(LANDSCAPE),
+     .help = "points on each side of the plane"},
+    {AT(landscape, plane_range), POSITIVE, .initial = "0.5", RESULTS_OF(LANDSCAPE),
+     .help = "the plane goes from -range to +range along both"},
+    {AT(landscape, normalize), ONE_OF(NORMALIZATIONS), .initial = "vector", RESULTS_OF(LANDSCAPE),
+     .help = "vector: directions of length 1; filter: each channel or row as long as its weights"},
+    {AT(landscape, vectors), MAYBE_EMPTY("none | FILE"), .initial = "none", RESULTS_OF(LANDSCAPE),
+     .help = "HDF5 file whose /vectors [k, n] fileJ takes row J of"},
+
+    {AT(device, backend), ONE_OF(BACKENDS), .initial = "auto", MAY_CHANGE(NONE), .help = "what computes"},
+    {AT(device, threads), WHOLE(0, MOST_THREADS), .initial = "0", MAY_CHANGE(NONE),
+     .help = "threads of a rank; 0: the cores of the node over its ranks"},
+    {AT(device, allreduce), ONE_OF(ALLREDUCES), .initial = "auto", MAY_CHANGE(NONE), .help = "what adds over ranks"},
+};
+
+enum { ROWS = sizeof SCHEMA / sizeof SCHEMA[0] };
+_Static_assert((int)ROWS <= (int)HSGD_KEYS, "hsgd_deck has room for every row of the schema");
+
+const hsgd_key *hsgd_schema(int *count)
 {
-    for (int i = 0; i < schema_count; i++) {
-        if (strcmp(schema_rows[i].section, section) == 0 && strcmp(schema_rows[i].key, key) == 0) {
+    *count = ROWS;
+    return SCHEMA;
+}
+
+int hsgd_schema_find(const char *section, const char *key)
+{
+    for (int i = 0; i < ROWS; i++) {
+        if ((section == NULL || strcmp(SCHEMA[i].section, section) == 0) && strcmp(SCHEMA[i].key, key) == 0) {
             return i;
         }
     }
     return -1;
+}
+
+bool hsgd_schema_has_section(const char *section)
+{
+    for (int i = 0; i < ROWS; i++) {
+        if (strcmp(SCHEMA[i].section, section) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void suggest_section(const char *section, char *out, size_t size)
+{
+    const char *names[SECTIONS], *near;
+    size_t count = 0;
+
+    for (int i = 0; i < ROWS && count < SECTIONS; i++) {
+        if (i == 0 || strcmp(SCHEMA[i].section, SCHEMA[i - 1].section) != 0) {
+            names[count++] = SCHEMA[i].section;
+        }
+    }
+    near = hsgd_nearest(section, names, count);
+    if (near != NULL) {
+        (void)snprintf(out, size, "; did you mean '%s'?", near);
+    } else {
+        (void)snprintf(out, size, "; see --help for all sections");
+    }
+}
+
+void hsgd_schema_suggest(const char *section, const char *key, char *out, size_t size)
+{
+    const char *names[ROWS], *near;
+    size_t count = 0;
+    int elsewhere;
+
+    if (key == NULL) {
+        suggest_section(section, out, size);
+        return;
+    }
+    for (int i = 0; i < ROWS; i++) {
+        if (strcmp(SCHEMA[i].section, section) == 0) {
+            names[count++] = SCHEMA[i].key;
+        }
+    }
+    near = hsgd_nearest(key, names, count);
+    elsewhere = hsgd_schema_find(NULL, key);
+    if (elsewhere >= 0) {
+        (void)snprintf(out, size, "; did you mean the one of [%s]?", SCHEMA[elsewhere].section);
+    } else if (near != NULL) {
+        (void)snprintf(out, size, "; did you mean '%s'?", near);
+    } else {
+        (void)snprintf(out, size, "; see --help for the keys of [%s]", section);
+    }
 }

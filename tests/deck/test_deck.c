@@ -45,7 +45,7 @@ static void the_defaults_are_the_promised_ones(void **state)
     static const char *const promised[] = {
         "[run]\nstages = train evaluate verify eigen density trace landscape\noutput = results/mnist\nseed = 1\n"
         "reduction = reproducible\ntime_limit = auto\n",
-        "[data]\ndir = \ntrain_samples = 0\ntest_samples = 0\nnormalize = none\n",
+        "[data]\ndir =\ntrain_samples = 0\ntest_samples = 0\nnormalize = none\n",
         "[model]\nlayers = conv 16 5 / relu / maxpool 2 / conv 32 5 / relu / maxpool 2 / linear 10\ninit = default\n"
         "precision = single\n",
         "[train]\nepochs = 5\nsteps = 0\nbatch = 100\nlr = 0.01\nschedule = constant\nmomentum = 0\ndampening = 0\n"
@@ -89,15 +89,15 @@ static void each_value_reaches_its_member(void **state)
     hsgd_deck deck;
 
     (void)state;
-    resolve("[run]\nseed = 9000000000000000\nreduction = fast\ntime_limit = 2.5\n"
+    resolve("[run]\nseed = 9223372036854775807\nreduction = fast\ntime_limit = 2.5\n"
             "[data]\ndir = /data/Ziffern m\xc3\xa4\xc3\x9fig\nnormalize = 0.1307 0.3081\n"
-            "[train]\nlr = 1e-4\nschedule = step 2 0.5\nmomentum = .9\nnesterov = on\nshuffle = no\n"
+            "[train]\nlr = 1e-4\nschedule = step 2 0.5\nmomentum = .9\nnesterov = ON\nshuffle = no\n"
             "[hessian]\noperator = gauss-newton\ncache = 2G\nsplit = test\n"
             "[eigen]\nmethod = power\nwhich = magnitude\n"
             "[landscape]\ndirections = eigenvector eigenvector2 file3\nplane = eigenvector1 eigenvector2\n"
             "vectors = v.h5\nnormalize = filter\n",
             NULL, &deck);
-    assert_true(deck.run.seed == INT64_C(9000000000000000));
+    assert_true(deck.run.seed == INT64_MAX);
     assert_int_equal(deck.run.reduction, HSGD_REDUCTION_FAST);
     assert_true(deck.run.time_limit == 2.5);
     assert_string_equal(deck.data.dir, "/data/Ziffern m\xc3\xa4\xc3\x9fig");
@@ -122,7 +122,7 @@ static void bytes_are_read_with_binary_suffixes(void **state)
                  {"hessian.cache=123456789012", INT64_C(123456789012)},
                  {"hessian.cache=3K", 3 * 1024},
                  {"hessian.cache=512M", INT64_C(512) << 20},
-                 {"hessian.cache=1024G", INT64_C(1) << 40},
+                 {"hessian.cache=8589934591G", INT64_C(8589934591) << 30},
                  {"hessian.cache=auto", -1}};
     hsgd_deck deck;
 
@@ -147,7 +147,7 @@ static void stages_run_in_one_order_however_they_are_named(void **state)
 
 static void the_last_word_wins_over_words_and_file(void **state)
 {
-    static const char *const words[] = {"train.batch=20", "train.lr=3", "train.batch=30"};
+    static const char *const words[] = {"train.batch=20", "train.lr=3", "train.batch= 30 "};
     hsgd_error err = {0};
     hsgd_deck deck;
 
@@ -165,6 +165,7 @@ static void the_form_of_a_file_does_not_matter(void **state)
         "[train]\nbatch=30\nepochs=7",
         "\xef\xbb\xbf[train]\r\n\r\nbatch = 30\r\n  epochs : 7  ; passes\r\n",
         "; a comment\n  # and one\n\t[train] ; here\n\tbatch\t=\t30\n\tepochs = 7\n\n[run]\n",
+        "[train]\nbatch = 3\\\n# between\n\n   0\nepochs = \\\n  7 ; passes\n",
         "[train]\nbatch = 30\n[run]\n[train]\nepochs = 7\n",
     };
     hsgd_deck first, deck;
@@ -180,6 +181,20 @@ static void the_form_of_a_file_does_not_matter(void **state)
     }
 }
 
+static void a_comment_may_be_longer_than_a_line(void **state)
+{
+    char text[4000], *end;
+    hsgd_deck deck;
+
+    (void)state;
+    memset(text, '-', sizeof text);
+    text[0] = '#';
+    end = text + 3000;
+    (void)snprintf(end, 100, "\n[train]\nbatch = 30\n");
+    resolve(text, NULL, &deck);
+    assert_int_equal(deck.train.batch, 30);
+}
+
 /* What depends on being asked for: a default gives way to smaller data, a wish does not. */
 static void only_what_differs_or_is_a_word_counts_as_asked_for(void **state)
 {
@@ -192,6 +207,30 @@ static void only_what_differs_or_is_a_word_counts_as_asked_for(void **state)
     assert_true(hsgd_deck_is_explicit(&deck, "density", "probes"));
     assert_false(hsgd_deck_is_explicit(&deck, "train", "epochs"));
     assert_false(hsgd_deck_is_explicit(&deck, "train", "no_such_key"));
+}
+
+static void a_long_value_comes_back_from_the_formatted_deck(void **state)
+{
+    char list[HSGD_TEXT + 16] = "model.layers=conv 16 5", path[HSGD_TEXT + 16] = "run.output=";
+    hsgd_deck deck, again;
+    char *text;
+
+    (void)state;
+    for (int i = 0; i < 60; i++) {
+        strcat(list, i % 2 == 0 ? " / tanh" : "  / conv 16 5");
+        strcat(path, i % 2 == 0 ? "/folder#with;signs" : "\\and many blanks");
+    }
+    strcat(path, "xyz"); /* as long as a value can be */
+    for (int i = 0; i < 2; i++) {
+        resolve(NULL, i == 0 ? list : path, &deck);
+        text = format(&deck);
+        resolve(text, NULL, &again);
+        assert_string_equal(again.model.layers, deck.model.layers);
+        assert_string_equal(again.run.output, deck.run.output);
+        assert_same(&deck, &again);
+        free(text);
+    }
+    assert_int_equal(strlen(deck.run.output), HSGD_TEXT - 1);
 }
 
 /* Any double survives, shown as shortly as it can be. */
@@ -247,7 +286,7 @@ static void a_damaged_deck_is_refused_or_consistent(void **state)
             accepted++;
         } else {
             assert_int_equal(err.status, HSGD_ERR_USAGE);
-            assert_true(err.text[0] != '\0');
+            assert_int_equal(strncmp(err.text, "x.ini:", 6), 0);
             refused++;
         }
         free(text);
@@ -319,6 +358,8 @@ static void the_keys_of_a_stage_read_as_words(void **state)
 /* --help is complete: each row stands in it, under its section, with default, range and explanation. */
 static void help_shows_every_row_of_the_schema(void **state)
 {
+    int count;
+    const hsgd_key *schema = hsgd_schema(&count);
     char *help = NULL, *at;
     size_t size;
     FILE *out = open_memstream(&help, &size);
@@ -328,82 +369,83 @@ static void help_shows_every_row_of_the_schema(void **state)
     hsgd_deck_help(out);
     assert_int_equal(fclose(out), 0);
     at = help;
-    for (int i = 0; i < schema_count; i++) {
+    for (int i = 0; i < count; i++) {
         char piece[HSGD_TEXT];
 
-        (void)snprintf(piece, sizeof piece, "[%s]\n", schema_rows[i].section);
-        if (i == 0 || strcmp(schema_rows[i].section, schema_rows[i - 1].section) != 0) {
+        (void)snprintf(piece, sizeof piece, "\n[%s]\n", schema[i].section);
+        if (i == 0 || strcmp(schema[i].section, schema[i - 1].section) != 0) {
             at = strstr(at, piece);
             assert_non_null(at);
         }
-        (void)snprintf(piece, sizeof piece, "\n  %s ", schema_rows[i].key);
+        (void)snprintf(piece, sizeof piece, "\n  %s ", schema[i].key);
         at = strstr(at, piece);
         if (at == NULL) {
-            fail_msg("--help lacks %s.%s", schema_rows[i].section, schema_rows[i].key);
+            fail_msg("--help lacks %s.%s", schema[i].section, schema[i].key);
         }
-        (void)snprintf(piece, sizeof piece, "default: %s",
-                       schema_rows[i].initial[0] != '\0' ? schema_rows[i].initial : "(empty)");
+        (void)snprintf(piece, sizeof piece, "[%s] ", schema[i].initial);
         assert_non_null(strstr(at, piece));
-        assert_true(strlen(schema_rows[i].help) > 5);
-        assert_non_null(strstr(at, schema_rows[i].help));
+        assert_true(strlen(schema[i].help) > 5);
+        (void)snprintf(piece, sizeof piece, "%.20s", schema[i].help);
+        assert_non_null(strstr(at, piece));
+    }
+    for (const char *line = help, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        assert_in_range(end - line, 0, 120);
     }
     free(help);
 }
 
-/* Resolve inputs/<name>, found from where this file was compiled; its text into text[INPUT] (NULL: not wanted). */
-enum { INPUT = 1 << 14 };
-
-static void resolve_input(const char *name, hsgd_deck *deck, char *text)
+/* The whole of inputs/<name>, beside which this file was compiled. */
+static char *input(const char *name)
 {
     char path[4096];
     const char *slash = strrchr(__FILE__, '/');
     hsgd_error err = {0};
-    FILE *file;
+    char *text = NULL;
 
     (void)snprintf(path, sizeof path, "%.*s/../../inputs/%s", (int)(slash - __FILE__), __FILE__, name);
-    assert_ok(hsgd_deck_resolve(path, NULL, 0, deck, &err));
-    if (text != NULL) {
-        file = fopen(path, "r");
-        assert_non_null(file);
-        text[fread(text, 1, INPUT - 1, file)] = '\0';
-        assert_true(feof(file) != 0);
-        assert_int_equal(fclose(file), 0);
-    }
+    assert_ok(hsgd_deck_read(path, &text, &err));
+    return text;
 }
 
 static void the_explained_deck_is_the_default_one_and_names_every_key(void **state)
 {
-    char text[INPUT], *at = text;
+    int count;
+    const hsgd_key *schema = hsgd_schema(&count);
+    char *text = input("mnist.ini"), *at = text;
     hsgd_deck defaults, deck;
 
     (void)state;
     resolve(NULL, NULL, &defaults);
-    resolve_input("mnist.ini", &deck, text);
+    resolve(text, NULL, &deck);
     assert_same(&defaults, &deck);
     assert_memory_equal(defaults.explicit_, deck.explicit_, sizeof deck.explicit_);
-    for (int i = 0; i < schema_count; i++) { /* in the schema's order */
+    for (int i = 0; i < count; i++) { /* in the schema's order */
         char piece[HSGD_TEXT];
 
-        (void)snprintf(piece, sizeof piece, "\n%s =", schema_rows[i].key);
+        (void)snprintf(piece, sizeof piece, "\n%s =", schema[i].key);
         at = strstr(at, piece);
         if (at == NULL) {
-            fail_msg("inputs/mnist.ini lacks %s.%s (or has it elsewhere)", schema_rows[i].section, schema_rows[i].key);
+            fail_msg("inputs/mnist.ini lacks %s.%s (or has it elsewhere)", schema[i].section, schema[i].key);
         }
     }
+    free(text);
 }
 
 static void the_other_decks_resolve(void **state)
 {
+    char *notebook = input("notebook.ini"), *quick = input("quick.ini");
     hsgd_deck deck;
 
     (void)state;
-    resolve_input("notebook.ini", &deck, NULL);
+    resolve(notebook, NULL, &deck);
     assert_string_equal(deck.run.output, "results/notebook");
     assert_int_equal(deck.hessian.samples, 100);
     assert_int_equal(deck.eigen.method, 1);
-    resolve_input("quick.ini", &deck, NULL);
+    resolve(quick, NULL, &deck);
     assert_string_equal(deck.run.output, "results/quick");
     assert_int_equal(deck.train.epochs, 1);
+    free(notebook);
+    free(quick);
 }
 
 int main(void)
@@ -415,7 +457,9 @@ int main(void)
         cmocka_unit_test(stages_run_in_one_order_however_they_are_named),
         cmocka_unit_test(the_last_word_wins_over_words_and_file),
         cmocka_unit_test(the_form_of_a_file_does_not_matter),
+        cmocka_unit_test(a_comment_may_be_longer_than_a_line),
         cmocka_unit_test(only_what_differs_or_is_a_word_counts_as_asked_for),
+        cmocka_unit_test(a_long_value_comes_back_from_the_formatted_deck),
         cmocka_unit_test(numbers_come_back_bit_for_bit),
         cmocka_unit_test(a_damaged_deck_is_refused_or_consistent),
         cmocka_unit_test(the_keys_of_a_stage_are_those_its_result_depends_on),
