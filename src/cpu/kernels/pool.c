@@ -181,6 +181,35 @@ hsgd_status KERNEL(maxpool_adjoint)(void *self, int worker, const hsgd_layer *la
     return HSGD_OK;
 }
 
+/* ---- averages ---- */
+
+INLINE void window_mean(const int64_t size, const pooling *g, real share, const real *restrict x, real *restrict y)
+{
+#pragma omp simd
+    for (int64_t c = 0; c < g->channels; c++) {
+        real sum = 0;
+
+        for (int64_t i = 0; i < size; i++) {
+            for (int64_t j = 0; j < size; j++) {
+                sum += x[i * g->in_row + j * g->channels + c];
+            }
+        }
+        y[c] = share * sum;
+    }
+}
+
+INLINE void window_share(const int64_t size, const pooling *g, real share, const real *restrict dy, real *restrict dx)
+{
+    for (int64_t i = 0; i < size; i++) {
+        for (int64_t j = 0; j < size; j++) {
+#pragma omp simd
+            for (int64_t c = 0; c < g->channels; c++) {
+                dx[i * g->in_row + j * g->channels + c] = share * dy[c];
+            }
+        }
+    }
+}
+
 hsgd_status KERNEL(avgpool_value)(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k, hsgd_columns x,
                                   hsgd_columns y, hsgd_error *err)
 {
@@ -192,17 +221,13 @@ hsgd_status KERNEL(avgpool_value)(void *self, int worker, const hsgd_layer *laye
     (void)err;
     for (int64_t j = 0; j < k; j++) {
         for (window w = {0}; w.number < g.windows; w = next_window(&g, w)) {
-            const real *restrict from = column(x, j) + w.start;
-            real *restrict to = column(y, j) + w.number * g.channels;
+            const real *from = column(x, j) + w.start;
+            real *to = column(y, j) + w.number * g.channels;
 
-#pragma omp simd
-            for (int64_t c = 0; c < g.channels; c++) {
-                real sum = 0;
-
-                for (int64_t place = 0; place < g.size * g.size; place++) {
-                    sum += from[place / g.size * g.in_row + place % g.size * g.channels + c];
-                }
-                to[c] = share * sum;
+            if (g.size == 2) {
+                window_mean(2, &g, share, from, to);
+            } else {
+                window_mean(g.size, &g, share, from, to);
             }
         }
     }
@@ -221,15 +246,13 @@ hsgd_status KERNEL(avgpool_adjoint)(void *self, int worker, const hsgd_layer *la
     for (int64_t j = 0; j < k; j++) {
         zero_margin(&g, m, column(dx, j));
         for (window w = {0}; w.number < g.windows; w = next_window(&g, w)) {
-            const real *restrict from = column(dy, j) + w.number * g.channels;
-            real *restrict to = column(dx, j) + w.start;
+            const real *from = column(dy, j) + w.number * g.channels;
+            real *to = column(dx, j) + w.start;
 
-            for (int64_t place = 0; place < g.size * g.size; place++) {
-                const int64_t pixel = place / g.size * g.in_row + place % g.size * g.channels;
-
-                for (int64_t c = 0; c < g.channels; c++) {
-                    to[pixel + c] = share * from[c];
-                }
+            if (g.size == 2) {
+                window_share(2, &g, share, from, to);
+            } else {
+                window_share(g.size, &g, share, from, to);
             }
         }
     }
