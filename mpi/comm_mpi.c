@@ -403,15 +403,15 @@ hsgd_status hsgd_comm_mpi_create(hsgd_comm **out, hsgd_error *err)
     comm->ops = &mpi_ops;
     comm->self = mpi;
     *out = comm;
-done:
-    if (st != HSGD_OK) { /* MPI stays up: the caller leaves with an error, and mpirun then ends the other ranks */
-        if (mpi != NULL) {
-            free(mpi->counts);
-            free(mpi->places);
-        }
-        free(mpi);
-        free(comm);
+    comm = NULL;
+    mpi = NULL;
+done: /* after a failure MPI stays up: the caller leaves with an error, and mpirun then ends the other ranks */
+    if (mpi != NULL) {
+        free(mpi->counts);
+        free(mpi->places);
     }
+    free(mpi);
+    free(comm);
     return st;
 }
 
