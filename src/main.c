@@ -55,7 +55,15 @@ static void on_stop(int signal)
 /* Other ranks are caught in a collective call that this rank has left for good: end, and the launcher ends them. */
 static void on_alarm(int signal)
 {
+    static const char text[] =
+        "hsgd-dist: error: writing results failed on one rank while others wait for it; check free "
+        "space and the file system, then run again with --restart\n";
+
     (void)signal;
+    if (exit_code_at_alarm == 0) { /* else main has told the failure */
+        (void)!write(STDERR_FILENO, text, sizeof text - 1);
+        _exit(hsgd_error_exit_code(HSGD_ERR_IO));
+    }
     _exit(exit_code_at_alarm);
 }
 

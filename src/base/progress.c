@@ -12,6 +12,7 @@ struct hsgd_progress {
     bool active, quiet, verbose, terminal;
     bool drawn;          /* a redrawn line stands on the terminal */
     double began, shown; /* of the present stage: first update, last shown; 0: none yet */
+    int64_t from;        /* units done at the first update */
 };
 
 hsgd_status hsgd_progress_create(int rank, bool quiet, bool verbose, hsgd_progress **out, hsgd_error *err)
@@ -105,6 +106,7 @@ void hsgd_progress_update(hsgd_progress *progress, const char *stage, int64_t do
     }
     if (p->began == 0.0) { /* bare clock: the first update starts the estimate */
         p->began = p->shown = now;
+        p->from = done;
         return;
     }
     if (now - p->shown < wait) {
@@ -116,9 +118,9 @@ void hsgd_progress_update(hsgd_progress *progress, const char *stage, int64_t do
     va_start(args, format);
     (void)vprintf(format, args);
     va_end(args);
-    if (done > 0 && total >= done) {
+    if (done > p->from && total >= done) {
         (void)printf(", %.0f %%, at most %.0f s left", 100.0 * (double)done / (double)total,
-                     (now - p->began) * (double)(total - done) / (double)done);
+                     (now - p->began) * (double)(total - done) / (double)(done - p->from));
     }
     if (p->terminal) {
         p->drawn = true;

@@ -37,9 +37,19 @@ hsgd_status store_failure(const char *file, const char *what, hsgd_error *err)
                           reason[0] != '\0' ? reason : "HDF5 does not say why");
 }
 
+/* Where this rank alone failed, the others may be caught inside the collective HDF5 call that it has left, and the
+ * agreement would wait for them for ever: an alarm then ends this process (main's handler: exit 5), and so the job. */
 hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err)
 {
+    const bool alone = st != HSGD_OK && store->comm->ranks > 1;
+
+    if (alone) {
+        (void)alarm(STORE_PATIENCE);
+    }
     st = hsgd_comm_agree(store->comm, st, err);
+    if (alone) {
+        (void)alarm(0);
+    }
     store->failed = store->failed || st != HSGD_OK;
     return st;
 }
