@@ -247,7 +247,7 @@ static void rescaling_vectors(check_bench *b, int64_t layer, double *x, double *
     memset(x, 0, (size_t)s->n * sizeof *x);
     memset(y, 0, (size_t)s->n * sizeof *y);
     for (int64_t j = 0; j < channels; j++) {
-        const double c = hsgd_random_sign(&r, (uint64_t)j);
+        const double c = hsgd_random_normal(&r, (uint64_t)j);
 
         for (int64_t i = 0; i < fan_in; i++) {
             x[in->offset + j * fan_in + i] = c * s->weights[in->offset + j * fan_in + i];
