@@ -36,6 +36,7 @@ typedef struct {
     size_t cache_bytes;    /* base states of groups are kept up to so many bytes on this rank; 0: none.  No bit of any
                               result depends on it. */
     int64_t columns;       /* vectors advanced in one sweep; more are done in several sweeps; 0: 8 */
+    int64_t batch;         /* samples of a rank between two looks for `stop`; 0: a group */
     bool (*stop)(void *context); /* optional; asked after blocks of samples, by one thread; one rank's yes stops all */
     void *context;
 } hsgd_hessian_options;

@@ -29,6 +29,7 @@ typedef struct {
     bool *built;          /* [cached] */
     int64_t cached;
     int64_t words; /* of one number: 2 or 1 */
+    int64_t groups_between_looks;
     atomic_bool stopped;
 } hessian;
 
@@ -75,7 +76,8 @@ static hsgd_status product_group(void *context, hsgd_sweep *sweep, hsgd_sweep_wo
     HSGD_TRY(base_state(h, worker, group, samples, &state, err));
     HSGD_TRY(hsgd_pass_products(sweep->pass, worker->id, h->options.kind, sweep->params, samples->m, sweep->width,
                                 h->tangents, state, worker->result, err));
-    if (worker->id == 0 && asked_to_stop(h)) { /* one worker asks: the callback need not be safe for threads */
+    if (worker->id == 0 && group % h->groups_between_looks == 0 &&
+        asked_to_stop(h)) { /* one worker asks: the callback need not be safe for threads */
         atomic_store(&h->stopped, true);
     }
 done:
@@ -333,6 +335,7 @@ hsgd_status hsgd_hessian_create(const hsgd_problem *problem, const hsgd_space *s
         h->space = space;
         h->options = *options;
         h->options.columns = options->columns > 0 ? options->columns : DEFAULT_COLUMNS;
+        h->groups_between_looks = 1 + options->batch / (problem->backend->group + 1);
         h->words = problem->reduction == HSGD_REDUCTION_REPRODUCIBLE ? 2 : 1;
         st = create(h, problem, err);
     }

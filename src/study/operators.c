@@ -45,6 +45,7 @@ hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err)
         .count = s->sample_count,
         .weights = s->weights,
         .cache_bytes = (size_t)study_cache_bytes(s),
+        .batch = s->deck->hessian.batch,
         .stop = s->setup->stop,
         .context = s->setup->stop_context,
     };
