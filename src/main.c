@@ -67,6 +67,13 @@ static void on_alarm(int signal)
     _exit(exit_code_at_alarm);
 }
 
+/* Ranks that fail together leave together; one that fails alone must not wait for the others for ever. */
+static void on_failure(hsgd_status status)
+{
+    exit_code_at_alarm = hsgd_error_exit_code(status);
+    (void)alarm(PATIENCE);
+}
+
 static void handle(int signal, void (*handler)(int))
 {
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
@@ -242,6 +249,7 @@ static hsgd_status study(hsgd_comm *comm, int argc, char **argv, const arguments
                                         .threads = d.threads,
                                         .restart = a->restart,
                                         .dry_run = a->dry_run,
+                                        .failing = on_failure,
                                         .stop = stop,
                                         .stop_context = &stop_at};
 
@@ -319,9 +327,8 @@ done:
         (void)fprintf(stderr, "hsgd-dist: error: %s\n",
                       err.text[0] != '\0' ? err.text : "memory: not enough for this study; use more nodes");
     }
-    exit_code_at_alarm = hsgd_error_exit_code(st);
     if (st != HSGD_OK) {
-        (void)alarm(PATIENCE);
+        on_failure(st);
     }
     free(a.words);
     hsgd_comm_destroy(&comm);

@@ -137,8 +137,9 @@ static void checkpoint_path(const char *folder, int64_t step, char *path, size_t
     (void)snprintf(path, size, "%s/%s", folder, name);
 }
 
-hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t *step, char *file, size_t size,
-                                         void (*warn)(void *context, const char *text), void *context, hsgd_error *err)
+hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t below, int64_t *step, char *file,
+                                         size_t size, void (*warn)(void *context, const char *text), void *context,
+                                         hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     int64_t *steps = NULL, count = 0;
@@ -156,6 +157,9 @@ hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, in
         char text[sizeof damage.text + 80];
 
         HSGD_TRY(hsgd_comm_broadcast(comm, 0, sizeof number, &number, err));
+        if (number >= below) {
+            continue;
+        }
         checkpoint_path(folder, number, file, size);
         if (hsgd_store_read_attribute_i64(comm, file, "step", &inside, &damage) == HSGD_OK && inside == number) {
             *step = number;

@@ -237,8 +237,14 @@ void hsgd_store_abandon(hsgd_store **store)
         return;
     }
     if ((*store)->file >= 0 && !(*store)->failed) {
+        if ((*store)->together) { /* if this rank leaves alone, no other joins in closing */
+            (void)alarm(STORE_PATIENCE);
+        }
         (void)H5Fclose((*store)->file);
         (void)H5Pclose((*store)->transfer);
+        if ((*store)->together) {
+            (void)alarm(0);
+        }
     }
     if ((*store)->comm->rank == 0) {
         (void)unlink((*store)->temporary);

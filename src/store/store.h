@@ -99,10 +99,11 @@ hsgd_status hsgd_store_read_parameters(hsgd_comm *comm, const char *file, const 
                                        const hsgd_parameter *list, int64_t count, double *flat, hsgd_error *err);
 
 /* The newest checkpoint-NNNNNNNN.h5 in the folder that opens and holds the attribute `step` equal to its name's number;
- * *step is -1 where there is none.  A damaged newer one is reported through `warn` and the one before it taken.
+ * Only steps less than `below` are looked at.  *step is -1 where there is none.  A damaged newer one is reported through `warn` and the one before it taken.
  * Collective. */
-hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t *step, char *file, size_t size,
-                                         void (*warn)(void *context, const char *text), void *context, hsgd_error *err);
+hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t below, int64_t *step, char *file,
+                                         size_t size, void (*warn)(void *context, const char *text), void *context,
+                                         hsgd_error *err);
 /* Rename every checkpoint to NAME.old: they belong to a training that is started afresh.  Collective. */
 hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, hsgd_error *err);
 /* Remove all but the newest `keep` checkpoints, and left-over temporary files.  Collective. */

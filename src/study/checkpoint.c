@@ -1,4 +1,5 @@
 /* src/study/checkpoint.c - training on disk: all that a bit-exact continuation needs. */
+#include "base/hash.h"
 #include "study/train.h"
 #include <stdlib.h>
 #include <string.h>
@@ -8,17 +9,43 @@ static hsgd_store_type weight_type(const study_state *s)
     return s->backend->precision == HSGD_DOUBLE ? HSGD_STORE_F64 : HSGD_STORE_F32; /* exact: weights are rounded */
 }
 
+/* SHA-256 of all that a continuation starts from: weights, momentum (through t->flat), history.  Local. */
+static hsgd_status hash_state(training *t, char hex[65], hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const training_history *h = &t->history;
+    const size_t row = sizeof(double), steps = (size_t)h->steps * row, tests = (size_t)h->tests * row;
+    char weights[65];
+    const void *part = t->flat;
+    size_t bytes = (size_t)t->study->n * row;
+
+    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
+    HSGD_TRY(hsgd_sha256(1, &part, &bytes, weights, err));
+    HSGD_TRY(hsgd_vector_get_local(t->sgd.momentum, t->flat, err));
+    {
+        const void *parts[] = {weights, t->flat, h->loss, h->lr, h->test_step, h->test_loss, h->test_accuracy};
+        const size_t sizes[] = {sizeof weights, bytes, steps, steps, tests, tests, tests};
+
+        HSGD_TRY(hsgd_sha256(7, parts, sizes, hex, err));
+    }
+done:
+    return st;
+}
+
 hsgd_status checkpoint_write(training *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     study_state *s = t->study;
     hsgd_store *store = NULL;
-    char name[64];
+    char name[64], state[65];
 
     (void)snprintf(name, sizeof name, "checkpoint-%08lld.h5", (long long)t->sgd.step);
     HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
     HSGD_TRY(study_set_weights(s, t->flat, name, err)); /* for the file's own hash of them */
     HSGD_TRY(output_begin(s, name, HSGD_STAGE_TRAIN, &store, err));
+    HSGD_TRY(hash_state(t, state, err));
+    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
+    HSGD_TRY(hsgd_store_attribute_text(store, "/", "state_sha256", state, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "step", t->sgd.step, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "epoch", t->sgd.step / t->steps_per_epoch, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "samples_seen",
@@ -80,6 +107,7 @@ static hsgd_status load(training *t, const char *file, int64_t step, hsgd_error 
 {
     hsgd_status st = HSGD_OK;
     study_state *s = t->study;
+    char want[65], found[65] = "";
 
     HSGD_TRY(hsgd_store_read_parameters(s->comm, file, "/params", s->parameters, s->parameter_count, t->flat, err));
     HSGD_TRY(hsgd_vector_set_full(t->sgd.weights, t->flat, err));
@@ -87,7 +115,24 @@ static hsgd_status load(training *t, const char *file, int64_t step, hsgd_error 
                                         t->flat, err));
     HSGD_TRY(hsgd_vector_set_full(t->sgd.momentum, t->flat, err));
     HSGD_TRY(read_history(t, file, step, err));
+    HSGD_TRY(hsgd_store_read_attribute_text(s->comm, file, "state_sha256", found, sizeof found, err));
+    HSGD_TRY(hash_state(t, want, err));
+    HSGD_CHECK(strcmp(want, found) == 0, HSGD_ERR_DATA, err, "%s: its content is not what was written (checksum)",
+               file);
     t->sgd.step = step;
+done:
+    return st;
+}
+
+/* Back to the initial weights, after a checkpoint that turned out to be damaged. */
+static hsgd_status unload(training *t, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    history_clear(&t->history);
+    memset(t->flat, 0, (size_t)t->study->n * sizeof *t->flat);
+    HSGD_TRY(hsgd_vector_set_full(t->sgd.momentum, t->flat, err));
+    HSGD_TRY(hsgd_vector_set_full(t->sgd.weights, t->study->weights, err));
 done:
     return st;
 }
@@ -97,6 +142,29 @@ static void warn(void *context, const char *text)
     const study_state *s = context;
 
     hsgd_progress_warn(s->progress, "%s", text);
+}
+
+hsgd_status training_written(training *t, const char hash[65], int64_t step, bool *written, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    static const char *const names[] = {"weights.h5", "train.h5"};
+    study_state *s = t->study;
+
+    *written = true;
+    for (int i = 0; i < 2 && *written; i++) {
+        char path[STUDY_PATH], found[65] = "";
+        hsgd_error unread = {0};
+        int64_t at = -1;
+
+        HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, names[i], written, err));
+        output_path(s, names[i], path, sizeof path);
+        *written =
+            *written && hsgd_store_read_attribute_i64(s->comm, path, "step", &at, &unread) == HSGD_OK && at == step &&
+            hsgd_store_read_attribute_text(s->comm, path, "stage_hash", found, sizeof found, &unread) == HSGD_OK &&
+            strcmp(found, hash) == 0;
+    }
+done:
+    return st;
 }
 
 /* May training go on from this checkpoint?  *afresh: a finished training with other keys is set aside. */
@@ -111,17 +179,17 @@ static hsgd_status fits(training *t, const char *file, int64_t step, bool *afres
     HSGD_TRY(output_stage_hash(s, HSGD_STAGE_TRAIN, want, err));
     HSGD_TRY(hsgd_store_read_attribute_text(s->comm, file, "stage_hash", found, sizeof found, err));
     HSGD_TRY(hsgd_store_read_attribute_i64(s->comm, file, "total_steps", &total, err));
-    HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, "train.h5", &finished, err));
-    if (strcmp(want, found) != 0 && finished) {
+    if (strcmp(want, found) != 0) {
+        HSGD_TRY(training_written(t, found, step, &finished, err));
+        HSGD_CHECK(finished, HSGD_ERR_USAGE, err,
+                   "train: %s belongs to a half-done training with other keys or data than this deck's; restore them "
+                   "(only epochs, steps, logging and checkpoint keys may change), or name another run.output",
+                   file);
         hsgd_progress_say(s->progress, "train: the finished training has other keys or data; it is kept as .old and "
                                        "training starts afresh");
         *afresh = true;
         return HSGD_OK;
     }
-    HSGD_CHECK(strcmp(want, found) == 0, HSGD_ERR_USAGE, err,
-               "train: %s belongs to a training with other keys or data than this deck's; restore them (only epochs, "
-               "steps, logging and checkpoint keys may change), or name another run.output",
-               file);
     HSGD_CHECK(t->options.schedule != HSGD_SCHEDULE_COSINE || total == t->total, HSGD_ERR_USAGE, err,
                "train: %s follows a cosine schedule over %lld steps, this deck asks for %lld; a cosine schedule cannot "
                "be extended",
@@ -134,27 +202,59 @@ done:
     return st;
 }
 
+/* A finished training whose checkpoints are gone is finished all the same. */
+static hsgd_status resume_finished(training *t, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    study_state *s = t->study;
+    char hash[65], file[STUDY_PATH];
+    bool written = false;
+
+    HSGD_TRY(output_stage_hash(s, HSGD_STAGE_TRAIN, hash, err));
+    HSGD_TRY(training_written(t, hash, t->total, &written, err));
+    if (written) {
+        output_path(s, "weights.h5", file, sizeof file);
+        HSGD_TRY(hsgd_store_read_parameters(s->comm, file, "/params", s->parameters, s->parameter_count, t->flat, err));
+        HSGD_TRY(hsgd_vector_set_full(t->sgd.weights, t->flat, err));
+        output_path(s, "train.h5", file, sizeof file);
+        HSGD_TRY(read_history(t, file, t->total, err));
+        t->sgd.step = t->total;
+    }
+done:
+    return st;
+}
+
 hsgd_status checkpoint_resume(training *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     study_state *s = t->study;
     char file[STUDY_PATH];
-    int64_t step = -1;
+    int64_t step = INT64_MAX;
     bool afresh = false;
 
     if (!s->setup->restart) {
         return HSGD_OK;
     }
-    HSGD_TRY(hsgd_store_newest_checkpoint(s->comm, s->deck->run.output, &step, file, sizeof file, warn, s, err));
-    if (step < 0) {
-        return HSGD_OK;
+    for (;;) {
+        HSGD_TRY(
+            hsgd_store_newest_checkpoint(s->comm, s->deck->run.output, step, &step, file, sizeof file, warn, s, err));
+        if (step < 0) {
+            return resume_finished(t, err);
+        }
+        st = fits(t, file, step, &afresh, err);
+        if (st == HSGD_OK && afresh) {
+            return hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, err);
+        }
+        if (st == HSGD_OK) {
+            st = load(t, file, step, err);
+        }
+        if (st != HSGD_ERR_DATA) {
+            break;
+        }
+        hsgd_progress_warn(s->progress, "%s; the checkpoint before it is taken", err->text);
+        HSGD_TRY(unload(t, err));
     }
-    HSGD_TRY(fits(t, file, step, &afresh, err));
-    if (afresh) {
-        HSGD_TRY(hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, err));
-        return HSGD_OK;
-    }
-    HSGD_TRY(load(t, file, step, err));
+    HSGD_TRY(st);
     hsgd_progress_say(s->progress, "train: goes on from %s (step %lld of %lld)", file, (long long)step,
                       (long long)t->total);
 done:

@@ -42,6 +42,16 @@ done:
     return st;
 }
 
+static int64_t count_open(const hsgd_eigen_result *r)
+{
+    int64_t open = 0;
+
+    for (int64_t i = 0; i < r->count; i++) {
+        open += !r->converged[i];
+    }
+    return open;
+}
+
 static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const char *operator_name, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -55,6 +65,9 @@ static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const char 
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "operator", operator_name, err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "stopped_because", r->reason, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "samples", s->sample_count, err));
+    if (s->deck->eigen.require_convergence) {
+        HSGD_TRY(hsgd_store_attribute_i64(store, "/", OUTPUT_FAILED, count_open(r) > 0, err));
+    }
     HSGD_TRY(output_axis(store, "/pair", "number of the eigenpair, 1 = largest", r->count, 1, err));
     HSGD_TRY(output_axis(store, "/parameter", "place in the flat parameter vector", s->n, 0, err));
     HSGD_TRY(output_vector(store, "/eigenvalues", "nats per squared parameter", "eigenvalues, descending", r->count,
@@ -73,12 +86,11 @@ done:
 static hsgd_status report(study_state *s, const hsgd_eigen_result *r, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    int64_t open = 0;
+    const int64_t open = count_open(r);
 
     for (int64_t i = 0; i < r->count; i++) {
         summary_add(s, "  eigenvalue %2lld: %+.8e  residual %.1e  %s", (long long)i + 1, r->values[i], r->residuals[i],
                     r->converged[i] ? "converged" : "NOT converged");
-        open += !r->converged[i];
     }
     summary_add(s, "  eigen: %lld products; stopped because %s", (long long)r->products, r->reason);
     if (open > 0) {

@@ -57,7 +57,10 @@ int64_t study_cache_bytes(const study_state *s);
 /* ---- output.c ---- */
 /* Begin a result file of `stage`, with provenance and the hash of all it depends on.  Collective. */
 hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsgd_store **out, hsgd_error *err);
-/* The hash of all that the results of `stage` depend on: keys, weights, samples, data.  Local. */
+/* Attribute of a result that ended the run with exit 4: a restart does not take it for finished. */
+#define OUTPUT_FAILED "failed"
+/* The hash of all that the results of `stage` depend on: keys, the content of the file they name, weights, samples,
+ * data.  Collective. */
 hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err);
 /* Is the stage's file there and still valid?  With a stale one: *finished false (the file will be kept as .old). */
 hsgd_status output_finished(study_state *s, const char *name, hsgd_stage stage, bool *finished, hsgd_error *err);

@@ -3,8 +3,13 @@
 #include "study/internal.h"
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const char HASH[] = "stage_hash";
 
@@ -13,10 +18,50 @@ void output_path(const study_state *s, const char *name, char *path, size_t size
     (void)snprintf(path, size, "%s/%s", s->deck->run.output, name);
 }
 
+/* SHA-256 of what `file` holds, read by rank 0; "" where it cannot be read (who uses the file says so). */
+static hsgd_status hash_file(study_state *s, const char *file, char hex[65], hsgd_error *err)
+{
+    struct stat info;
+    const bool named = file[0] != '\0' && strcmp(file, "none") != 0 && strcmp(file, "default") != 0;
+    const int fd = named && s->comm->rank == 0 ? open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+
+    memset(hex, 0, 65);
+    if (fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0) {
+        const size_t size = (size_t)info.st_size;
+        const void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+
+        if (bytes != MAP_FAILED) {
+            (void)hsgd_sha256(1, &bytes, &size, hex, err);
+            (void)munmap((void *)(uintptr_t)bytes, size);
+        }
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return hsgd_comm_broadcast(s->comm, 0, 65, hex, err);
+}
+
+/* The file of the user's that a stage reads: its name is among the keys, its content counts as well. */
+static const char *file_of(const study_state *s, hsgd_stage stage)
+{
+    switch (stage) {
+    case HSGD_STAGE_TRAIN:
+        return s->deck->model.init;
+    case HSGD_STAGE_HVP:
+        return s->deck->hvp.vectors;
+    case HSGD_STAGE_DENSITY:
+        return s->deck->density.start;
+    case HSGD_STAGE_LANDSCAPE:
+        return s->deck->landscape.vectors;
+    default:
+        return "";
+    }
+}
+
 hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    char *keys = NULL, *more = NULL;
+    char *keys = NULL, *more = NULL, content[65];
     const bool studies = stage != HSGD_STAGE_TRAIN;
     const bool samples = studies && stage != HSGD_STAGE_EVALUATE;
 
@@ -24,12 +69,18 @@ hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hs
     if (stage == HSGD_STAGE_LANDSCAPE) { /* it looks along the eigenvectors */
         HSGD_TRY(hsgd_deck_stage_keys(s->deck, HSGD_STAGE_EIGEN, &more, err));
     }
+    HSGD_TRY(hash_file(s, file_of(s, stage), content, err));
     {
-        const void *parts[] = {keys, more != NULL ? more : "", s->data->sha256, s->weights_sha256, s->samples_sha256};
-        const size_t bytes[] = {strlen(keys), more != NULL ? strlen(more) : 0, strlen(s->data->sha256),
-                                studies ? strlen(s->weights_sha256) : 0, samples ? strlen(s->samples_sha256) : 0};
+        const void *parts[] = {content,          keys, more != NULL ? more : "", s->data->sha256, s->weights_sha256,
+                               s->samples_sha256};
+        const size_t bytes[] = {strlen(content),
+                                strlen(keys),
+                                more != NULL ? strlen(more) : 0,
+                                strlen(s->data->sha256),
+                                studies ? strlen(s->weights_sha256) : 0,
+                                samples ? strlen(s->samples_sha256) : 0};
 
-        HSGD_TRY(hsgd_sha256(5, parts, bytes, hex, err));
+        HSGD_TRY(hsgd_sha256(6, parts, bytes, hex, err));
     }
 done:
     free(more);
@@ -75,7 +126,8 @@ hsgd_status output_finished(study_state *s, const char *name, hsgd_stage stage, 
     hsgd_status st = HSGD_OK;
     bool exists = false;
     char path[STUDY_PATH], want[65], found[65] = "";
-    hsgd_error unread = {0};
+    hsgd_error unread = {0}, none = {0};
+    int64_t failed = 0;
 
     *finished = false;
     if (!s->setup->restart) {
@@ -91,8 +143,12 @@ hsgd_status output_finished(study_state *s, const char *name, hsgd_stage stage, 
         hsgd_progress_warn(s->progress, "%s; it is kept as %s.old and computed again", unread.text, name);
         return HSGD_OK;
     }
-    *finished = strcmp(want, found) == 0;
-    if (!*finished) {
+    (void)hsgd_store_read_attribute_i64(s->comm, path, OUTPUT_FAILED, &failed, &none); /* absent: it did not fail */
+    *finished = strcmp(want, found) == 0 && failed == 0;
+    if (failed != 0) {
+        hsgd_progress_say(s->progress, "%s: failed before; %s is kept as %s.old and computed again",
+                          hsgd_stage_name(stage), name, name);
+    } else if (!*finished) {
         hsgd_progress_say(s->progress, "%s: %s belongs to other keys, weights or samples; it is kept as %s.old",
                           hsgd_stage_name(stage), name, name);
     }

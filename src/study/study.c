@@ -76,6 +76,9 @@ hsgd_status hsgd_study_run(const hsgd_study_setup *setup, hsgd_error *err)
                           s->deck->run.output, s->summary);
     }
 done:
+    if (st != HSGD_OK && setup->failing != NULL) {
+        setup->failing(st);
+    }
     if (s != NULL) {
         study_close(s);
     }

@@ -18,6 +18,8 @@ typedef struct {
     const char *command; /* the command line, for the files */
     int threads;         /* per rank, for the files and --dry-run */
     bool restart, dry_run;
+    /* Told of a failure before the study cleans up, which other ranks may not join in: see to it that this ends. */
+    void (*failing)(hsgd_status status);
     bool (*stop)(void *context); /* has somebody asked to stop (signal, time limit)?  Cheap; may differ per rank */
     void *stop_context;
 } hsgd_study_setup;

@@ -4,7 +4,7 @@
 #include "data/batch.h"
 #include <stdlib.h>
 
-enum { STEPS_BETWEEN_STOP_CHECKS = 10 }; /* one more tiny all-reduce in ten steps costs nothing */
+enum { SAMPLES_BETWEEN_STOP_CHECKS = 1000 }; /* a look is one more tiny all-reduce */
 
 static hsgd_status create(training *t, study_state *s, hsgd_error *err)
 {
@@ -145,7 +145,7 @@ static hsgd_status after_step(training *t, hsgd_error *err)
     if (step == t->total || step % (every > 0 ? every : t->steps_per_epoch) == 0) {
         HSGD_TRY(test(t, err));
     }
-    if (step % STEPS_BETWEEN_STOP_CHECKS == 0 && step < t->total) {
+    if (step % (1 + SAMPLES_BETWEEN_STOP_CHECKS / deck->train.batch) == 0 && step < t->total) {
         HSGD_TRY(stop_asked(t, &stop, err));
     }
     if (stop || step == t->total || (deck->train.checkpoint_every > 0 && step % deck->train.checkpoint_every == 0)) {
@@ -212,28 +212,6 @@ done:
     return st;
 }
 
-/* Do train.h5 and weights.h5 already tell of the present step? */
-static hsgd_status written(training *t, bool *done, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    static const char *const names[] = {"weights.h5", "train.h5"};
-    study_state *s = t->study;
-
-    *done = t->sgd.step == t->total && s->setup->restart;
-    for (int i = 0; i < 2 && *done; i++) {
-        char path[STUDY_PATH];
-        hsgd_error unread = {0};
-        int64_t step = -1;
-
-        HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, names[i], done, err));
-        output_path(s, names[i], path, sizeof path);
-        *done = *done && hsgd_store_read_attribute_i64(s->comm, path, "step", &step, &unread) == HSGD_OK &&
-                step == t->sgd.step;
-    }
-done:
-    return st;
-}
-
 hsgd_status stage_train(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -243,8 +221,11 @@ hsgd_status stage_train(study_state *s, hsgd_error *err)
     st = create(&t, s, err);
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     HSGD_TRY(start(&t, err));
-    if (t.sgd.step == t.total) {
-        HSGD_TRY(written(&t, &done, err));
+    if (t.sgd.step == t.total && s->setup->restart) {
+        char hash[65];
+
+        HSGD_TRY(output_stage_hash(s, HSGD_STAGE_TRAIN, hash, err));
+        HSGD_TRY(training_written(&t, hash, t.total, &done, err));
     }
     if (!done) {
         HSGD_TRY(run(&t, err));

@@ -33,5 +33,7 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err);
 /* With --restart: go on from the newest valid checkpoint that fits the deck; without one nothing changes.  Collective.
  * Errors: HSGD_ERR_USAGE where a half-done training has other keys, or is already past the end. */
 hsgd_status checkpoint_resume(training *t, hsgd_error *err);
+/* Do weights.h5 and train.h5 tell of `step` of the training whose hash is given?  Collective. */
+hsgd_status training_written(training *t, const char hash[65], int64_t step, bool *written, hsgd_error *err);
 /* Write the history as /train and /test of an open file.  Collective. */
 hsgd_status history_write(hsgd_store *store, const training_history *h, hsgd_error *err);

@@ -42,12 +42,22 @@ done:
     return st;
 }
 
+static bool holds(const check *c)
+{
+    return c->skipped[0] != '\0' || c->value <= c->bound; /* not for NaN */
+}
+
 static hsgd_status write(study_state *s, const check *checks, int64_t count, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_store *store = NULL;
+    bool failed = false;
 
+    for (int64_t i = 0; i < count; i++) {
+        failed = failed || !holds(&checks[i]);
+    }
     HSGD_TRY(output_begin(s, "verify.h5", HSGD_STAGE_VERIFY, &store, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", OUTPUT_FAILED, failed, err));
     for (int64_t i = 0; i < count; i++) {
         HSGD_TRY(write_check(store, &checks[i], err));
     }
@@ -65,17 +75,15 @@ static hsgd_status judge(study_state *s, const check *checks, int64_t count, hsg
 
     for (int64_t i = 0; i < count; i++) {
         const check *c = &checks[i];
-        const bool holds = c->value <= c->bound; /* false for NaN */
-
         if (c->skipped[0] != '\0') {
             skipped++;
             hsgd_progress_say(s->progress, "verify: %-20s skipped: %s", c->name, c->skipped);
             continue;
         }
-        hsgd_progress_say(s->progress, "verify: %-20s %s: %.2e, bound %.2e", c->name, holds ? "holds" : "FAILS",
+        hsgd_progress_say(s->progress, "verify: %-20s %s: %.2e, bound %.2e", c->name, holds(c) ? "holds" : "FAILS",
                           c->value, c->bound);
-        passed += holds;
-        failed = holds || failed != NULL ? failed : c;
+        passed += holds(c);
+        failed = holds(c) || failed != NULL ? failed : c;
     }
     summary_add(s, "  verify: %lld certificates hold, %lld do not apply, %lld fail", (long long)passed,
                 (long long)skipped, (long long)(count - passed - skipped));

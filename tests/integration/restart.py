@@ -1,6 +1,9 @@
 """A study that was stopped goes on as if nothing had happened; one that is done is left alone."""
 import shutil
 
+import h5py
+import numpy as np
+
 import harness
 from harness import EXIT_USAGE, MPIEXEC, ProgramTest, differences
 
@@ -102,6 +105,65 @@ class Restart(ProgramTest):
         fresh = harness.datasets(self.study("fresh", "run.stages=train", "train.lr=0.01") / "weights.h5")
         for path, values in harness.datasets(folder / "weights.h5").items():
             self.assertEqual(values.tobytes(), fresh[path].tobytes(), path)
+
+    def test_a_failed_stage_fails_again(self):
+        words = ("run.stages=eigen", "eigen.max_products=2", "eigen.tolerance=1e-9", "eigen.require_convergence=true")
+        for more in ((), ("--restart",)):
+            done = self.program(*harness.SMALL, *words, *more, "run.output=open", expect=harness.EXIT_NUMERIC)
+            self.assertEqual(len(done.errors), 1, str(done))
+        self.program(*harness.SMALL, *words, "eigen.require_convergence=false", "--restart", "run.output=open")
+
+    def test_a_result_of_an_earlier_training_is_not_taken_for_that_of_the_checkpoint(self):
+        folder = self.study("done", "run.stages=train")
+        self.study("done", "run.stages=train", "train.lr=0.01", "--restart")
+        fresh = snapshot(folder)
+        for name in FILES_OF_TRAINING:  # as a crash between the last checkpoint and the results would leave it
+            shutil.copy(folder / f"{name}.old", folder / name)
+        self.study("done", "run.stages=train", "train.lr=0.01", "--restart")
+        for path, values in harness.datasets(folder / "weights.h5").items():
+            (self.folder / "fresh.h5").write_bytes(fresh["weights.h5"][1])
+            self.assertEqual(values.tobytes(), harness.datasets(self.folder / "fresh.h5")[path].tobytes(), path)
+
+    def test_a_half_done_extension_of_a_finished_training_is_half_done(self):
+        folder = self.study("done", "run.stages=train", "train.steps=5")
+        for name in FILES_OF_TRAINING:
+            shutil.copy(folder / name, self.folder / name)
+        self.study("done", "run.stages=train", "--restart")
+        for name in FILES_OF_TRAINING:  # as a crash before the results of the longer training would leave it
+            shutil.copy(self.folder / name, folder / name)
+        before = snapshot(folder)
+        self.program(*harness.SMALL, "train.lr=0.01", "--restart", "run.output=done", expect=EXIT_USAGE)
+        self.assertEqual(snapshot(folder), before)
+
+    def test_changed_bytes_of_a_checkpoint_are_noticed(self):
+        whole = self.study("whole", "run.stages=train")
+        folder = self.study("hurt", "run.stages=train", "train.steps=5")
+        newest = sorted(folder.glob("checkpoint-*.h5"))[-1]
+        with h5py.File(newest, "r+") as file:
+            file["params/out/weight"][0, 0] += 1
+        self.study("hurt", "run.stages=train", "--restart")
+        for path, values in harness.datasets(whole / "weights.h5").items():
+            self.assertEqual(values.tobytes(), harness.datasets(folder / "weights.h5")[path].tobytes(), path)
+
+    def test_a_finished_training_without_checkpoints_is_kept(self):
+        folder = self.study("done", "run.stages=train")
+        for path in folder.glob("checkpoint-*.h5"):
+            path.unlink()
+        before = snapshot(folder)
+        self.study("done", "run.stages=train", "--restart")
+        self.assertEqual(snapshot(folder), before)
+
+    def test_the_content_of_a_named_file_counts(self):
+        vectors = self.folder / "vectors.h5"
+        products = []
+        for sign in (1.0, -1.0):
+            weights = harness.datasets(self.study("weights", "run.stages=train", "--restart") / "weights.h5")
+            length = sum(values.size for path, values in weights.items() if path.startswith("/params"))
+            with h5py.File(vectors, "w") as file:
+                file["vectors"] = np.full((1, length), sign)
+            folder = self.study("products", "run.stages=hvp", f"hvp.vectors={vectors}", "--restart")
+            products.append(harness.datasets(folder / "hvp.h5")["/products"])
+        self.assertTrue((products[0] == -products[1]).all())
 
     def test_restart_in_an_empty_folder_starts_afresh(self):
         (self.folder / "empty").mkdir()

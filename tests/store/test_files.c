@@ -41,7 +41,7 @@ static int64_t newest(const scratch *s, char *warnings, char *file, size_t size)
     hsgd_error err = {0};
 
     warnings[0] = '\0';
-    assert_ok(hsgd_store_newest_checkpoint(test_comm(), s->folder, &step, file, size, note, warnings, &err));
+    assert_ok(hsgd_store_newest_checkpoint(test_comm(), s->folder, INT64_MAX, &step, file, size, note, warnings, &err));
     return step;
 }
 
