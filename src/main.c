@@ -294,6 +294,16 @@ static hsgd_status make_comm(hsgd_comm **comm, hsgd_error *err)
 #endif
 }
 
+/* End after writing failed.  A file may lie half-written and still be open: HDF5, which ends with MPI or with the
+ * process, would write it once more, fail once more, and crash on what it has freed by then. */
+static void leave_unwritten(hsgd_comm *comm)
+{
+    hsgd_error err = {0};
+
+    (void)hsgd_comm_agree(comm, HSGD_OK, &err); /* the first that leaves ends all: not before the message is out */
+    _exit(hsgd_error_exit_code(HSGD_ERR_IO));
+}
+
 int main(int argc, char **argv)
 {
     hsgd_status st = HSGD_OK;
@@ -331,6 +341,9 @@ done:
         on_failure(st);
     }
     free(a.words);
+    if (st == HSGD_ERR_IO && comm != NULL) {
+        leave_unwritten(comm);
+    }
     hsgd_comm_destroy(&comm);
     return hsgd_error_exit_code(st);
 }
