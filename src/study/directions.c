@@ -117,10 +117,9 @@ hsgd_status directions_make(study_state *s, const char *words, direction_list *l
         HSGD_CHECK(list->count < DIRECTIONS_MOST, HSGD_ERR_USAGE, err, "landscape: more than %d directions",
                    DIRECTIONS_MOST);
         d = malloc((size_t)s->n * sizeof *d);
-        HSGD_TRY(hsgd_comm_agree(s->comm, d != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-        list->vector[list->count] = d;
         (void)snprintf(list->name[list->count], sizeof list->name[0], "%s", word);
-        list->count++;
+        list->vector[list->count++] = d; /* the list's from here on, also where another rank has no memory */
+        HSGD_TRY(hsgd_comm_agree(s->comm, d != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
         HSGD_TRY(make(s, word, d, err));
     }
 done:
