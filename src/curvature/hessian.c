@@ -3,7 +3,11 @@
  * One apply, by chunks of columns: gather X, products of this rank's groups, then one reduce-scatter that hands every
  * rank its rows.  What a rank sends to another is [row][column][word] (two words a number in reproducible mode, one in
  * fast) and, behind them, three words of news - sums not finite, failed, asked to stop - so that all ranks learn these
- * without a further collective. */
+ * without a further collective.
+ *
+ * The exact sums are of fixed point, so their error is absolute.  Each column is therefore brought to a norm between 1/2
+ * and 1 by a power of two before the sweep and back after it, both exact: the product is as accurate for a vector of
+ * norm 1e-16 as for one of norm 1e13, and A (2^k x) = 2^k A x to the last bit. */
 #include "curvature/sweep.h"
 #include <float.h>
 #include <math.h>
@@ -13,6 +17,7 @@
 
 enum { DEFAULT_COLUMNS = 8 }; /* amortises the shared base pass; more only takes memory */
 enum { NEWS_BAD, NEWS_FAILED, NEWS_STOPPED, NEWS };
+enum { MOST_EXPONENT = 900 }; /* norms beyond 2^900 are refused: what is left to 2^1024 holds the product */
 
 typedef struct {
     hsgd_sweep *sweep;
@@ -21,6 +26,7 @@ typedef struct {
     int64_t *index;       /* [count] */
     int64_t *position;    /* [n]: canonical[i] = backend[position[i]] */
     int64_t *counts;      /* [ranks]: words for each rank */
+    int *exponents;       /* [columns]: full holds the column times 2^-exponent */
     double *full;         /* [columns][n] */
     double *local;        /* [columns][rows] */
     void *send, *receive; /* words */
@@ -32,6 +38,59 @@ typedef struct {
     int64_t groups_between_looks;
     atomic_bool stopped;
 } hessian;
+
+/* ---- columns at norm 1 ---- */
+
+/* x[n] *= 2^exponent, exact unless the result is too small to matter beside a norm of about 1.  In two steps, as 2^-e
+ * itself may overflow where x is tiny. */
+static void shift(int64_t n, double *x, int exponent)
+{
+    const double half = ldexp(1.0, exponent / 2), rest = ldexp(1.0, exponent - exponent / 2);
+
+    for (int64_t i = 0; i < n && exponent != 0; i++) {
+        x[i] = x[i] * half * rest;
+    }
+}
+
+/* Bring x[n] to a norm in [1/2, 1) by a power of two and return the exponent that takes it back; 0 for what is zero or
+ * not finite.  First by the largest entry, so that no square overflows or vanishes; in the order of the entries, so with
+ * the same outcome on every rank. */
+static int to_unit(int64_t n, double *x)
+{
+    double largest = 0.0, squares = 0.0;
+    int first = 0, second = 0;
+
+    for (int64_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs(x[i]));
+    }
+    if (largest == 0.0 || !isfinite(largest)) {
+        return 0;
+    }
+    (void)frexp(largest, &first);
+    shift(n, x, -first);
+    for (int64_t i = 0; i < n; i++) {
+        squares += x[i] * x[i];
+    }
+    if (isfinite(squares)) { /* else there is a NaN, which the product reports */
+        (void)frexp(sqrt(squares), &second);
+    }
+    shift(n, x, -second);
+    return first + second;
+}
+
+static hsgd_status gather(hessian *h, const hsgd_vector *x, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_vector_gather(x, h->full, err));
+    for (int64_t j = 0; j < x->columns; j++) {
+        h->exponents[j] = to_unit(h->sweep->n, h->full + j * h->sweep->n);
+        HSGD_CHECK(h->exponents[j] <= MOST_EXPONENT, HSGD_ERR_NUMERIC, err,
+                   "curvature: a vector's norm is beyond 2^%d; its product would overflow", MOST_EXPONENT);
+    }
+done:
+    return st;
+}
 
 /* ---- products of a rank's groups ---- */
 
@@ -99,10 +158,11 @@ done:
 
 /* ---- rows to their ranks ---- */
 
-/* Numbers that are not finite, or so large that the sum over the ranks might not be (fast mode). */
+/* Numbers that are not finite, or so large that the sum over the ranks might not be, once shifted back (fast mode; exact
+ * sums stay below 2^54). */
 static double count_bad(const double *sums, int64_t count, int ranks)
 {
-    const double limit = DBL_MAX / (2.0 * ranks);
+    const double limit = ldexp(DBL_MAX, -MOST_EXPONENT) / (2.0 * ranks);
     double bad = 0.0;
 
     for (int64_t i = 0; i < count; i++) {
@@ -186,6 +246,9 @@ static void unpack(const hessian *h, int64_t k)
             h->local[j * rows + i] = sum / samples;
         }
     }
+    for (int64_t j = 0; j < k; j++) {
+        shift(rows, h->local + j * rows, h->exponents[j]);
+    }
 }
 
 static hsgd_status apply_chunk(hessian *h, const hsgd_vector *x, hsgd_vector *y, hsgd_error *err)
@@ -194,7 +257,7 @@ static hsgd_status apply_chunk(hessian *h, const hsgd_vector *x, hsgd_vector *y,
     const int64_t k = x->columns;
     hsgd_comm *comm = h->space->comm;
 
-    HSGD_TRY(hsgd_vector_gather(x, h->full, err));
+    HSGD_TRY(gather(h, x, err));
     HSGD_TRY(hsgd_sweep_begin(h->sweep, h->index, h->options.count, k, err));
     atomic_store(&h->stopped, false);
     local = local_products(h, k, err);
@@ -244,6 +307,7 @@ static void destroy(void *self)
     free(h->index);
     free(h->position);
     free(h->counts);
+    free(h->exponents);
     free(h->full);
     free(h->local);
     free(h->send);
@@ -285,12 +349,13 @@ static hsgd_status create_buffers(hessian *h, hsgd_error *err)
     h->index = malloc((size_t)h->options.count * sizeof *h->index);
     h->position = malloc(n * sizeof *h->position);
     h->counts = malloc(ranks * sizeof *h->counts);
+    h->exponents = malloc(k * sizeof *h->exponents);
     h->full = malloc(k * n * sizeof *h->full);
     h->local = malloc((k * rows + 1) * sizeof *h->local);
     h->send = malloc((k * n * words + NEWS * ranks) * sizeof(int64_t));
     h->receive = malloc((k * rows * words + NEWS) * sizeof(int64_t));
-    HSGD_CHECK(h->index != NULL && h->position != NULL && h->counts != NULL && h->full != NULL && h->local != NULL &&
-                   h->send != NULL && h->receive != NULL,
+    HSGD_CHECK(h->index != NULL && h->position != NULL && h->counts != NULL && h->exponents != NULL &&
+                   h->full != NULL && h->local != NULL && h->send != NULL && h->receive != NULL,
                HSGD_ERR_MEMORY, err, "memory: cannot allocate the operator's buffers; use fewer columns at once");
     HSGD_TRY(backend->ops->alloc(backend->self, k * n * hsgd_real_size(backend->precision), &h->tangents, err));
 done:

@@ -126,6 +126,70 @@ static void a_kept_state_serves_again(void **state)
     fixture_destroy(&f);
 }
 
+/* H (c v) = c H v to the last bit for a power of two, though the exact sums are of fixed point, and far beyond the range
+ * of those sums and of single precision; a zero column beside them stays zero. */
+static void a_power_of_two_goes_through_exactly(void **state)
+{
+    const hsgd_precision precisions[] = {HSGD_SINGLE, HSGD_DOUBLE};
+    const int exponents[] = {60, -60, 800, -800};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        fixture f = fixture_create(&(fixture_plan){.layers = mixed_layers,
+                                                   .edge = 8,
+                                                   .classes = 3,
+                                                   .groups = 2,
+                                                   .rest = 3,
+                                                   .precision = precisions[i],
+                                                   .comm = test_comm()});
+        const hsgd_hessian_options options = options_of(&f, HSGD_OPERATOR_HESSIAN);
+        double *x = normals(3 * f.n, 1), *y = NULL;
+
+        memset(x + f.n, 0, (size_t)f.n * sizeof *x);
+        y = products_of(&f, &options, 3, x);
+        for (int64_t j = 0; j < f.n; j++) {
+            assert_true(y[f.n + j] == 0.0);
+        }
+        assert_true(norm(f.n, y) > 0.0);
+        for (int e = 0; e < 4; e++) {
+            double *scaled = malloc((size_t)(3 * f.n) * sizeof *scaled), *z = NULL;
+
+            assert_non_null(scaled);
+            for (int64_t j = 0; j < 3 * f.n; j++) {
+                scaled[j] = j < 2 * f.n ? ldexp(x[j], exponents[e]) : x[j]; /* each column by itself */
+            }
+            z = products_of(&f, &options, 3, scaled);
+            for (int64_t j = 0; j < 2 * f.n; j++) {
+                z[j] = ldexp(z[j], -exponents[e]);
+            }
+            assert_same_bits(3 * f.n, y, z);
+            free(scaled);
+            free(z);
+        }
+        free(x);
+        free(y);
+        fixture_destroy(&f);
+    }
+}
+
+static void a_vector_whose_product_may_overflow_is_refused(void **state)
+{
+    fixture f = mixed(test_comm());
+    const hsgd_hessian_options options = options_of(&f, HSGD_OPERATOR_HESSIAN);
+    double *x = normals(f.n, 1), *y = malloc((size_t)f.n * sizeof *y);
+    hsgd_linop *op = operator_of(&f, &options);
+    hsgd_error err = {0};
+
+    (void)state;
+    assert_non_null(y);
+    x[0] = 1e300;
+    assert_int_equal(apply_full(op, 1, x, y, &err), HSGD_ERR_NUMERIC);
+    hsgd_linop_destroy(&op);
+    free(x);
+    free(y);
+    fixture_destroy(&f);
+}
+
 /* Plain sums lose some eps for every addition, relative to the largest entry. */
 static void fast_sums_agree_with_exact_ones(void **state)
 {
@@ -444,6 +508,8 @@ int main(void)
         cmocka_unit_test(fewer_groups_than_ranks_leave_ranks_idle),
         cmocka_unit_test(kept_states_and_chunks_of_columns_change_no_bit),
         cmocka_unit_test(a_kept_state_serves_again),
+        cmocka_unit_test(a_power_of_two_goes_through_exactly),
+        cmocka_unit_test(a_vector_whose_product_may_overflow_is_refused),
         cmocka_unit_test(fast_sums_agree_with_exact_ones),
         cmocka_unit_test(is_symmetric),
         cmocka_unit_test(gauss_newton_is_positive_semidefinite),
