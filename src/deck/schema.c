@@ -140,7 +140,8 @@ static const hsgd_key SCHEMA[] = {
     {AT(eigen, tolerance), ABOVE_UP_TO_ONE, .initial = "1e-4", RESULTS_OF(EIGEN),
      .help = "residual norm over the largest eigenvalue's magnitude"},
     {AT(eigen, max_products), WHOLE(1, MANY), .initial = "1000", RESULTS_OF(EIGEN),
-     .help = "operator products after which it stops, converged or not"},
+     .help = "operator products after which it stops, converged or not; the products that measure the final residuals "
+             "come on top"},
     {AT(eigen, basis), WHOLE(0, MANY), .initial = "0", RESULTS_OF(EIGEN),
      .help = "Lanczos vectors at most; 0: max_products"},
     {AT(eigen, require_convergence), YES_NO, .initial = "false", RESULTS_OF(EIGEN),

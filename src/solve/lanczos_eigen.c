@@ -16,6 +16,11 @@ enum {
 /* A residual that small against norm(A) says that a Krylov sequence has shown all it has but rounding. */
 static const double SEQUENCE_END = 1.5e-8; /* sqrt(eps): what rounding grows to before it looks like a new direction */
 
+/* The estimated residual at which a pair counts as found, in tolerances.  The estimate knows nothing of the noise of A: a
+ * product in single precision is off by some 1e-6 of norm(A), which can lift a measured residual just above a tolerance
+ * that the estimate has just met.  Half leaves room for noise as large as half the tolerance, for a step or two more. */
+static const double SETTLED_AT = 0.5;
+
 /* A Ritz value and how far it is from an eigenvalue. */
 typedef struct {
     double value, bound;
@@ -87,7 +92,7 @@ static bool exhausted(const search *f, hsgd_which which)
     for (int64_t i = 0; i < f->sequence; i++) {
         as_extreme += rank_of(which, f->earlier[i]) >= rank_of(which, extreme.value) - margin;
     }
-    return extreme.bound <= f->options->tolerance * f->scale && as_extreme >= f->options->count;
+    return extreme.bound <= SETTLED_AT * f->options->tolerance * f->scale && as_extreme >= f->options->count;
 }
 
 /* Whether the present Krylov sequence has ended, to rounding. */
@@ -134,7 +139,7 @@ static hsgd_status judge(search *f, hsgd_error *err)
     for (int64_t i = 0; i < f->chosen_count; i++) {
         const double residual = bound(f, k, f->chosen[i]);
 
-        f->converged += residual <= options->tolerance * f->scale;
+        f->converged += residual <= SETTLED_AT * options->tolerance * f->scale;
         worst = fmax(worst, residual);
     }
     f->settled = is_settled(f);

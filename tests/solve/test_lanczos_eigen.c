@@ -284,6 +284,32 @@ static void the_basis_grows_beyond_its_first_size(void **state)
     check_spectrum(MOST, d, &smallest, 1, &d[MOST - 1]);
 }
 
+/* Crowded at the low end, so that the residual falls slowly and the first look that finds it within the tolerance finds
+ * it above half of it: the search goes on from there, as noise in the products might lift it out again. */
+static void half_the_tolerance_is_left_to_the_noise_of_the_products(void **state)
+{
+    double d[MOST], *a = calloc((size_t)MOST * MOST, sizeof *a);
+
+    (void)state;
+    for (int i = 0; i < MOST; i++) {
+        d[MOST - 1 - i] = pow((double)(i + 1) / MOST, 3.0);
+    }
+    matrix_diagonal(MOST, d, a);
+    for (int exponent = 3; exponent <= 8; exponent++) {
+        const hsgd_eigen_options options = options_of(1, HSGD_WHICH_SMALLEST, pow(10.0, -exponent));
+        hsgd_eigen_result result;
+        matrix m;
+
+        matrix_create(&m, MOST, a, HSGD_REDUCTION_REPRODUCIBLE);
+        solve(&m, &options, &result);
+        assert_true(result.converged[0]);
+        assert_true(result.residuals[0] <= 0.5 * options.tolerance * d[0] + matrix_rounding(MOST, d[0]));
+        hsgd_eigen_result_clear(&result);
+        matrix_destroy(&m);
+    }
+    free(a);
+}
+
 static void counts(void *context, int64_t products, int64_t converged, int64_t wanted, double worst)
 {
     int64_t *calls = context;
@@ -397,6 +423,7 @@ int main(void)
         cmocka_unit_test(copies_are_found_where_the_further_sequence_is_slow),
         cmocka_unit_test(a_unit_matrix_takes_few_products),
         cmocka_unit_test(the_basis_grows_beyond_its_first_size),
+        cmocka_unit_test(half_the_tolerance_is_left_to_the_noise_of_the_products),
         cmocka_unit_test(says_so_when_products_or_basis_run_out),
         cmocka_unit_test(refuses_more_pairs_than_the_order_of_the_matrix),
         cmocka_unit_test(ties_of_the_sign_rule_go_to_the_lowest_row),
