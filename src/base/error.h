@@ -39,7 +39,8 @@ int hsgd_error_exit_code(hsgd_status status);
 #define HSGD_CHECK(condition, code, err, ...)                                                                          \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
-            st = hsgd_error_set((err), (code), __VA_ARGS__);                                                           \
+            st = (code); /* told here, so that who reads one file alone, as analysers do, knows it */                  \
+            (void)hsgd_error_set((err), st, __VA_ARGS__);                                                              \
             goto done;                                                                                                 \
         }                                                                                                              \
     } while (0)
