@@ -12,7 +12,7 @@ export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe:-1
 export OMPI_MCA_mpi_yield_when_idle="${OMPI_MCA_mpi_yield_when_idle:-1}"
 # Ranks are not tied to one core each: their threads need more, and so does more than one job at a time.
 export OMPI_MCA_hwloc_base_binding_policy="${OMPI_MCA_hwloc_base_binding_policy:-none}"
-# The program's own threads take whole groups of samples; BLAS is called by each of them and stays single-threaded.
+# LAPACK solves small problems on one rank; threads of its own would only take cores from the program's.
 export OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}"
 # File systems without locks (many parallel ones) are fine: a results folder has one writer.
 export HDF5_USE_FILE_LOCKING="${HDF5_USE_FILE_LOCKING:-BEST_EFFORT}"
