@@ -3,42 +3,13 @@
  * the Gauss-Newton matrix, norms of products), the factor ROUNDING leaves room for the number of terms. */
 #include "study/checks.h"
 #include "base/random.h"
+#include "study/small_vectors.h"
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const double ROUNDING = 256.0; /* about the square root of the 62,720 terms of a group's longest sum */
-
-static double norm(int64_t n, const double *x)
-{
-    double sum = 0.0;
-
-    for (int64_t i = 0; i < n; i++) {
-        sum += x[i] * x[i];
-    }
-    return sqrt(sum);
-}
-
-static double dot(int64_t n, const double *x, const double *y)
-{
-    double sum = 0.0;
-
-    for (int64_t i = 0; i < n; i++) {
-        sum += x[i] * y[i];
-    }
-    return sum;
-}
-
-static double distance(int64_t n, const double *x, const double *y)
-{
-    double sum = 0.0;
-
-    for (int64_t i = 0; i < n; i++) {
-        sum += (x[i] - y[i]) * (x[i] - y[i]);
-    }
-    return sqrt(sum);
-}
 
 static double working_eps(const check_bench *b)
 {
@@ -105,10 +76,10 @@ static hsgd_status enrich(check_bench *b, hsgd_error *err)
     HSGD_TRY(working_product(b, 2, b->x, b->rich, err));
     for (int64_t j = 0; j < 2; j++) {
         double *v = b->rich + j * n;
-        const double length = norm(n, v);
+        const double length = small_norm(n, v);
 
         for (int64_t i = 0; i < n; i++) {
-            v[i] = length > 0.0 ? v[i] / length : b->x[j * n + i] / norm(n, b->x + j * n);
+            v[i] = length > 0.0 ? v[i] / length : b->x[j * n + i] / small_norm(n, b->x + j * n);
         }
     }
 done:
@@ -125,7 +96,7 @@ static hsgd_status measure(check_bench *b, hsgd_error *err)
 
     HSGD_TRY(hsgd_comm_agree(s->comm, layers != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     HSGD_TRY(hsgd_frozen_gradient(&problem, s->weights, s->weights, s->samples, b->count, b->gradient, &loss, err));
-    b->gradient_norm = norm(s->n, b->gradient);
+    b->gradient_norm = small_norm(s->n, b->gradient);
     HSGD_TRY(hsgd_exact_trace(&problem, s->weights, s->samples, b->count, layers, err));
     for (int64_t i = 0; i < s->parameter_count / 2; i++) {
         b->scale += layers[i];
@@ -183,8 +154,8 @@ hsgd_status check_symmetry(check_bench *b, check *c, hsgd_error *err)
 
     *c = (check){.name = "symmetry", .description = "|u'Hv - v'Hu| for unit u, v"};
     HSGD_TRY(working_product(b, 2, b->rich, b->y, err));
-    c->value = fabs(dot(n, u, hv) - dot(n, v, hu));
-    c->bound = ROUNDING * working_eps(b) * fmax(norm(n, hu), norm(n, hv));
+    c->value = fabs(small_dot(n, u, hv) - small_dot(n, v, hu));
+    c->bound = ROUNDING * working_eps(b) * fmax(small_norm(n, hu), small_norm(n, hv));
 done:
     return st;
 }
@@ -207,12 +178,12 @@ hsgd_status check_null_space(check_bench *b, check *c, hsgd_error *err)
         }
         b->x[bias->offset + row] = hsgd_random_normal(&r, (uint64_t)width);
     }
-    length = norm(s->n, b->x);
+    length = small_norm(s->n, b->x);
     for (int64_t i = 0; i < s->n; i++) {
         b->x[i] /= length;
     }
     HSGD_TRY(working_product(b, 1, b->x, b->y, err));
-    c->value = norm(s->n, b->y);
+    c->value = small_norm(s->n, b->y);
     c->bound = ROUNDING * working_eps(b) * (b->scale + b->gradient_norm);
 done:
     return st;
@@ -280,8 +251,8 @@ hsgd_status check_rescaling(check_bench *b, int64_t layer, check *c, hsgd_error 
     }
     rescaling_vectors(b, layer, b->x, b->z);
     HSGD_TRY(working_product(b, 1, b->x, b->y, err));
-    c->value = distance(n, b->y, b->z);
-    c->bound = ROUNDING * working_eps(b) * (b->scale * norm(n, b->x) + b->gradient_norm);
+    c->value = small_distance(n, b->y, b->z);
+    c->bound = ROUNDING * working_eps(b) * (b->scale * small_norm(n, b->x) + b->gradient_norm);
 done:
     return st;
 }
@@ -322,8 +293,8 @@ hsgd_status check_central_difference(check_bench *b, check *c, hsgd_error *err)
     HSGD_TRY(difference(b, b->rich, h, coarse, err));
     HSGD_TRY(difference(b, b->rich, 0.5 * h, fine, err));
     HSGD_TRY(product(b, b->twofold, b->s->comm, 0, 1, b->rich, b->y, err));
-    c->value = distance(n, b->y, fine);
-    c->bound = distance(n, coarse, fine) + ROUNDING * DBL_EPSILON * (b->gradient_norm + b->scale) / h;
+    c->value = small_distance(n, b->y, fine);
+    c->bound = small_distance(n, coarse, fine) + ROUNDING * DBL_EPSILON * (b->gradient_norm + b->scale) / h;
 done:
     return st;
 }
@@ -337,8 +308,8 @@ hsgd_status check_cached(check_bench *b, check *c, hsgd_error *err)
                  .description = "norm of the difference of products with and without kept base passes"};
     HSGD_TRY(working_product(b, 1, b->rich, b->y, err));
     HSGD_TRY(product(b, b->s->backend, b->s->comm, SIZE_MAX / 2, 1, b->rich, b->z, err));
-    c->value = distance(n, b->y, b->z);
-    c->bound = order_bound(b, norm(n, b->y));
+    c->value = small_distance(n, b->y, b->z);
+    c->bound = order_bound(b, small_norm(n, b->y));
 done:
     return st;
 }
@@ -356,9 +327,9 @@ hsgd_status check_layout(check_bench *b, check *c, hsgd_error *err)
         st = product(b, b->s->backend, alone, 0, 1, b->rich, b->z, err);
     }
     HSGD_TRY(hsgd_comm_agree(b->s->comm, st, err));
-    c->value = distance(n, b->y, b->z);
+    c->value = small_distance(n, b->y, b->z);
     HSGD_TRY(hsgd_comm_max(b->s->comm, HSGD_TYPE_F64, 1, &c->value, err));
-    c->bound = order_bound(b, norm(n, b->y));
+    c->bound = order_bound(b, small_norm(n, b->y));
 done:
     hsgd_comm_destroy(&alone);
     return st;
@@ -373,7 +344,7 @@ hsgd_status check_precision(check_bench *b, check *c, hsgd_error *err)
                  .description = "norm of the difference of products in single and in double precision"};
     HSGD_TRY(product(b, b->single, b->s->comm, 0, 1, b->rich, b->y, err));
     HSGD_TRY(product(b, b->twofold, b->s->comm, 0, 1, b->rich, b->z, err));
-    c->value = distance(n, b->y, b->z);
+    c->value = small_distance(n, b->y, b->z);
     /* four times the rounding: a ReLU or pooling choice within rounding of a tie may flip */
     c->bound = 4.0 * ROUNDING * FLT_EPSILON * (b->scale + b->gradient_norm);
 done:

@@ -1,6 +1,7 @@
 /* src/study/directions.c - eigenvectors, random vectors, the gradient and vectors from a file, at unit norm. */
 #include "study/directions.h"
 #include "base/random.h"
+#include "study/small_vectors.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,26 +54,6 @@ done:
     return st;
 }
 
-static double norm(int64_t count, const double *x)
-{
-    double sum = 0.0;
-
-    for (int64_t i = 0; i < count; i++) {
-        sum += x[i] * x[i];
-    }
-    return sqrt(sum);
-}
-
-/* Scale d[count] to `length`; a zero piece stays zero. */
-static void rescale(int64_t count, double *d, double length)
-{
-    const double own = norm(count, d);
-
-    for (int64_t i = 0; i < count && own > 0.0; i++) {
-        d[i] *= length / own;
-    }
-}
-
 /* Each output channel or row at its weights' norm; every bias entry is a filter of its own.
  * Source: Li et al., "Visualizing the loss landscape of neural nets", NeurIPS 2018, section 4. */
 static void normalize_filters(const study_state *s, double *d)
@@ -84,7 +65,7 @@ static void normalize_filters(const study_state *s, double *d)
         for (int64_t f = 0; f < filters; f++) {
             const int64_t place = parameter->offset + f * size;
 
-            rescale(size, d + place, norm(size, s->weights + place));
+            small_rescale(size, d + place, small_norm(size, s->weights + place));
         }
     }
 }
@@ -94,12 +75,12 @@ static hsgd_status make(study_state *s, const char *word, double *d, hsgd_error 
     hsgd_status st = HSGD_OK;
 
     HSGD_TRY(fill(s, word, d, err));
-    HSGD_CHECK(norm(s->n, d) > 0.0 && isfinite(norm(s->n, d)), HSGD_ERR_NUMERIC, err,
+    HSGD_CHECK(small_norm(s->n, d) > 0.0 && isfinite(small_norm(s->n, d)), HSGD_ERR_NUMERIC, err,
                "landscape: direction '%s' is zero or not finite; leave it away", word);
     if (s->deck->landscape.normalize == 1) {
         normalize_filters(s, d);
     } else {
-        rescale(s->n, d, 1.0);
+        small_rescale(s->n, d, 1.0);
     }
 done:
     return st;
