@@ -1,8 +1,7 @@
 /* src/study/density.c - spectral density by stochastic Lanczos quadrature. */
 #include "solve/quadrature.h"
-#include "study/internal.h"
+#include "study/limits.h"
 #include <stdlib.h>
-#include <string.h>
 
 typedef struct {
     int64_t probes, steps, bins;
@@ -23,21 +22,11 @@ static void monitor(void *context, int64_t products, int64_t total)
 static hsgd_status create(study_state *s, spectrum *d, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const char *start = s->deck->density.start;
     size_t nodes;
 
-    d->probes = s->deck->density.probes;
     d->steps = s->deck->density.steps;
     d->bins = s->deck->density.bins;
-    if (start[0] != '\0' && strcmp(start, "none") != 0) {
-        int64_t given = 0;
-
-        HSGD_TRY(study_read_rows(s, start, "/start", &d->start, &given, err));
-        HSGD_CHECK(given == d->probes || !hsgd_deck_is_explicit(s->deck, "density", "probes"), HSGD_ERR_DATA, err,
-                   "density.probes = %lld, but %s holds %lld start vectors; leave density.probes away",
-                   (long long)d->probes, start, (long long)given);
-        d->probes = given;
-    }
+    HSGD_TRY(study_read_start(s, &d->start, &d->probes, err));
     nodes = (size_t)(d->probes * d->steps);
     d->ritz = malloc(nodes * sizeof(double));
     d->weights = malloc(nodes * sizeof(double));

@@ -1,7 +1,7 @@
 /* src/study/setup.c - from the deck to data, network, backend, weights and studied samples. */
 #include "base/clock.h"
 #include "base/hash.h"
-#include "study/internal.h"
+#include "study/limits.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,16 +139,6 @@ done:
     return st;
 }
 
-static bool runs(const hsgd_deck *deck, hsgd_stage stage)
-{
-    for (int i = 0; i < deck->stages; i++) {
-        if (deck->stage[i] == stage) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static hsgd_status choose_samples(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -171,23 +161,6 @@ static hsgd_status choose_samples(study_state *s, hsgd_error *err)
     part = s->samples;
     bytes = (size_t)s->sample_count * sizeof *s->samples;
     HSGD_TRY(hsgd_sha256(1, &part, &bytes, s->samples_sha256, err));
-done:
-    return st;
-}
-
-static hsgd_status check_train(const study_state *s, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-
-    HSGD_CHECK(!runs(s->deck, HSGD_STAGE_TRAIN) || s->deck->train.batch <= s->data->train.count ||
-                   !hsgd_deck_is_explicit(s->deck, "train", "batch"),
-               HSGD_ERR_USAGE, err, "train.batch = %lld: there are only %lld training samples; lower it",
-               (long long)s->deck->train.batch, (long long)s->data->train.count);
-    HSGD_CHECK(!runs(s->deck, HSGD_STAGE_TRACE) || s->deck->trace.method != 1 || s->network->piecewise_linear ||
-                   s->deck->hessian.operator_ == 1,
-               HSGD_ERR_USAGE, err,
-               "trace.method = exact: holds for Gauss-Newton and for networks without tanh only; take hutchinson or "
-               "auto");
 done:
     return st;
 }
@@ -217,7 +190,7 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
                                  s->data->train.classes, &s->network, err));
     s->n = s->network->parameters;
     HSGD_TRY(list_parameters(s, err));
-    HSGD_TRY(check_train(s, err));
+    HSGD_TRY(study_check_limits(s, NULL, err));
     HSGD_TRY(choose_samples(s, err));
     st = s->setup->make_backend(s->setup->context, deck->model.precision == 1 ? HSGD_DOUBLE : HSGD_SINGLE, &s->backend,
                                 err);

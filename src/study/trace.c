@@ -1,10 +1,8 @@
 /* src/study/trace.c - the trace, exact where that holds, else by Hutchinson's estimate; whole and per layer. */
 #include "solve/probing.h"
-#include "study/internal.h"
+#include "study/limits.h"
 #include <math.h>
 #include <stdlib.h>
-
-enum { AUTO, EXACT, HUTCHINSON };
 
 typedef struct {
     int64_t layers, probes;
@@ -19,8 +17,7 @@ static hsgd_status create(study_state *s, traces *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
-    t->exact = s->deck->trace.method == EXACT ||
-               (s->deck->trace.method == AUTO && (s->network->piecewise_linear || s->deck->hessian.operator_ == 1));
+    t->exact = study_trace_is_exact(s);
     t->layers = s->parameter_count / 2;
     t->probes = t->exact ? 0 : s->deck->trace.probes;
     t->bounds = calloc((size_t)t->layers + 1, sizeof *t->bounds);

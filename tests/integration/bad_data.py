@@ -185,7 +185,7 @@ class BadWeights(ProgramTest):
     """HDF5 files that the deck names: weights, sample numbers, vectors."""
 
     WORDS = ("data.train_samples=100", "data.test_samples=20",
-             "model.layers=maxpool 2 / conv 2 3 / relu / linear 10", "hessian.samples=20", "eigen.count=1",
+             "model.layers=maxpool 2 / conv 2 3 / relu / linear 10", "train.steps=1", "hessian.samples=20", "eigen.count=1",
              "density.probes=2", "density.steps=3")
     PARAMETERS = {"conv1/weight": (2, 1, 3, 3), "conv1/bias": (2,), "out/weight": (10, 392), "out/bias": (10,)}
     N = 18 + 2 + 3920 + 10
@@ -270,17 +270,45 @@ class BadWeights(ProgramTest):
             yield f"start {what}", value, *start
         yield "start zero", np.vstack((zero, zero)), "density.start", "start", "density", EXIT_NUMERIC
 
-    def test_every_broken_list_or_vector_is_refused(self):
+    def test_every_broken_list_or_vector_is_refused_before_training(self):
         for what, value, key, dataset, stage, code in self.broken_lists():
             path = self.folder / "list.h5"
             with h5py.File(path, "w") as file:
                 if value is not None:
                     file[dataset] = value
             with self.subTest(what=what):
-                done = self.program(*self.WORDS, f"run.stages={stage}", f"{key}={path}", "run.output=results",
-                                    expect=code)
-                self.assertEqual(len(done.errors), 1, str(done))
-                self.assertEqual(list(self.folder.glob("results/*")), [], str(done))
+                stages = stage if code == EXIT_NUMERIC else f"train {stage}"  # only the stage finds a zero vector
+                self.refused(*self.WORDS, f"run.stages={stages}", f"{key}={path}", expect=code)
+
+    def test_what_a_later_stage_cannot_do_is_refused_before_training(self):
+        with h5py.File(self.folder / "list.h5", "w") as file:
+            file["vectors"] = file["start"] = np.ones((3, self.N))
+        file = "landscape.vectors=list.h5"
+        for code, stages, *words in (
+                (EXIT_USAGE, "eigen", f"eigen.count={self.N + 1}"),
+                (EXIT_USAGE, "landscape", f"eigen.count={self.N + 1}"),
+                (EXIT_USAGE, "eigen landscape", "landscape.directions=eigenvector3"),
+                (EXIT_USAGE, "landscape", "landscape.directions=random", "landscape.plane=gradient eigenvector3"),
+                (EXIT_USAGE, "eigen landscape", "eigen.which=largest", "landscape.directions=eigenvector2"),
+                (EXIT_DATA, "landscape", "landscape.directions=file4", file),
+                (EXIT_DATA, "landscape", "landscape.directions=random", "landscape.plane=file1 file4", file),
+                (EXIT_DATA, "landscape", "landscape.directions=file1", "landscape.vectors=/nonexistent.h5"),
+                (EXIT_DATA, "hvp", "hvp.vectors=/nonexistent.h5"),
+                (EXIT_DATA, "density", "density.start=/nonexistent.h5"),
+                (EXIT_DATA, "density", "density.start=list.h5"),  # three vectors, density.probes=2
+                (EXIT_DATA, "evaluate", "model.init=list.h5")):
+            with self.subTest(words=words):
+                self.refused(*self.WORDS, f"run.stages=train {stages}", *words, expect=code)
+                self.refused(*self.WORDS, f"run.stages=train {stages}", *words, "--dry-run", expect=code)
+
+    def test_limits_bind_only_the_stages_that_run(self):
+        self.program(*self.WORDS, "run.stages=train", f"eigen.count={self.N + 1}", "hvp.vectors=/nonexistent.h5",
+                     "density.start=/nonexistent.h5", "landscape.directions=eigenvector99", "run.output=results")
+
+    def test_eigenvectors_of_an_earlier_run_are_taken(self):
+        words = (*self.WORDS, "landscape.points=1", "run.output=results", "--restart")
+        self.program(*words, "run.stages=train eigen", "eigen.count=2")
+        self.program(*words, "run.stages=landscape", "eigen.count=2", "landscape.directions=eigenvector4")
 
     def test_directions_that_lead_nowhere_are_refused(self):
         path = self.folder / "list.h5"
@@ -288,10 +316,8 @@ class BadWeights(ProgramTest):
             file["vectors"] = np.zeros((1, self.N))
         for direction, code in (("file1", EXIT_NUMERIC), ("file2", EXIT_DATA)):
             with self.subTest(direction=direction):
-                done = self.program(*self.WORDS, "run.stages=landscape", f"landscape.vectors={path}",
-                                    f"landscape.directions={direction}", "run.output=results", expect=code)
-                self.assertEqual(len(done.errors), 1, str(done))
-                self.assertEqual(list(self.folder.glob("results/*")), [], str(done))
+                self.refused(*self.WORDS, "run.stages=landscape", f"landscape.vectors={path}",
+                             f"landscape.directions={direction}", expect=code)
 
     @needs_ranks()
     def test_four_ranks_refuse_as_one(self):

@@ -1,0 +1,201 @@
+/* src/study/limits.c - what the stages ask of data, network and named files, checked before anything is created. */
+#include "study/limits.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Places in the keys' lists of choices; see deck.h. */
+enum { TRACE_AUTO, TRACE_EXACT };
+enum { OPERATOR_HESSIAN, OPERATOR_GAUSS_NEWTON };
+enum { WHICH_BOTH };
+
+bool study_runs(const study_state *s, hsgd_stage stage)
+{
+    for (int i = 0; i < s->deck->stages; i++) {
+        if (s->deck->stage[i] == stage) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool exact_trace_holds(const study_state *s)
+{
+    return s->network->piecewise_linear || s->deck->hessian.operator_ == OPERATOR_GAUSS_NEWTON;
+}
+
+bool study_trace_is_exact(const study_state *s)
+{
+    return s->deck->trace.method == TRACE_EXACT || (s->deck->trace.method == TRACE_AUTO && exact_trace_holds(s));
+}
+
+static hsgd_status check_keys(const study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_CHECK(!study_runs(s, HSGD_STAGE_TRAIN) || s->deck->train.batch <= s->data->train.count ||
+                   !hsgd_deck_is_explicit(s->deck, "train", "batch"),
+               HSGD_ERR_USAGE, err, "train.batch = %lld: there are only %lld training samples; lower it",
+               (long long)s->deck->train.batch, (long long)s->data->train.count);
+    HSGD_CHECK(!study_runs(s, HSGD_STAGE_TRACE) || s->deck->trace.method != TRACE_EXACT || exact_trace_holds(s),
+               HSGD_ERR_USAGE, err,
+               "trace.method = exact: holds for Gauss-Newton and for networks without tanh only; take hutchinson or "
+               "auto");
+done:
+    return st;
+}
+
+/* The weights file that the first stage will start from or study. */
+static hsgd_status check_weights(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    double *weights = malloc((size_t)s->n * sizeof *weights);
+    char source[STUDY_PATH];
+
+    if (weights == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld weights", (long long)s->n);
+    }
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    HSGD_TRY(study_initial_weights(s, weights, source, sizeof source, err));
+done:
+    free(weights);
+    return st;
+}
+
+/* Read the vectors of a named file only to see that it can be done, and to count them. */
+static hsgd_status check_rows(study_state *s, const char *file, const char *path, int64_t *count, hsgd_error *err)
+{
+    double *rows = NULL;
+    const hsgd_status st = study_read_rows(s, file, path, &rows, count, err);
+
+    free(rows);
+    return st;
+}
+
+hsgd_status study_read_start(study_state *s, double **start, int64_t *probes, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const char *file = s->deck->density.start;
+    const int64_t asked = s->deck->density.probes;
+
+    *start = NULL;
+    *probes = asked;
+    if (file[0] != '\0' && strcmp(file, "none") != 0) {
+        HSGD_TRY(study_read_rows(s, file, "/start", start, probes, err));
+        HSGD_CHECK(*probes == asked || !hsgd_deck_is_explicit(s->deck, "density", "probes"), HSGD_ERR_DATA, err,
+                   "density.probes = %lld, but %s holds %lld start vectors; leave density.probes away",
+                   (long long)asked, file, (long long)*probes);
+    }
+done:
+    return st;
+}
+
+static hsgd_status check_density(study_state *s, study_extent *extent, hsgd_error *err)
+{
+    double *start = NULL;
+    const hsgd_status st = study_read_start(s, &start, &extent->probes, err);
+
+    free(start);
+    return st;
+}
+
+/* Directions `words` of the landscape: their number, and the last row of eigenvectors and of the file they name. */
+static int64_t count_directions(const char *words, int64_t *eigenvector, int64_t *row)
+{
+    char copy[HSGD_TEXT], *rest = copy, *word;
+    int64_t count = 0;
+
+    (void)snprintf(copy, sizeof copy, "%s", strcmp(words, "none") == 0 ? "" : words);
+    while ((word = strtok_r(rest, " \t", &rest)) != NULL) {
+        const bool numbered = strncmp(word, "eigenvector", 11) == 0, from_file = strncmp(word, "file", 4) == 0;
+        const int64_t wanted = numbered && word[11] == '\0' ? 1 : strtoll(word + (numbered ? 11 : 4), NULL, 10);
+
+        *eigenvector = numbered && wanted > *eigenvector ? wanted : *eigenvector;
+        *row = from_file && wanted > *row ? wanted : *row;
+        count++;
+    }
+    return count;
+}
+
+/* Which eigenpairs there will be is known where the eigen stage makes them; an eigen.h5 that a study without this stage
+ * finds may hold more, and the landscape looks itself. */
+static hsgd_status eigenpairs_are_known(study_state *s, bool *known, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    bool exists = false;
+
+    *known = study_runs(s, HSGD_STAGE_EIGEN);
+    if (!*known) {
+        HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, "eigen.h5", &exists, err));
+        *known = !exists;
+    }
+done:
+    return st;
+}
+
+static hsgd_status check_eigen(study_state *s, study_extent *extent, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int64_t count = s->deck->eigen.count, both = s->deck->eigen.which == WHICH_BOTH ? 2 * count : count;
+
+    HSGD_CHECK(count <= s->n, HSGD_ERR_USAGE, err, "eigen.count = %lld: the network has only %lld parameters; lower it",
+               (long long)count, (long long)s->n);
+    extent->pairs = both < s->n ? both : s->n;
+done:
+    return st;
+}
+
+static hsgd_status check_landscape(study_state *s, study_extent *extent, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    int64_t eigenvector = 0, row = 0;
+    bool known = false;
+
+    extent->lines = count_directions(s->deck->landscape.directions, &eigenvector, &row);
+    extent->axes = count_directions(s->deck->landscape.plane, &eigenvector, &row);
+    extent->eigenvectors = eigenvector > 0;
+    if (eigenvector > 0) {
+        HSGD_TRY(eigenpairs_are_known(s, &known, err));
+    }
+    if (known) {
+        HSGD_TRY(check_eigen(s, extent, err));
+        HSGD_CHECK(eigenvector <= extent->pairs, HSGD_ERR_USAGE, err,
+                   "landscape.directions: 'eigenvector%lld' asks for row %lld, but there are %lld; name one of them",
+                   (long long)eigenvector, (long long)eigenvector, (long long)extent->pairs);
+    }
+    if (row > 0) {
+        HSGD_TRY(check_rows(s, s->deck->landscape.vectors, "/vectors", &extent->file_vectors, err));
+        HSGD_CHECK(row <= extent->file_vectors, HSGD_ERR_DATA, err,
+                   "landscape.directions: 'file%lld' asks for row %lld, but there are %lld; name one of them",
+                   (long long)row, (long long)row, (long long)extent->file_vectors);
+    }
+done:
+    return st;
+}
+
+hsgd_status study_check_limits(study_state *s, study_extent *extent, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    study_extent own = {0};
+
+    HSGD_TRY(check_keys(s, err));
+    if (strcmp(s->deck->model.init, "default") != 0) {
+        HSGD_TRY(check_weights(s, err));
+    }
+    if (study_runs(s, HSGD_STAGE_HVP)) {
+        HSGD_TRY(check_rows(s, s->deck->hvp.vectors, "/vectors", &own.vectors, err));
+    }
+    if (study_runs(s, HSGD_STAGE_EIGEN)) {
+        HSGD_TRY(check_eigen(s, &own, err));
+    }
+    if (study_runs(s, HSGD_STAGE_DENSITY)) {
+        HSGD_TRY(check_density(s, &own, err));
+    }
+    if (study_runs(s, HSGD_STAGE_LANDSCAPE)) {
+        HSGD_TRY(check_landscape(s, &own, err));
+    }
+    if (extent != NULL) {
+        *extent = own;
+    }
+done:
+    return st;
+}
