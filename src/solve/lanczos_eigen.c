@@ -236,7 +236,7 @@ static hsgd_status prepare(search *f, hsgd_error *err)
     const int64_t capacity = smaller(FIRST_CAPACITY, f->limit);
     hsgd_status st = HSGD_OK;
 
-    f->chosen = calloc((size_t)f->wanted, sizeof *f->chosen);
+    f->chosen = calloc((size_t)f->wanted + 1, sizeof *f->chosen); /* never 0 bytes */
     if (f->chosen == NULL) {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld eigenvalues", (long long)f->wanted);
     } else {

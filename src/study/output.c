@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,11 +27,12 @@ static hsgd_status hash_file(study_state *s, const char *file, char hex[65], hsg
     memset(hex, 0, 65);
     if (fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0) {
         const size_t size = (size_t)info.st_size;
-        const void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+        void *mapped = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+        const void *bytes = mapped;
 
-        if (bytes != MAP_FAILED) {
+        if (mapped != MAP_FAILED) {
             (void)hsgd_sha256(1, &bytes, &size, hex, err);
-            (void)munmap((void *)(uintptr_t)bytes, size);
+            (void)munmap(mapped, size);
         }
     }
     if (fd >= 0) {
