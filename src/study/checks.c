@@ -22,29 +22,30 @@ static double order_bound(const check_bench *b, double size)
     return b->s->deck->run.reduction == 0 ? 0.0 : ROUNDING * working_eps(b) * size;
 }
 
-/* y[k][n] = A x[k][n] over the bench's samples, on a backend and communicator of choice.  Collective on `comm`. */
-static hsgd_status product(check_bench *b, const hsgd_backend *backend, hsgd_comm *comm, size_t cache, int64_t k,
-                           const double *x, double *y, hsgd_error *err)
+/* With base passes kept it is done twice: the first fills what the second, whose outcome counts, takes. */
+static hsgd_status product(check_bench *b, const check_way *way, int64_t k, const double *x, double *y, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     study_state *s = b->s;
-    hsgd_problem problem = study_studied(s, backend);
-    const hsgd_hessian_options options = {.kind = HSGD_OPERATOR_HESSIAN,
+    hsgd_problem problem = study_studied(s, way->backend);
+    const hsgd_hessian_options options = {.kind = way->kind,
                                           .index = s->samples,
                                           .count = b->count,
                                           .weights = s->weights,
-                                          .cache_bytes = cache};
+                                          .cache_bytes = way->cache_bytes};
     hsgd_space *space = NULL;
     hsgd_vector *vx = NULL, *vy = NULL;
     hsgd_linop *op = NULL;
 
-    problem.comm = comm;
-    HSGD_TRY(hsgd_space_create(s->n, HSGD_SPREAD, problem.reduction, comm, backend, &space, err));
+    problem.comm = way->comm;
+    HSGD_TRY(hsgd_space_create(s->n, HSGD_SPREAD, problem.reduction, way->comm, way->backend, &space, err));
     HSGD_TRY(hsgd_vector_create(space, k, &vx, err));
     HSGD_TRY(hsgd_vector_create(space, k, &vy, err));
     HSGD_TRY(hsgd_vector_set_full(vx, x, err));
     HSGD_TRY(hsgd_hessian_create(&problem, space, &options, &op, err));
-    HSGD_TRY(hsgd_linop_apply(op, vx, vy, err));
+    for (int turn = 0; turn < (way->cache_bytes > 0 ? 2 : 1); turn++) {
+        HSGD_TRY(hsgd_linop_apply(op, vx, vy, err));
+    }
     HSGD_TRY(hsgd_vector_gather(vy, y, err));
 done:
     hsgd_linop_destroy(&op);
@@ -54,9 +55,31 @@ done:
     return st;
 }
 
-static hsgd_status working_product(check_bench *b, int64_t k, const double *x, double *y, hsgd_error *err)
+/* The way of the studies: the operator studied, on the working backend and all ranks, nothing kept. */
+static check_way studied_way(const check_bench *b)
 {
-    return product(b, b->s->backend, b->s->comm, 0, k, x, y, err);
+    const bool gauss_newton = b->s->deck->hessian.operator_ == 1;
+
+    return (check_way){.kind = gauss_newton ? HSGD_OPERATOR_GAUSS_NEWTON : HSGD_OPERATOR_HESSIAN,
+                       .backend = b->s->backend,
+                       .comm = b->s->comm};
+}
+
+/* y[k][n] = A x[k][n] for the operator studied. */
+static hsgd_status studied_product(check_bench *b, int64_t k, const double *x, double *y, hsgd_error *err)
+{
+    const check_way way = studied_way(b);
+
+    return b->product(b, &way, k, x, y, err);
+}
+
+/* y[n] = H x[n] for the Hessian, whichever operator is studied. */
+static hsgd_status hessian_product(check_bench *b, const hsgd_backend *backend, const double *x, double *y,
+                                   hsgd_error *err)
+{
+    const check_way way = {.kind = HSGD_OPERATOR_HESSIAN, .backend = backend, .comm = b->s->comm};
+
+    return b->product(b, &way, 1, x, y, err);
 }
 
 /* Two unit vectors with a large share in the top eigenspaces: products of random ones.  In a random direction itself
@@ -73,7 +96,7 @@ static hsgd_status enrich(check_bench *b, hsgd_error *err)
             b->x[j * n + i] = hsgd_random_normal(&r, (uint64_t)i);
         }
     }
-    HSGD_TRY(working_product(b, 2, b->x, b->rich, err));
+    HSGD_TRY(studied_product(b, 2, b->x, b->rich, err));
     for (int64_t j = 0; j < 2; j++) {
         double *v = b->rich + j * n;
         const double length = small_norm(n, v);
@@ -113,6 +136,7 @@ hsgd_status bench_create(study_state *s, check_bench *b, hsgd_error *err)
     const size_t columns = (size_t)s->n * CHECK_COLUMNS * sizeof(double);
 
     b->s = s;
+    b->product = product;
     b->count = s->sample_count < CHECK_SAMPLES ? s->sample_count : CHECK_SAMPLES;
     b->single = works_in_double ? NULL : s->backend;
     b->twofold = works_in_double ? s->backend : NULL;
@@ -152,8 +176,8 @@ hsgd_status check_symmetry(check_bench *b, check *c, hsgd_error *err)
     const int64_t n = b->s->n;
     const double *u = b->rich, *v = b->rich + n, *hu = b->y, *hv = b->y + n;
 
-    *c = (check){.name = "symmetry", .description = "|u'Hv - v'Hu| for unit u, v"};
-    HSGD_TRY(working_product(b, 2, b->rich, b->y, err));
+    *c = (check){.name = "symmetry", .description = "|u'Av - v'Au| for unit u, v and the studied operator A"};
+    HSGD_TRY(studied_product(b, 2, b->rich, b->y, err));
     c->value = fabs(small_dot(n, u, hv) - small_dot(n, v, hu));
     c->bound = ROUNDING * working_eps(b) * fmax(small_norm(n, hu), small_norm(n, hv));
 done:
@@ -170,7 +194,7 @@ hsgd_status check_null_space(check_bench *b, check *c, hsgd_error *err)
     double length;
 
     *c = (check){.name = "softmax_null_space",
-                 .description = "norm(Hv), v adding one unit vector to every class row of the output layer"};
+                 .description = "norm(Av), v adding one unit vector to every class row of the output layer"};
     memset(b->x, 0, (size_t)s->n * sizeof(double));
     for (int64_t row = 0; row < weight->dims[0]; row++) {
         for (int64_t i = 0; i < width; i++) {
@@ -182,7 +206,7 @@ hsgd_status check_null_space(check_bench *b, check *c, hsgd_error *err)
     for (int64_t i = 0; i < s->n; i++) {
         b->x[i] /= length;
     }
-    HSGD_TRY(working_product(b, 1, b->x, b->y, err));
+    HSGD_TRY(studied_product(b, 1, b->x, b->y, err));
     c->value = small_norm(s->n, b->y);
     c->bound = ROUNDING * working_eps(b) * (b->scale + b->gradient_norm);
 done:
@@ -250,7 +274,7 @@ hsgd_status check_rescaling(check_bench *b, int64_t layer, check *c, hsgd_error 
         return HSGD_OK;
     }
     rescaling_vectors(b, layer, b->x, b->z);
-    HSGD_TRY(working_product(b, 1, b->x, b->y, err));
+    HSGD_TRY(hessian_product(b, b->s->backend, b->x, b->y, err));
     c->value = small_distance(n, b->y, b->z);
     c->bound = ROUNDING * working_eps(b) * (b->scale * small_norm(n, b->x) + b->gradient_norm);
 done:
@@ -292,7 +316,7 @@ hsgd_status check_central_difference(check_bench *b, check *c, hsgd_error *err)
                  .description = "norm(Hv - central difference of the gradient), unit v, double, choices frozen"};
     HSGD_TRY(difference(b, b->rich, h, coarse, err));
     HSGD_TRY(difference(b, b->rich, 0.5 * h, fine, err));
-    HSGD_TRY(product(b, b->twofold, b->s->comm, 0, 1, b->rich, b->y, err));
+    HSGD_TRY(hessian_product(b, b->twofold, b->rich, b->y, err));
     c->value = small_distance(n, b->y, fine);
     c->bound = small_distance(n, coarse, fine) + ROUNDING * DBL_EPSILON * (b->gradient_norm + b->scale) / h;
 done:
@@ -303,11 +327,13 @@ hsgd_status check_cached(check_bench *b, check *c, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const int64_t n = b->s->n;
+    check_way way = studied_way(b);
 
+    way.cache_bytes = SIZE_MAX / 2; /* all of them */
     *c = (check){.name = "cached",
                  .description = "norm of the difference of products with and without kept base passes"};
-    HSGD_TRY(working_product(b, 1, b->rich, b->y, err));
-    HSGD_TRY(product(b, b->s->backend, b->s->comm, SIZE_MAX / 2, 1, b->rich, b->z, err));
+    HSGD_TRY(studied_product(b, 1, b->rich, b->y, err));
+    HSGD_TRY(b->product(b, &way, 1, b->rich, b->z, err));
     c->value = small_distance(n, b->y, b->z);
     c->bound = order_bound(b, small_norm(n, b->y));
 done:
@@ -319,12 +345,14 @@ hsgd_status check_layout(check_bench *b, check *c, hsgd_error *err)
     hsgd_status st = HSGD_OK;
     const int64_t n = b->s->n;
     hsgd_comm *alone = NULL;
+    check_way way = studied_way(b);
 
     *c = (check){.name = "layout", .description = "norm of the difference of products on these ranks and on one alone"};
-    HSGD_TRY(working_product(b, 1, b->rich, b->y, err));
+    HSGD_TRY(studied_product(b, 1, b->rich, b->y, err));
     st = hsgd_comm_serial_create(&alone, err);
     if (st == HSGD_OK) {
-        st = product(b, b->s->backend, alone, 0, 1, b->rich, b->z, err);
+        way.comm = alone;
+        st = b->product(b, &way, 1, b->rich, b->z, err);
     }
     HSGD_TRY(hsgd_comm_agree(b->s->comm, st, err));
     c->value = small_distance(n, b->y, b->z);
@@ -339,11 +367,14 @@ hsgd_status check_precision(check_bench *b, check *c, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const int64_t n = b->s->n;
+    check_way way = studied_way(b);
 
     *c = (check){.name = "precision",
                  .description = "norm of the difference of products in single and in double precision"};
-    HSGD_TRY(product(b, b->single, b->s->comm, 0, 1, b->rich, b->y, err));
-    HSGD_TRY(product(b, b->twofold, b->s->comm, 0, 1, b->rich, b->z, err));
+    way.backend = b->single;
+    HSGD_TRY(b->product(b, &way, 1, b->rich, b->y, err));
+    way.backend = b->twofold;
+    HSGD_TRY(b->product(b, &way, 1, b->rich, b->z, err));
     c->value = small_distance(n, b->y, b->z);
     /* four times the rounding: a ReLU or pooling choice within rounding of a tie may flip */
     c->bound = 4.0 * ROUNDING * FLT_EPSILON * (b->scale + b->gradient_norm);

@@ -10,9 +10,25 @@ typedef struct {
     char skipped[128]; /* why it does not apply; "" where it was made */
 } check;
 
-/* What the checks share. */
+typedef struct check_bench check_bench;
+
+/* How a product is made. */
 typedef struct {
+    hsgd_operator kind;
+    const hsgd_backend *backend;
+    hsgd_comm *comm;
+    size_t cache_bytes; /* of base passes kept; 0: none */
+} check_way;
+
+/* y[k][n] = A x[k][n] over the bench's samples, host vectors that are whole on every rank.  Collective on way->comm.
+ * Errors as those of the operator. */
+typedef hsgd_status (*check_product)(check_bench *b, const check_way *way, int64_t k, const double *x, double *y,
+                                     hsgd_error *err);
+
+/* What the checks share. */
+struct check_bench {
     study_state *s;
+    check_product product;          /* the network's; another one would be put to the same checks */
     int64_t count;                  /* samples: the first 256 of the studied ones, or all if fewer */
     hsgd_backend *single, *twofold; /* one of each precision; the working one is borrowed */
     double *gradient;               /* [n] of those samples */
@@ -20,14 +36,15 @@ typedef struct {
     double scale;      /* trace of the Gauss-Newton matrix: at least its norm */
     double *x, *y, *z; /* [CHECK_COLUMNS][n] scratch */
     double *rich;      /* [2][n] unit vectors rich in the top eigenspaces */
-} check_bench;
+};
 
 enum { CHECK_COLUMNS = 2, CHECK_SAMPLES = 256 };
 
 hsgd_status bench_create(study_state *s, check_bench *b, hsgd_error *err);
 void bench_destroy(check_bench *b);
 
-/* Each fills *c.  Collective. */
+/* Each fills *c.  Rescaling and the central difference are identities of the Hessian and are put to it always, the
+ * others to the operator studied.  Collective. */
 hsgd_status check_symmetry(check_bench *b, check *c, hsgd_error *err);
 hsgd_status check_null_space(check_bench *b, check *c, hsgd_error *err);
 /* The rescaling identity of the channels between parameters `layer` and the next layer with parameters. */

@@ -314,8 +314,9 @@ static void the_keys_of_a_stage_are_those_its_result_depends_on(void **state)
         {"run.reduction=fast", (1u << HSGD_STAGES) - 1},
         {"model.layers=linear 10", (1u << HSGD_STAGES) - 1},
         {"model.precision=double", (1u << HSGD_STAGES) - 1},
-        {"hessian.operator=gauss-newton", 1u << HSGD_STAGE_HVP | 1u << HSGD_STAGE_EIGEN | 1u << HSGD_STAGE_DENSITY |
-                                              1u << HSGD_STAGE_TRACE | 1u << HSGD_STAGE_LANDSCAPE},
+        {"hessian.operator=gauss-newton", 1u << HSGD_STAGE_VERIFY | 1u << HSGD_STAGE_HVP | 1u << HSGD_STAGE_EIGEN |
+                                              1u << HSGD_STAGE_DENSITY | 1u << HSGD_STAGE_TRACE |
+                                              1u << HSGD_STAGE_LANDSCAPE},
         {"eigen.count=3", 1u << HSGD_STAGE_EIGEN},
         {"density.probes=3", 1u << HSGD_STAGE_DENSITY},
         {"trace.probes=3", 1u << HSGD_STAGE_TRACE},
