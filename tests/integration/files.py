@@ -103,7 +103,7 @@ class Files(ProgramTest):
     def test_the_deck_in_a_file_resolves_to_itself(self):
         deck = text(self.open("eigen.h5").attrs["deck"])
         (self.results.parent / "again.ini").write_text(deck)
-        done = harness.finish(harness.launch("again.ini", "--dry-run", cwd=self.results.parent))
+        done = harness.finish(harness.launch("again.ini", "--dry-run", "--restart", cwd=self.results.parent))
         self.assertEqual(done.code, 0, str(done))
         for line in deck.splitlines():
             self.assertIn(line.strip(), done.out)

@@ -1,0 +1,332 @@
+/* src/study/dry_run.c - what --dry-run tells: deck, places, work, memory and disk of a study that is not begun. */
+#include "data/batch.h"
+#include "study/limits.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static const double MIB = 1048576.0;
+
+enum {
+    COLUMNS = 8,           /* vectors in one product: the operator's default */
+    VERIFY_SAMPLES = 256,  /* at most, as in verify.c */
+    VERIFY_PRODUCTS = 20,  /* about */
+    SMALL_FILES = 1 << 20, /* bytes for attributes and small datasets of all files */
+};
+
+/* Free bytes on the file system of the nearest existing folder above `path`; -1 where that cannot be known. */
+static double free_disk(const char *path)
+{
+    char folder[STUDY_PATH];
+    struct statvfs fs;
+
+    (void)snprintf(folder, sizeof folder, "%s", path);
+    while (statvfs(folder, &fs) != 0) {
+        char *slash = strrchr(folder, '/');
+
+        if (slash == NULL || slash == folder) {
+            (void)snprintf(folder, sizeof folder, "%s", slash == NULL ? "." : "/");
+            return statvfs(folder, &fs) == 0 ? (double)fs.f_bavail * (double)fs.f_frsize : -1.0;
+        }
+        *slash = '\0';
+    }
+    return (double)fs.f_bavail * (double)fs.f_frsize;
+}
+
+/* ---- work ---- */
+
+typedef struct {
+    double passes;  /* counted in forward passes of one image: a gradient is 3 of them, a product 6 */
+    char what[128]; /* in words */
+} stage_work;
+
+static void products(stage_work *w, double samples, int64_t count, const char *words)
+{
+    w->passes = 6.0 * samples * (double)count;
+    (void)snprintf(w->what, sizeof w->what, "%s%lld products", words, (long long)count);
+}
+
+static void training(const study_state *s, stage_work *w)
+{
+    const hsgd_deck *deck = s->deck;
+    const int64_t all = s->data->train.count, batch = deck->train.batch < all ? deck->train.batch : all;
+    const double drawn =
+        deck->train.steps > 0 ? (double)deck->train.steps * (double)batch : (double)deck->train.epochs * (double)all;
+
+    w->passes = 3.0 * drawn + drawn / (double)all * (double)s->data->test.count;
+    (void)snprintf(w->what, sizeof w->what, "gradients of %.0f images", drawn);
+}
+
+static void trace(const study_state *s, stage_work *w)
+{
+    if (study_trace_is_exact(s)) { /* a forward pass, and an adjoint one for each class */
+        w->passes = (double)s->sample_count * (1.0 + 2.0 * (double)s->network->classes);
+        (void)snprintf(w->what, sizeof w->what, "exact: one sweep");
+    } else {
+        products(w, (double)s->sample_count, s->deck->trace.probes, "hutchinson: ");
+    }
+}
+
+static void landscape(const study_state *s, const study_extent *e, stage_work *w)
+{
+    const int64_t edge = s->deck->landscape.plane_points, plane = e->axes == 2 ? edge * edge : 0;
+    const int64_t points = e->lines * s->deck->landscape.points + plane;
+
+    const bool eigen = e->pairs > 0 && !study_runs(s, HSGD_STAGE_EIGEN); /* for want of an eigen.h5 */
+
+    if (eigen) {
+        products(w, (double)s->sample_count, s->deck->eigen.max_products + e->pairs, "");
+    }
+    w->passes += (double)s->sample_count * (double)points;
+    (void)snprintf(w->what, sizeof w->what, "%lld points: %lld directions%s%s", (long long)points, (long long)e->lines,
+                   e->axes == 2 ? " and a plane" : "", eigen ? "; before them the eigen stage" : "");
+}
+
+static stage_work work_of(const study_state *s, const study_extent *e, hsgd_stage stage)
+{
+    const hsgd_deck *deck = s->deck;
+    const double samples = (double)s->sample_count;
+    stage_work w = {0};
+
+    switch (stage) {
+    case HSGD_STAGE_TRAIN:
+        training(s, &w);
+        break;
+    case HSGD_STAGE_EVALUATE:
+        w.passes = (double)s->data->test.count;
+        (void)snprintf(w.what, sizeof w.what, "forward passes");
+        break;
+    case HSGD_STAGE_VERIFY:
+        products(&w, samples < VERIFY_SAMPLES ? samples : VERIFY_SAMPLES, VERIFY_PRODUCTS,
+                 "first samples only: about ");
+        break;
+    case HSGD_STAGE_HVP:
+        products(&w, samples, e->vectors, "");
+        break;
+    case HSGD_STAGE_EIGEN:
+        products(&w, samples, deck->eigen.max_products + e->pairs, "at most ");
+        break;
+    case HSGD_STAGE_DENSITY:
+        products(&w, samples, e->probes * (deck->density.steps < s->n ? deck->density.steps : s->n), "");
+        break;
+    case HSGD_STAGE_TRACE:
+        trace(s, &w);
+        break;
+    default:
+        landscape(s, e, &w);
+        break;
+    }
+    return w;
+}
+
+/* ---- memory ---- */
+
+/* Images and labels stand once on each node. */
+static double image_bytes(const study_state *s)
+{
+    const hsgd_split *train = &s->data->train;
+
+    return (double)(train->count + s->data->test.count) * (double)(train->height * train->width + 1);
+}
+
+/* Bytes of the base state of one group. */
+static hsgd_status state_bytes(const study_state *s, double *bytes, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_pass *pass = NULL;
+
+    HSGD_TRY(hsgd_pass_create(s->network, s->backend, 1, &pass, err));
+    *bytes = (double)hsgd_pass_state_bytes(pass);
+done:
+    hsgd_pass_destroy(&pass);
+    return hsgd_comm_agree(s->comm, st, err);
+}
+
+/* Most vectors that a stage holds spread over the ranks. */
+static double spread_vectors(const study_state *s, const study_extent *e)
+{
+    const hsgd_deck *deck = s->deck;
+    const int64_t steps = deck->eigen.basis > 0 && deck->eigen.basis < deck->eigen.max_products
+                              ? deck->eigen.basis
+                              : deck->eigen.max_products;
+    const double eigen = e->pairs > 0 ? 2.0 * (double)e->pairs + (double)(steps < s->n ? steps : s->n) : 0.0;
+    const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(e->probes * (deck->density.steps + 2)) : 0.0;
+    const double hvp = 2.0 * (double)e->vectors;
+
+    return eigen > density ? (eigen > hvp ? eigen : hvp) : (density > hvp ? density : hvp);
+}
+
+/* Bytes that this rank takes at most, roughly: kept base passes, the workers' scratch, whole vectors and spread ones. */
+static double rank_bytes(const study_state *s, const study_extent *e, double state)
+{
+    const double n = (double)s->n, real = (double)hsgd_real_size(s->backend->precision);
+    const double sum = s->deck->run.reduction == 0 ? 16.0 : 8.0; /* of one number: see base/sum.h */
+    const hsgd_groups groups = hsgd_groups_deal(s->sample_count, s->backend->group, s->comm->rank, s->comm->ranks);
+    const double room = (double)study_cache_bytes(s), all = (double)(groups.high - groups.low) * state;
+    const double worker =
+        state * (1.0 + COLUMNS) + COLUMNS * n * (real + sum); /* a tangent is no larger than a state */
+    /* of all columns: doubles, reals twice, sums merged and sent; and weights, gradient, momentum and orders once */
+    const double whole = COLUMNS * n * (8.0 + 2.0 * real + 2.0 * sum) + 10.0 * 8.0 * n;
+    const double given =
+        (double)(e->vectors + e->file_vectors + (e->eigenvectors ? e->pairs : 0) + e->lines + e->axes) +
+        (study_runs(s, HSGD_STAGE_DENSITY) ? (double)e->probes : 0.0);
+
+    return (all < room ? all : room) + (double)s->backend->workers * worker + whole + 8.0 * n * given +
+           8.0 * (double)hsgd_space_rows(s->spread) * spread_vectors(s, e);
+}
+
+/* ---- disk ---- */
+
+/* Bytes of the results: vectors as long as the parameters are the large ones. */
+static double disk_needed(const study_state *s, const study_extent *e)
+{
+    const hsgd_deck *deck = s->deck;
+    const double edge = (double)deck->landscape.plane_points;
+    double vectors = 0.0, numbers = 0.0;
+
+    if (study_runs(s, HSGD_STAGE_TRAIN)) { /* weights.h5; in checkpoints the momentum too, one being written */
+        vectors += 1.0 + 2.0 * (double)(deck->train.checkpoint_keep + 1);
+    }
+    if (study_runs(s, HSGD_STAGE_HVP)) { /* also the gradient and the axis, as in the next ones */
+        vectors += (double)e->vectors + 2.0;
+    }
+    if (e->pairs > 0) {
+        vectors += (double)e->pairs + 1.0;
+    }
+    if (study_runs(s, HSGD_STAGE_LANDSCAPE)) {
+        vectors += (double)e->lines + 1.0;
+        numbers += 3.0 * (double)(e->lines * deck->landscape.points) + (e->axes == 2 ? 2.0 * edge * edge : 0.0);
+    }
+    if (study_runs(s, HSGD_STAGE_DENSITY)) {
+        numbers += 5.0 * (double)deck->density.bins + 2.0 * (double)(e->probes * deck->density.steps);
+    }
+    return 8.0 * ((double)s->n * vectors + numbers) + SMALL_FILES;
+}
+
+static hsgd_status check_disk(study_state *s, const study_extent *e, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const double need = disk_needed(s, e), disk = free_disk(s->deck->run.output);
+
+    if (disk < 0.0) {
+        hsgd_progress_say(s->progress, "disk: about %.1f MiB of results; free space is not known", need / MIB);
+        return HSGD_OK;
+    }
+    hsgd_progress_say(s->progress, "disk: about %.1f MiB of results, %.1f MiB free", need / MIB, disk / MIB);
+    HSGD_CHECK(need < disk, HSGD_ERR_IO, err,
+               "run.output: the results need about %.1f MiB but only %.1f MiB are free; name another folder",
+               need / MIB, disk / MIB);
+done:
+    return st;
+}
+
+/* ---- places ---- */
+
+typedef struct {
+    char host[64], device[32], instruction_set[32];
+    int local_rank, threads;
+    double bytes;  /* of this rank, without the images */
+    double memory; /* of its node */
+} placement;
+
+/* What every rank knows of itself, to all: *out [ranks], which becomes the caller's. */
+static hsgd_status gather(study_state *s, double bytes, placement **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    placement *all = calloc((size_t)s->comm->ranks, sizeof *all), *own;
+
+    *out = all;
+    if (all == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold the places of %d ranks", s->comm->ranks);
+    }
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    own = &all[s->comm->rank];
+    (void)snprintf(own->host, sizeof own->host, "%s", s->comm->host);
+    (void)snprintf(own->device, sizeof own->device, "%s", s->backend->ops->name);
+    (void)snprintf(own->instruction_set, sizeof own->instruction_set, "%s", s->backend->instruction_set);
+    own->local_rank = s->comm->local_rank;
+    own->threads = s->setup->threads;
+    own->bytes = bytes;
+    own->memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    for (int rank = 0; rank < s->comm->ranks; rank++) {
+        HSGD_TRY(hsgd_comm_broadcast(s->comm, rank, sizeof *all, &all[rank], err));
+    }
+done:
+    return st;
+}
+
+/* The node of rank `first`: its ranks and the images together against its memory. */
+static hsgd_status check_node(study_state *s, const placement *all, int first, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const placement *node = &all[first];
+    const double images = image_bytes(s);
+    double bytes = images;
+    int ranks = 0;
+
+    for (int rank = 0; rank < s->comm->ranks; rank++) {
+        if (strcmp(all[rank].host, node->host) == 0) {
+            bytes += all[rank].bytes;
+            ranks++;
+        }
+    }
+    hsgd_progress_say(s->progress, "node %s: %d ranks, about %.1f MiB (%.1f MiB of them images, once) of %.1f MiB",
+                      node->host, ranks, bytes / MIB, images / MIB, node->memory / MIB);
+    HSGD_CHECK(bytes < node->memory, HSGD_ERR_MEMORY, err,
+               "memory: the %d ranks of node %s need about %.1f MiB, it has %.1f MiB; lower eigen.max_products or use "
+               "more nodes",
+               ranks, node->host, bytes / MIB, node->memory / MIB);
+done:
+    return st;
+}
+
+static hsgd_status check_places(study_state *s, const study_extent *e, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    placement *all = NULL;
+    double state = 0.0;
+
+    HSGD_TRY(state_bytes(s, &state, err));
+    HSGD_TRY(gather(s, rank_bytes(s, e, state), &all, err));
+    for (int rank = 0; rank < s->comm->ranks; rank++) {
+        const placement *p = &all[rank];
+
+        hsgd_progress_say(s->progress, "rank %d: host %s, local rank %d, device %s (%s), %d threads, %.1f MiB", rank,
+                          p->host, p->local_rank, p->device, p->instruction_set, p->threads, p->bytes / MIB);
+    }
+    for (int rank = 0; rank < s->comm->ranks; rank++) {
+        if (all[rank].local_rank == 0) {
+            HSGD_TRY(check_node(s, all, rank, err));
+        }
+    }
+done:
+    free(all);
+    return st;
+}
+
+hsgd_status study_dry_run(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    study_extent extent = {0};
+
+    HSGD_TRY(output_check_folder(s, err));
+    HSGD_TRY(study_check_limits(s, &extent, err));
+    if (!study_runs(s, HSGD_STAGE_TRAIN)) {
+        HSGD_TRY(study_find_weights(s, err));
+    }
+    hsgd_progress_say(s->progress, "%s", s->deck_text);
+    hsgd_progress_say(s->progress, "parameters: %lld", (long long)s->n);
+    hsgd_progress_say(s->progress, "studied samples: %lld", (long long)s->sample_count);
+    HSGD_TRY(check_places(s, &extent, err));
+    for (int i = 0; i < s->deck->stages; i++) {
+        const stage_work w = work_of(s, &extent, s->deck->stage[i]);
+
+        hsgd_progress_say(s->progress, "stage %-10s about %.3g forward passes of work (%s)",
+                          hsgd_stage_name(s->deck->stage[i]), w.passes, w.what);
+    }
+    HSGD_TRY(hsgd_comm_agree(s->comm, check_disk(s, &extent, err), err)); /* ranks may see another free space */
+    hsgd_progress_say(s->progress, "dry run: the deck is valid; nothing was written");
+done:
+    return st;
+}

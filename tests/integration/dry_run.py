@@ -1,0 +1,79 @@
+"""--dry-run: tells work, places, memory and disk of the study at hand, refuses what the run would, writes nothing."""
+import re
+
+import h5py
+import numpy as np
+
+import harness
+from harness import EXIT_DATA, EXIT_USAGE, SMALL, ProgramTest, needs_ranks
+
+
+class DryRun(ProgramTest):
+    def dry(self, *words, **options):
+        """A dry run that must succeed; its lines."""
+        done = self.program(*SMALL, "--dry-run", "run.output=dry", *words, **options)
+        self.assertFalse((self.folder / "dry").exists(), str(done))
+        return done.out.splitlines()
+
+    def stage(self, name, *words):
+        """The line of one stage."""
+        return next(line for line in self.dry(*words) if line.startswith(f"stage {name}"))
+
+    def megabytes(self, start, *words, **options):
+        """The first number of MiB in the first line that begins with `start`."""
+        line = next(line for line in self.dry(*words, **options) if line.startswith(start))
+        return float(re.search(r"([0-9.]+) MiB", line).group(1))
+
+    def test_nothing_is_written(self):
+        self.dry()
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_the_work_follows_the_keys(self):
+        for name, words, told in (
+                ("train", (), "240 images"),
+                ("eigen", ("eigen.count=3",), "at most 46 products"),  # 40, and the residuals of 6 pairs
+                ("density", (), "20 products"),
+                ("trace", (), "exact"),
+                ("trace", ("trace.method=hutchinson",), "4 products"),
+                ("trace", ("model.layers=conv 4 5 / tanh / linear 10",), "4 products"),
+                ("trace", ("model.layers=conv 4 5 / tanh / linear 10", "hessian.operator=gauss-newton"), "exact"),
+                ("landscape", (), "24 points: 3 directions and a plane"),
+                ("landscape", ("landscape.plane=none", "landscape.directions=random"), "5 points: 1 directions"),
+                ("landscape", ("run.stages=train landscape",), "eigen stage")):
+            with self.subTest(name=name, words=words):
+                self.assertIn(told, self.stage(name, *words))
+        with h5py.File(self.folder / "list.h5", "w") as file:
+            file["vectors"] = np.ones((7, 10 * 784 + 10))
+        self.assertIn("7 products", self.stage("hvp", "model.layers=linear 10", "run.stages=hvp", "hvp.vectors=list.h5"))
+
+    def test_memory_and_disk_follow_the_keys(self):
+        kept = self.megabytes("rank 0:", "hessian.samples=200", "hessian.cache=auto")
+        self.assertGreater(kept, self.megabytes("rank 0:", "hessian.samples=200", "hessian.cache=0"))
+        self.assertGreater(self.megabytes("rank 0:", "device.threads=4"), self.megabytes("rank 0:", "device.threads=1"))
+        # 2000 more images of 28 x 28 are 1.5 MiB on the node.
+        images = self.megabytes("node", "data.train_samples=2200") - self.megabytes("node")
+        self.assertAlmostEqual(images, 2000 * 785 / 2**20, delta=0.15)
+        self.assertGreater(self.megabytes("disk:", "train.checkpoint_keep=100"), self.megabytes("disk:"))
+        self.assertGreater(self.megabytes("disk:", "density.bins=1000000"), self.megabytes("disk:") + 30)
+
+    def test_what_the_run_would_refuse_is_refused(self):
+        folder = self.study("dry", "run.stages=train")
+        before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+        done = self.program(*SMALL, "--dry-run", "run.output=dry", expect=EXIT_USAGE)
+        self.assertIn("--restart", done.errors[0])
+        done = self.program(*SMALL, "--dry-run", "run.output=dry", "run.stages=evaluate", "--restart")
+        self.assertIn("weights: dry/weights.h5", done.out)
+        self.assertEqual({path.name: path.stat().st_mtime_ns for path in folder.iterdir()}, before)
+        self.refused(*SMALL, "--dry-run", "hessian.samples=500", expect=EXIT_USAGE)
+        self.refused(*SMALL, "--dry-run", "data.dir=nowhere", expect=EXIT_DATA)
+
+    @needs_ranks()
+    def test_every_rank_tells_its_place(self):
+        lines = self.dry("device.threads=1", ranks=3)
+        places = [line for line in lines if re.match(r"rank \d: host \S+, local rank \d, device cpu \(\w+\), 1 thr", line)]
+        self.assertEqual(len(places), 3, lines)
+        self.assertEqual(sum(line.startswith("node ") for line in lines), 1, lines)
+
+
+if __name__ == "__main__":
+    harness.main()
