@@ -168,25 +168,38 @@ static int choose_threads(const hsgd_comm *comm, const hsgd_deck *deck)
 
 typedef struct {
     const hsgd_deck *deck;
+    hsgd_comm *comm;
     int threads;
 } device;
 
+/* The widest instruction set that all ranks have: nodes may differ, and the bits with the set. */
+static hsgd_status agree_on_width(hsgd_comm *comm, int *width, hsgd_error *err)
+{
+    hsgd_status st = hsgd_cpu_width(width, err);
+    int64_t narrowest = -*width; /* the maximum of the negative widths is the least of the widths */
+
+    HSGD_TRY(hsgd_comm_agree(comm, st, err));
+    HSGD_TRY(hsgd_comm_max(comm, HSGD_TYPE_I64, 1, &narrowest, err));
+    *width = (int)-narrowest;
+done:
+    return st;
+}
+
 static hsgd_status make_backend(void *context, hsgd_precision precision, hsgd_backend **out, hsgd_error *err)
 {
+    hsgd_status st = HSGD_OK;
     const device *d = context;
+    int width = 0;
 
     *out = NULL;
-    if (d->deck->device.backend == 2) {
-        return hsgd_error_set(err, HSGD_ERR_DEVICE,
-                              "device.backend = cuda: this program was built without CUDA; take "
-                              "auto or cpu");
-    }
-    if (d->deck->device.allreduce == 2) {
-        return hsgd_error_set(err, HSGD_ERR_DEVICE,
-                              "device.allreduce = nccl: this program was built without NCCL; "
-                              "take auto or mpi");
-    }
-    return hsgd_backend_cpu_create(precision, d->threads, out, err);
+    HSGD_CHECK(d->deck->device.backend != 2, HSGD_ERR_DEVICE, err,
+               "device.backend = cuda: this program was built without CUDA; take auto or cpu");
+    HSGD_CHECK(d->deck->device.allreduce != 2, HSGD_ERR_DEVICE, err,
+               "device.allreduce = nccl: this program was built without NCCL; take auto or mpi");
+    HSGD_TRY(agree_on_width(d->comm, &width, err));
+    HSGD_TRY(hsgd_backend_cpu_create_within(precision, d->threads, width, out, err));
+done:
+    return st;
 }
 
 /* The monotonic time at which to stop, or 0: run.time_limit, by default from Slurm's end of the job. */
@@ -231,7 +244,7 @@ static hsgd_status study(hsgd_comm *comm, int argc, char **argv, const arguments
     hsgd_deck *deck = calloc(1, sizeof *deck);
     hsgd_progress *progress = NULL;
     char *command = join(argc, argv);
-    device d = {.deck = deck};
+    device d = {.deck = deck, .comm = comm};
     double stop_at = 0.0;
 
     HSGD_TRY(hsgd_comm_agree(comm, deck != NULL && command != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));

@@ -40,14 +40,14 @@ static bool supported(const char *name)
     return strcmp(name, "generic") == 0;
 }
 
-static hsgd_status choose(const instruction_set **out, hsgd_error *err)
+hsgd_status hsgd_cpu_width(int *width, hsgd_error *err)
 {
     const char *wanted = getenv("HSGD_INSTRUCTION_SET");
     const bool any = wanted == NULL || wanted[0] == '\0';
 
     for (int i = 0; i < BUILT; i++) {
         if ((any || strcmp(wanted, built[i].name) == 0) && supported(built[i].name)) {
-            *out = &built[i];
+            *width = BUILT - 1 - i;
             return HSGD_OK;
         }
     }
@@ -57,17 +57,40 @@ static hsgd_status choose(const instruction_set **out, hsgd_error *err)
                           any ? "" : wanted);
 }
 
+/* The widest set here of at most that width; generic is always there. */
+static const instruction_set *choose(int width)
+{
+    int i = 0;
+
+    while (i < BUILT - 1 && (BUILT - 1 - i > width || !supported(built[i].name))) {
+        i++;
+    }
+    return &built[i];
+}
+
 hsgd_status hsgd_backend_cpu_create(hsgd_precision precision, int threads, hsgd_backend **out, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const instruction_set *set = NULL;
+    int width = 0;
+
+    *out = NULL;
+    HSGD_TRY(hsgd_cpu_width(&width, err));
+    HSGD_TRY(hsgd_backend_cpu_create_within(precision, threads, width, out, err));
+done:
+    return st;
+}
+
+hsgd_status hsgd_backend_cpu_create_within(hsgd_precision precision, int threads, int width, hsgd_backend **out,
+                                           hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const instruction_set *set = choose(width);
     hsgd_backend *backend = calloc(1, sizeof *backend);
     hsgd_cpu *cpu = calloc(1, sizeof *cpu);
 
     *out = NULL;
     HSGD_CHECK(backend != NULL && cpu != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the CPU backend");
     HSGD_CHECK(threads >= 1, HSGD_ERR_DEVICE, err, "cpu: %d threads; use at least 1", threads);
-    HSGD_TRY(choose(&set, err));
     cpu->workers = threads;
     cpu->scratch = aligned_alloc(64, (size_t)threads * sizeof *cpu->scratch);
     HSGD_CHECK(cpu->scratch != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the CPU backend");

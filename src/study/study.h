@@ -5,7 +5,8 @@
 #include "deck/deck.h"
 #include "backend.h"
 
-/* Makes a backend of the given precision, as the deck's [device] asks; errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
+/* Makes a backend of the given precision, as the deck's [device] asks.  Collective: the same kernels on every rank.
+ * Errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
 typedef hsgd_status (*hsgd_make_backend)(void *context, hsgd_precision precision, hsgd_backend **out, hsgd_error *err);
 
 /* What main wires together; all borrowed. */

@@ -76,6 +76,48 @@ static void the_widest_instruction_set_is_chosen(void **state)
     end(named);
 }
 
+/* Every width up to the machine's is another set; a greater one than it has is its widest. */
+static void a_width_caps_the_instruction_set(void **state)
+{
+    char last[32] = "";
+    int widest = -1;
+    hsgd_backend *b = NULL, *any = NULL;
+    hsgd_error err = {0};
+
+    (void)state;
+    assert_ok(hsgd_cpu_width(&widest, &err));
+    assert_true(widest >= 0);
+    assert_ok(hsgd_backend_cpu_create(HSGD_SINGLE, 1, &any, &err));
+    for (int width = 0; width <= widest + 1; width++) {
+        assert_ok(hsgd_backend_cpu_create_within(HSGD_SINGLE, 1, width, &b, &err));
+        if (width == 0) {
+            assert_string_equal(b->instruction_set, "generic");
+        } else if (width <= widest) {
+            assert_string_not_equal(b->instruction_set, last);
+        }
+        if (width >= widest) {
+            assert_string_equal(b->instruction_set, any->instruction_set);
+        }
+        memcpy(last, b->instruction_set, sizeof last);
+        end(b);
+    }
+    end(any);
+}
+
+static void the_environment_narrows_the_width(void **state)
+{
+    int width = -1;
+    hsgd_error err = {0};
+
+    (void)state;
+    (void)setenv("HSGD_INSTRUCTION_SET", "generic", 1);
+    assert_ok(hsgd_cpu_width(&width, &err));
+    assert_int_equal(width, 0);
+    (void)setenv("HSGD_INSTRUCTION_SET", "avx1024", 1);
+    assert_int_equal(hsgd_cpu_width(&width, &err), HSGD_ERR_DEVICE);
+    (void)unsetenv("HSGD_INSTRUCTION_SET");
+}
+
 static void a_backend_without_threads_is_refused(void **state)
 {
     hsgd_backend *b = NULL;
@@ -93,6 +135,8 @@ int main(void)
         cmocka_unit_test(an_empty_name_narrows_nothing),
         cmocka_unit_test(the_instruction_set_asked_for_is_recorded),
         cmocka_unit_test(the_widest_instruction_set_is_chosen),
+        cmocka_unit_test(a_width_caps_the_instruction_set),
+        cmocka_unit_test(the_environment_narrows_the_width),
         cmocka_unit_test(a_backend_without_threads_is_refused),
     };
 

@@ -1,6 +1,8 @@
 """In reproducible mode the bits of every result are the same on any number of ranks and threads."""
+import h5py
+
 import harness
-from harness import MPIEXEC, ProgramTest, differences
+from harness import MPIEXEC, ProgramTest, differences, needs_ranks
 
 
 class SameBits(ProgramTest):
@@ -20,6 +22,17 @@ class SameBits(ProgramTest):
         with self.subTest(ranks=8):
             if MPIEXEC:
                 self.assertEqual(differences(one, self.study("eight", *words, ranks=8)), [])
+
+    @needs_ranks()
+    def test_a_rank_with_fewer_instructions_narrows_all_and_the_files_say_so(self):
+        words = ("train.steps=4", "run.stages=train verify trace")
+        all_narrow = self.study("all", *words, ranks=3, HSGD_INSTRUCTION_SET="generic")
+        narrow_on_rank_1 = ("sh", "-c", 'test "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 || '
+                            'export HSGD_INSTRUCTION_SET=generic; exec "$@"', "sh")
+        one_narrow = self.study("one", *words, ranks=3, prefix=narrow_on_rank_1, HSGD_INSTRUCTION_SET=None)
+        self.assertEqual(differences(all_narrow, one_narrow), [])
+        with h5py.File(one_narrow / "trace.h5", "r") as file:
+            self.assertEqual(file.attrs["instruction_set"], "generic")
 
     def test_another_seed_changes_the_results(self):
         words = ("run.stages=train",)
