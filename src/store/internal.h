@@ -5,7 +5,7 @@
 
 enum {
     STORE_PATH = 2048,
-    STORE_PATIENCE = 20, /* seconds for other ranks to join an agreement after a failure */
+    STORE_PATIENCE = 10, /* seconds for other ranks to join an agreement after a failure */
     /* more than HDF5 takes for a file's own attributes and groups, and for the words of one dataset */
     STORE_RESERVE_FILE = 65536,
     STORE_RESERVE_DATASET = 8192

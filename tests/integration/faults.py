@@ -60,6 +60,21 @@ class Faults(ProgramTest):
                 self.assertEqual(len(done.errors), 1, str(done))
                 self.check_files(self.folder / output)
 
+    @needs_ranks()
+    def test_a_rank_that_fails_alone_while_others_write_ends_them_all(self):
+        if shutil.which("strace") is None or not self.can_trace():
+            self.skipTest("strace is missing or may not trace here")
+        trace = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64,pwritev", "-e",
+                 "inject=pwrite64,pwritev:error=EIO:when=3")
+        words = (harness.PROGRAM, *SHORT, "run.output=results")
+        done = harness.finish(harness.start([harness.MPIEXEC, "-np", "1", *trace, *words, ":", "-np", "2", *words],
+                                            cwd=self.folder))
+        self.assertEqual(done.code, EXIT_IO, str(done))
+        self.assertEqual(len(done.errors), 1, str(done))
+        self.assertEqual([path.name for path in (self.folder / "results").glob("*.h5") if path.name[0] != "."], [])
+        self.program(*SHORT, "run.output=results", "--restart", ranks=2)
+        self.check_files(self.folder / "results")
+
     def can_trace(self):
         done = harness.finish(harness.launch("--version", cwd=self.folder, prefix=("strace", "-qq", "-o", "/dev/null")))
         return done.code == 0

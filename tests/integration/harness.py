@@ -52,6 +52,11 @@ def launch(*words, ranks=1, cwd, prepare=None, prefix=(), **environment):
     command = [*prefix, PROGRAM, *map(str, words)]
     if ranks > 1:
         command = [MPIEXEC, "-np", str(ranks), *command]
+    return start(command, cwd, prepare, **environment)
+
+
+def start(command, cwd, prepare=None, **environment):
+    """Start a whole command line as launch does."""
     variables = {**os.environ, "OMPI_MCA_orte_execute_quiet": "1", "HSGD_DATA": None, **environment}
     return subprocess.Popen(
         command, cwd=cwd, env={k: v for k, v in variables.items() if v is not None}, preexec_fn=prepare,
