@@ -24,6 +24,12 @@ program=${HSGD_BIN:-$(command -v hsgd-dist || echo "$PWD/build/hsgd-dist")}
 export OMPI_MCA_hwloc_base_binding_policy=none OPENBLAS_NUM_THREADS=1
 export HDF5_USE_FILE_LOCKING=BEST_EFFORT # parallel file systems may have no locks
 
+# A rank has the threads that Slurm gave it cores for, unless the deck or a word says otherwise.
+threads=device.threads=${SLURM_CPUS_PER_TASK:-1}
+if [[ -n ${HSGD_DECK:-} ]] && sed -n '/^ *\[device\]/,/^ *\[[^d]/p' "$HSGD_DECK" | grep -q '^ *threads *[=:]'; then
+    threads=
+fi
+
 # mpirun takes the number of ranks and their places from Slurm.
 exec mpirun "$program" ${HSGD_DECK:+"$HSGD_DECK"} run.stages="landscape" \
-    device.threads="${SLURM_CPUS_PER_TASK:-1}" --restart "$@"
+    ${threads:+"$threads"} --restart "$@"

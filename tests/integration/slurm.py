@@ -31,15 +31,15 @@ class Slurm(ProgramTest):
             self.variables.update(pair.split("=", 1) for pair in line.removeprefix("export ").split())
         self.variables["HSGD_BIN"] = harness.PROGRAM
 
-    def submit(self, script, *words):
-        """Submit one script, wait for its end, check that it succeeded and return its log."""
+    def submit(self, script, *words, expect=0):
+        """Submit one script, wait for its end, check how it ended and return its log."""
         log = self.folder / "job.log"
         log.unlink(missing_ok=True)
         done = subprocess.run(
             ["sbatch", "--wait", "--ntasks=4", f"--output={log}", str(SOURCE / "jobs" / "slurm" / script), *WORDS,
              *words], cwd=self.folder, env=self.variables, capture_output=True, text=True, timeout=300, check=False)
         text = log.read_text() if log.exists() else "no log"
-        self.assertEqual(done.returncode, 0, f"{done.stderr}\n{text}")
+        self.assertEqual(done.returncode, expect, f"{done.stderr}\n{text}")
         return text
 
     def times(self):
@@ -64,6 +64,29 @@ class Slurm(ProgramTest):
         self.assertEqual(self.times(), whole, "a later submission did something again")
         # The bits are those of one run without Slurm.
         self.assertEqual(harness.differences(results, self.study("direct")), [])
+
+    def test_a_job_out_of_time_is_continued_by_the_next(self):
+        whole = ["train.steps=3000", "train.checkpoint_every=10000"]
+        self.submit("train.sh", *whole, "run.time_limit=1", expect=harness.EXIT_STOPPED)
+        results = self.folder / "results"
+        self.assertFalse((results / "weights.h5").exists())
+        stopped = list(results.glob("checkpoint-*.h5"))
+        self.assertEqual(len(stopped), 1, stopped)
+        self.submit("train.sh", *whole)
+        direct = self.study("direct", *whole, "run.stages=train evaluate verify")
+        for path in results.glob("checkpoint-*.h5"):
+            path.unlink()  # the direct run was never stopped: it has its last one alone
+        for path in direct.glob("checkpoint-*.h5"):
+            path.unlink()
+        self.assertEqual(harness.differences(results, direct), [])
+
+    def test_threads_are_those_of_the_deck_where_it_names_them(self):
+        deck = self.folder / "deck.ini"
+        for text, threads in (("[device]\nthreads = 2\n", 2), ("[device]\nbackend = cpu\n", 1), ("[run]\nseed = 1\n", 1)):
+            deck.write_text(text)
+            self.variables["HSGD_DECK"] = str(deck)
+            log = self.submit("train.sh", "--dry-run")
+            self.assertIn(f"{threads} threads", log)
 
     def test_a_job_that_fails_says_so(self):
         done = subprocess.run(
