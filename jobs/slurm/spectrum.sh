@@ -26,7 +26,7 @@ export HDF5_USE_FILE_LOCKING=BEST_EFFORT # parallel file systems may have no loc
 
 # A rank has the threads that Slurm gave it cores for, unless the deck or a word says otherwise.
 threads=device.threads=${SLURM_CPUS_PER_TASK:-1}
-if [[ -n ${HSGD_DECK:-} ]] && sed -n '/^ *\[device\]/,/^ *\[[^d]/p' "$HSGD_DECK" | grep -q '^ *threads *[=:]'; then
+if [[ -n ${HSGD_DECK:-} ]] && grep -q '^[[:space:]]*threads[[:space:]]*[=:]' "$HSGD_DECK"; then
     threads=
 fi
 
