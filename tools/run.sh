@@ -17,8 +17,12 @@ ranks=${HSGD_RANKS:-$(nproc)}
 if [[ -z ${HSGD_DATA:-} && ! -d data/mnist ]]; then
     echo "run: no MNIST here (tools/fetch_mnist.sh fetches it): the study will use generated digits"
 fi
-# The program itself knows where its results go: the deck or a word may say so.
-results=$(build/hsgd-dist --dry-run --restart "$@" | sed -n '/^\[run\]/,/^\[data\]/ s/^output *= *//p')
+# The program itself knows where its results go: the deck or a word may say so.  It must not be quiet about it.
+words=()
+for word in "$@"; do
+    if [[ $word != --quiet ]]; then words+=("$word"); fi
+done
+results=$(build/hsgd-dist --dry-run --restart ${words[@]+"${words[@]}"} | sed -n '/^\[run\]/,/^\[data\]/ s/^output *= *//p')
 echo "run: mpirun -np $ranks build/hsgd-dist --restart $*"
 mpirun -np "$ranks" build/hsgd-dist --restart "$@"
 "${HSGD_PYTHON:-/usr/bin/python3}" tools/plot.py "$results"
