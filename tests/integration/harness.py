@@ -20,6 +20,7 @@ PROGRAM = os.environ["HSGD_TEST_PROGRAM"]
 MPIEXEC = os.environ.get("HSGD_TEST_MPIEXEC", "")
 EXIT_USAGE, EXIT_DATA, EXIT_NUMERIC, EXIT_IO, EXIT_DEVICE, EXIT_STOPPED = 2, 3, 4, 5, 6, 75
 ERROR = "hsgd-dist: error:"
+EVERY_CASE = bool(os.environ.get("HSGD_TEST_EVERY_CASE"))  # of the tables on many ranks, instead of a few
 
 # A whole study in about a second: every stage and every file, on a small network and few generated digits.
 SMALL = (
