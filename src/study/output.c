@@ -108,6 +108,7 @@ hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsg
     };
 
     *out = NULL;
+    hsgd_progress_detail(s->progress, "%s: writes %s/%s", hsgd_stage_name(stage), s->deck->run.output, name);
     HSGD_TRY(output_stage_hash(s, stage, hash, err));
     HSGD_TRY(hsgd_store_create(s->comm, s->deck->run.output, name, &provenance, out, err));
     HSGD_TRY(hsgd_store_attribute_text(*out, "/", HASH, hash, err));

@@ -195,6 +195,10 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
     st = s->setup->make_backend(s->setup->context, deck->model.precision == 1 ? HSGD_DOUBLE : HSGD_SINGLE, &s->backend,
                                 err);
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    hsgd_progress_detail(s->progress,
+                         "network: %lld parameters; %d ranks of %d threads on %s (%s), groups of %lld samples",
+                         (long long)s->n, s->comm->ranks, s->setup->threads, s->backend->ops->name,
+                         s->backend->instruction_set, (long long)s->backend->group);
     HSGD_TRY(hsgd_space_create(s->n, HSGD_REPLICATED, reduction, s->comm, s->backend, &s->replicated, err));
     HSGD_TRY(hsgd_space_create(s->n, HSGD_SPREAD, reduction, s->comm, s->backend, &s->spread, err));
     s->weights = calloc((size_t)s->n, sizeof *s->weights);
