@@ -1,8 +1,8 @@
-/* src/main.c - command line, wiring, exit code: the only place that names a backend or a communicator. */
+/* src/main.c - command line, wiring, exit code. */
 #include "base/clock.h"
 #include "base/nearest.h"
-#include "cpu/cpu.h"
 #include "study/study.h"
+#include "wiring/devices.h"
 #ifdef HSGD_MPI
 #include "comm_mpi.h"
 #endif
@@ -166,40 +166,9 @@ static int choose_threads(const hsgd_comm *comm, const hsgd_deck *deck)
     return mine > 0 ? mine : 1;
 }
 
-typedef struct {
-    const hsgd_deck *deck;
-    hsgd_comm *comm;
-    int threads;
-} device;
-
-/* The widest instruction set that all ranks have: nodes may differ, and the bits with the set. */
-static hsgd_status agree_on_width(hsgd_comm *comm, int *width, hsgd_error *err)
-{
-    hsgd_status st = hsgd_cpu_width(width, err);
-    int64_t narrowest = -*width; /* the maximum of the negative widths is the least of the widths */
-
-    HSGD_TRY(hsgd_comm_agree(comm, st, err));
-    HSGD_TRY(hsgd_comm_max(comm, HSGD_TYPE_I64, 1, &narrowest, err));
-    *width = (int)-narrowest;
-done:
-    return st;
-}
-
 static hsgd_status make_backend(void *context, hsgd_precision precision, hsgd_backend **out, hsgd_error *err)
 {
-    hsgd_status st = HSGD_OK;
-    const device *d = context;
-    int width = 0;
-
-    *out = NULL;
-    HSGD_CHECK(d->deck->device.backend != 2, HSGD_ERR_DEVICE, err,
-               "device.backend = cuda: this program was built without CUDA; take auto or cpu");
-    HSGD_CHECK(d->deck->device.allreduce != 2, HSGD_ERR_DEVICE, err,
-               "device.allreduce = nccl: this program was built without NCCL; take auto or mpi");
-    HSGD_TRY(agree_on_width(d->comm, &width, err));
-    HSGD_TRY(hsgd_backend_cpu_create_within(precision, d->threads, width, out, err));
-done:
-    return st;
+    return hsgd_devices_backend(context, precision, out, err);
 }
 
 /* The monotonic time at which to stop, or 0: run.time_limit, by default from Slurm's end of the job. */
@@ -238,28 +207,37 @@ static char *join(int argc, char **argv)
     return line;
 }
 
-static hsgd_status study(hsgd_comm *comm, int argc, char **argv, const arguments *a, hsgd_error *err)
+/* *comm may be replaced: see hsgd_devices_open. */
+static hsgd_status study(hsgd_comm **comm, hsgd_devices **devices, int argc, char **argv, const arguments *a,
+                         hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_deck *deck = calloc(1, sizeof *deck);
     hsgd_progress *progress = NULL;
-    char *command = join(argc, argv);
-    device d = {.deck = deck, .comm = comm};
+    char *command = join(argc, argv), note[256] = "";
+    hsgd_device_choice choice = {0};
     double stop_at = 0.0;
 
-    HSGD_TRY(hsgd_comm_agree(comm, deck != NULL && command != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-    HSGD_TRY(read_deck(comm, a, deck, err));
-    HSGD_TRY(hsgd_progress_create(comm->rank, a->quiet, a->verbose, &progress, err));
-    d.threads = choose_threads(comm, deck);
+    HSGD_TRY(hsgd_comm_agree(*comm, deck != NULL && command != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    HSGD_TRY(read_deck(*comm, a, deck, err));
+    HSGD_TRY(hsgd_progress_create((*comm)->rank, a->quiet, a->verbose, &progress, err));
+    choice = (hsgd_device_choice){.backend = (hsgd_device_kind)deck->device.backend,
+                                  .allreduce = (hsgd_allreduce_kind)deck->device.allreduce,
+                                  .tf32 = deck->device.tf32,
+                                  .threads = choose_threads(*comm, deck)};
+    HSGD_TRY(hsgd_devices_open(&choice, comm, note, sizeof note, devices, err));
+    if (note[0] != '\0') {
+        hsgd_progress_warn(progress, "%s", note);
+    }
     stop_at = stop_time(deck);
     {
-        const hsgd_study_setup setup = {.comm = comm,
+        const hsgd_study_setup setup = {.comm = *comm,
                                         .deck = deck,
                                         .progress = progress,
                                         .make_backend = make_backend,
-                                        .context = &d,
+                                        .context = *devices,
                                         .command = command,
-                                        .threads = d.threads,
+                                        .threads = choice.threads,
                                         .restart = a->restart,
                                         .dry_run = a->dry_run,
                                         .failing = on_failure,
@@ -322,6 +300,7 @@ int main(int argc, char **argv)
     hsgd_status st = HSGD_OK;
     hsgd_error err = {0};
     hsgd_comm *comm = NULL;
+    hsgd_devices *devices = NULL;
     arguments a = {0};
     bool first;
 
@@ -343,7 +322,7 @@ int main(int argc, char **argv)
         }
         goto done;
     }
-    st = study(comm, argc, argv, &a, &err);
+    st = study(&comm, &devices, argc, argv, &a, &err);
 done:
     first = comm == NULL || comm->rank == 0;
     if (first && st != HSGD_OK && st != HSGD_STOPPED) {
@@ -358,5 +337,6 @@ done:
         leave_unwritten(comm);
     }
     hsgd_comm_destroy(&comm);
+    hsgd_devices_close(&devices);
     return hsgd_error_exit_code(st);
 }

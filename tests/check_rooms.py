@@ -37,6 +37,7 @@ MAY_INCLUDE = {
     "curvature": {"backend.h", "algebra", "model", "data"},
     "solve": {"algebra", "curvature/linop.h", "curvature/objective.h"},
     "study": {"backend.h", "algebra", "model", "data", "curvature", "solve", "store", "deck"},
+    "wiring": None,  # names backends and communicators: knows all of them
     "main.c": None,  # wires everything: knows all
 }
 ALGORITHMS = {"solve", "curvature", "model", "study", "data", "deck", "algebra"}

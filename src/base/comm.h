@@ -1,4 +1,4 @@
-/* src/base/comm.h - the ranks that work together; serial, MPI and (later) NCCL implement it.
+/* src/base/comm.h - the ranks that work together; serial, MPI and NCCL implement it.
  * Every function marked Collective is called by all ranks in the same order with matching arguments. */
 #pragma once
 #include "base/error.h"
@@ -11,7 +11,7 @@ typedef struct hsgd_comm hsgd_comm;
 
 /* What an implementation supplies; shapes and errors as in the functions below. */
 typedef struct {
-    const char *name; /* "serial", "mpi" */
+    const char *name; /* "serial", "mpi", "nccl" */
     hsgd_status (*sum)(void *self, hsgd_type type, int64_t count, void *data, hsgd_error *err);
     hsgd_status (*max)(void *self, hsgd_type type, int64_t count, void *data, hsgd_error *err);
     hsgd_status (*reduce_scatter)(void *self, hsgd_type type, const int64_t *counts, const void *send, void *receive,
@@ -24,6 +24,13 @@ typedef struct {
     hsgd_status (*node_barrier)(void *self, hsgd_error *err);
     /* Prepare HDF5 property lists (hid_t, 64 bits) for collective access; NULL where one process writes alone. */
     hsgd_status (*file_access)(void *self, int64_t fapl, int64_t dxpl, hsgd_error *err);
+    /* The same three for arrays in a device's memory, queued behind the device's work so far; they may return before
+     * they are done, and a failure may come to light where the device's work is waited for.  NULL: host arrays only. */
+    hsgd_status (*device_sum)(void *self, hsgd_type type, int64_t count, void *data, hsgd_error *err);
+    hsgd_status (*device_reduce_scatter)(void *self, hsgd_type type, const int64_t *counts, const void *send,
+                                         void *receive, hsgd_error *err);
+    hsgd_status (*device_all_gather)(void *self, hsgd_type type, const int64_t *counts, const void *send, void *receive,
+                                     hsgd_error *err);
     void (*abort)(void *self, int exit_code); /* end all ranks at once; does not return */
     void (*destroy)(void *self);              /* optional */
 } hsgd_comm_ops;

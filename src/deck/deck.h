@@ -84,6 +84,7 @@ typedef struct {
     } landscape;
     struct {
         int64_t backend /* auto cpu cuda */, threads, allreduce /* auto mpi nccl */;
+        bool tf32;
     } device;
 
     /* parsed from the texts above */

@@ -1,0 +1,31 @@
+# The module hsgd-cuda.so: the CUDA backend, NCCL's communicator, and a copy of what they need of src/base.  The program
+# opens it where a GPU is asked for.
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  message(FATAL_ERROR "HSGD_CUDA is on but no CUDA compiler was found; name it with -DCMAKE_CUDA_COMPILER=.../nvcc, or build without")
+endif()
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  # Ampere and Hopper; what is newer compiles the 9.0 code for itself when it first runs, or has code of its own
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
+endif()
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+enable_language(CUDA)
+list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_SOURCE_DIR}/cmake)
+find_package(CUDAToolkit 12 REQUIRED)
+find_package(CUDNN 9 REQUIRED)
+if(HSGD_NCCL)
+  find_package(NCCL 2.18 REQUIRED)
+endif()
+
+file(GLOB module_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.c ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cu)
+set(module_base src/wiring/module.c src/base/error.c src/base/clock.c src/base/comm.c)
+add_library(hsgd-cuda MODULE ${module_sources} ${module_base} $<$<BOOL:${HSGD_NCCL}>:mpi/comm_nccl.c>)
+set_target_properties(hsgd-cuda PROPERTIES PREFIX "" SUFFIX ".so" C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
+                      INSTALL_RPATH_USE_LINK_PATH ON)
+target_include_directories(hsgd-cuda PRIVATE src cuda mpi)
+target_compile_definitions(hsgd-cuda PRIVATE $<$<BOOL:${HSGD_NCCL}>:HSGD_NCCL>)
+target_link_libraries(hsgd-cuda PRIVATE CUDA::cudart CUDA::cublas CUDNN::cudnn $<$<BOOL:${HSGD_NCCL}>:NCCL::nccl> m)
+install(TARGETS hsgd-cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/hsgd-dist)

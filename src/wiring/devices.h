@@ -1,0 +1,35 @@
+/* src/wiring/devices.h - which device computes and what adds over ranks: the only place that names them. */
+#pragma once
+#include "backend.h"
+#include "base/comm.h"
+
+typedef enum { HSGD_DEVICE_AUTO, HSGD_DEVICE_CPU, HSGD_DEVICE_CUDA } hsgd_device_kind; /* device.backend */
+typedef enum {
+    HSGD_ALLREDUCE_AUTO,
+    HSGD_ALLREDUCE_MPI,
+    HSGD_ALLREDUCE_NCCL
+} hsgd_allreduce_kind; /* device.allreduce */
+
+typedef struct {
+    hsgd_device_kind backend;
+    hsgd_allreduce_kind allreduce;
+    bool tf32;
+    int threads; /* of this rank, for the CPU */
+} hsgd_device_choice;
+
+typedef struct hsgd_devices hsgd_devices;
+
+/* Choose.  auto: CUDA where the module is there and every rank has a GPU, else the CPU; NCCL where there are several
+ * ranks with a GPU each, else what the communicator has.
+ * *comm: the communicator of the launch; replaced by one around it where NCCL serves (then the one to be ended).
+ * note[]: a sentence worth telling once ("" if none): why a GPU or NCCL is not used though it might have been.
+ * Collective.  Errors, the same on all ranks: HSGD_ERR_DEVICE (cuda or nccl was asked for and cannot be had; the text
+ * says why), HSGD_ERR_MEMORY. */
+hsgd_status hsgd_devices_open(const hsgd_device_choice *choice, hsgd_comm **comm, char *note, size_t note_size,
+                              hsgd_devices **out, hsgd_error *err);
+
+/* Make a backend of that precision.  Collective on the communicator of open.  Errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
+hsgd_status hsgd_devices_backend(hsgd_devices *devices, hsgd_precision precision, hsgd_backend **out, hsgd_error *err);
+
+/* End *devices, after its backends and the communicator, and set it to NULL; accepts NULL.  Local. */
+void hsgd_devices_close(hsgd_devices **devices);
