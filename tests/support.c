@@ -1,11 +1,14 @@
 /* tests/support.c - see support.h. */
 #include "support.h"
+#include "cpu/cpu.h"
+#include "wiring/devices.h"
 #include <stdlib.h>
 #ifdef HSGD_MPI
 #include "comm_mpi.h"
 #endif
 
 static hsgd_comm *launch;
+static hsgd_devices *devices; /* of CUDA */
 
 hsgd_comm *test_comm(void)
 {
@@ -32,9 +35,43 @@ int test_finish(int failed)
 
     if (launch != NULL) {
         (void)hsgd_comm_max(launch, HSGD_TYPE_I64, 1, &all, &err);
+        hsgd_devices_close(&devices);
         hsgd_comm_destroy(&launch);
     }
     return all != 0;
+}
+
+bool test_backend_is_cuda(void)
+{
+    const char *wanted = getenv("HSGD_TEST_BACKEND");
+
+    return wanted != NULL && strcmp(wanted, "cuda") == 0;
+}
+
+/* The device is opened once; its all-reduce goes through host memory, so that the launch's communicator stays. */
+static void open_devices(void)
+{
+    const hsgd_device_choice choice = {.backend = HSGD_DEVICE_CUDA, .allreduce = HSGD_ALLREDUCE_MPI, .threads = 1};
+    hsgd_comm *comm = test_comm();
+    hsgd_error err = {0};
+    char note[256];
+
+    if (devices == NULL && hsgd_devices_open(&choice, &comm, note, sizeof note, &devices, &err) != HSGD_OK) {
+        if (comm->rank == 0) {
+            (void)printf("skipped: %s\n", err.text);
+        }
+        hsgd_comm_destroy(&launch);
+        exit(77);
+    }
+}
+
+hsgd_status test_backend_create(hsgd_precision precision, int threads, hsgd_backend **out, hsgd_error *err)
+{
+    if (!test_backend_is_cuda()) {
+        return hsgd_backend_cpu_create(precision, threads, out, err);
+    }
+    open_devices();
+    return hsgd_devices_backend(devices, precision, out, err);
 }
 
 static const char *folder(const char *variable)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "backend.h"
 #include "base/comm.h"
 
 /* The communicator of this launch: MPI's where the build has MPI, else serial.  Made on first use. */
@@ -16,6 +17,12 @@ hsgd_comm *test_comm(void);
 /* Run a cmocka group and leave: the same exit code on every rank (failures of any rank fail all). */
 #define test_run(tests) test_finish(cmocka_run_group_tests(tests, NULL, NULL))
 int test_finish(int failed);
+
+/* A backend for tests of what stands above backends: the CPU's with so many threads or, where $HSGD_TEST_BACKEND is
+ * "cuda", CUDA's (of the module that $HSGD_CUDA_MODULE names).  Where there is no such device the test program ends as
+ * skipped (77), with the reason.  Collective on test_comm(). */
+hsgd_status test_backend_create(hsgd_precision precision, int threads, hsgd_backend **out, hsgd_error *err);
+bool test_backend_is_cuda(void);
 
 /* Print err's text and fail unless st is HSGD_OK. */
 #define assert_ok(call)                                                                                                \

@@ -3,13 +3,14 @@
 #include <stdlib.h>
 
 enum {
-    MOST_BLOCKS = 128,  /* ranks that can share a vector; also the length of the sum over blocks in a dot product */
-    BLOCK_MULTIPLE = 16 /* doubles: two cache lines, so that blocks do not share one and fill whole SIMD registers */
+    MOST_BLOCKS = 128,   /* ranks that can share a vector; also the length of the sum over blocks in a dot product */
+    BLOCK_MULTIPLE = 16, /* doubles: two cache lines, so that blocks do not share one and fill whole SIMD registers */
+    SCRATCHES = HSGD_SCRATCH_BACKEND + 1
 };
 
 struct hsgd_scratch {
-    void *memory[HSGD_SCRATCHES];
-    size_t bytes[HSGD_SCRATCHES];
+    void *memory[SCRATCHES];
+    size_t bytes[SCRATCHES];
 };
 
 static int64_t block_length(int64_t n)
@@ -25,6 +26,27 @@ static void rows_of(const hsgd_space *space, int rank, int64_t *low, int64_t *hi
     hsgd_share(space->blocks, rank, space->comm->ranks, low, high);
     *low = *low * space->block < space->n ? *low * space->block : space->n;
     *high = *high * space->block < space->n ? *high * space->block : space->n;
+}
+
+static hsgd_status create_parts(hsgd_space *space, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = space->backend;
+    const double one = 1.0;
+    void *memory = NULL;
+
+    space->counts = calloc((size_t)space->comm->ranks, sizeof *space->counts);
+    space->slots = calloc((size_t)space->comm->ranks, sizeof *space->slots);
+    space->scratch = calloc(1, sizeof *space->scratch);
+    space->exchange = calloc(1, sizeof *space->exchange);
+    HSGD_CHECK(space->counts != NULL && space->slots != NULL && space->scratch != NULL && space->exchange != NULL,
+               HSGD_ERR_MEMORY, err, "memory: cannot allocate a vector space");
+    *space->exchange = hsgd_exchange_of(space->comm, backend);
+    HSGD_TRY(backend->ops->alloc(backend->self, sizeof one, &memory, err));
+    space->one = memory;
+    HSGD_TRY(backend->ops->upload(backend->self, sizeof one, &one, memory, err));
+done:
+    return st;
 }
 
 hsgd_status hsgd_space_create(int64_t n, hsgd_layout layout, hsgd_reduction reduction, hsgd_comm *comm,
@@ -44,10 +66,7 @@ hsgd_status hsgd_space_create(int64_t n, hsgd_layout layout, hsgd_reduction redu
     space->reduction = reduction;
     space->comm = comm;
     space->backend = backend;
-    space->counts = calloc((size_t)comm->ranks, sizeof *space->counts);
-    space->scratch = calloc(1, sizeof *space->scratch);
-    HSGD_CHECK(space->counts != NULL && space->scratch != NULL, HSGD_ERR_MEMORY, err,
-               "memory: cannot allocate a vector space");
+    HSGD_TRY(create_parts(space, err));
     for (int rank = 0; rank < comm->ranks; rank++) {
         rows_of(space, rank, &space->low, &space->high);
         space->counts[rank] = space->high - space->low;
@@ -67,20 +86,35 @@ done:
 
 void hsgd_space_destroy(hsgd_space **space)
 {
+    const hsgd_backend *backend = NULL;
+
     if (space == NULL || *space == NULL) {
         return;
     }
+    backend = (*space)->backend;
     if ((*space)->scratch != NULL) {
-        free((*space)->scratch->memory[HSGD_SCRATCH_COLLECTIVE]);
-        free((*space)->scratch->memory[HSGD_SCRATCH_LOCAL]);
-        if ((*space)->scratch->memory[HSGD_SCRATCH_BACKEND] != NULL) {
-            (*space)->backend->ops->release((*space)->backend->self, (*space)->scratch->memory[HSGD_SCRATCH_BACKEND]);
+        free((*space)->scratch->memory[HSGD_SCRATCH_HOST]);
+        for (int kind = HSGD_SCRATCH_SHARED; kind < SCRATCHES; kind++) {
+            backend->ops->release(backend->self, (*space)->scratch->memory[kind]);
         }
     }
+    if ((*space)->exchange != NULL) {
+        hsgd_exchange_release((*space)->exchange);
+    }
+    backend->ops->release(backend->self, (*space)->one);
+    free((*space)->exchange);
     free((*space)->scratch);
     free((*space)->counts);
+    free((*space)->slots);
     free(*space);
     *space = NULL;
+}
+
+int64_t hsgd_space_block(const hsgd_space *space)
+{
+    const int64_t rows = hsgd_space_rows(space);
+
+    return space->reduction == HSGD_REDUCTION_FAST && rows > 0 ? rows : space->block;
 }
 
 /* Replace the scratch memory of a kind by a larger one. */
@@ -91,9 +125,10 @@ static hsgd_status grow(const hsgd_space *space, hsgd_scratch_kind kind, size_t 
     hsgd_status st = HSGD_OK;
     void *memory = NULL;
 
-    if (kind == HSGD_SCRATCH_BACKEND) {
+    if (kind != HSGD_SCRATCH_HOST) {
         HSGD_TRY(backend->ops->alloc(backend->self, bytes, &memory, err));
         backend->ops->release(backend->self, scratch->memory[kind]);
+        scratch->memory[kind] = NULL;
     } else {
         memory = malloc(bytes);
         HSGD_CHECK(memory != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate %zu bytes for vector products",
@@ -102,6 +137,9 @@ static hsgd_status grow(const hsgd_space *space, hsgd_scratch_kind kind, size_t 
     }
     scratch->memory[kind] = memory;
     scratch->bytes[kind] = bytes;
+    if (kind == HSGD_SCRATCH_SHARED) {
+        HSGD_TRY(hsgd_exchange_reserve(space->exchange, (int64_t)(bytes / sizeof(int64_t)), err));
+    }
 done:
     return st;
 }
@@ -115,10 +153,15 @@ hsgd_status hsgd_space_scratch(const hsgd_space *space, hsgd_scratch_kind kind, 
     if (bytes > held) {
         /* at least doubled: a basis that grows by one column a step must not grow this at every step */
         st = grow(space, kind, bytes > 2 * held ? bytes : 2 * held, err);
-        if (kind == HSGD_SCRATCH_COLLECTIVE && space->layout == HSGD_SPREAD) {
+        if (kind != HSGD_SCRATCH_BACKEND && space->layout == HSGD_SPREAD) {
             st = hsgd_comm_agree(space->comm, st, err);
         }
     }
     *out = space->scratch->memory[kind];
     return st;
+}
+
+hsgd_status hsgd_space_reserve(const hsgd_space *space, hsgd_error *err)
+{
+    return hsgd_exchange_reserve(space->exchange, 2 * space->n, err);
 }

@@ -1,8 +1,6 @@
 /* src/algebra/space.h - where the rows of a vector live, and hence whether a dot product is local or collective. */
 #pragma once
-#include "backend.h"
-#include "base/comm.h"
-#include "base/sum.h"
+#include "algebra/exchange.h"
 
 typedef enum {
     HSGD_REPLICATED, /* every rank holds all rows (weights, momentum); dots are local */
@@ -11,10 +9,10 @@ typedef enum {
 
 /* Memory that the operations on a space keep between calls, so that none of them allocates in a loop. */
 typedef enum {
-    HSGD_SCRATCH_COLLECTIVE, /* host; for collective operations alone: grows at the same call on every rank */
-    HSGD_SCRATCH_LOCAL,      /* host; for local operations */
-    HSGD_SCRATCH_BACKEND,    /* the backend's memory; for local operations */
-    HSGD_SCRATCHES
+    HSGD_SCRATCH_HOST,   /* host memory */
+    HSGD_SCRATCH_SHARED, /* backend memory that is also sent to other ranks */
+    HSGD_SCRATCH_RESULT, /* backend memory: what collective operations leave there for the host */
+    HSGD_SCRATCH_BACKEND /* backend memory, for local operations */
 } hsgd_scratch_kind;
 
 typedef struct hsgd_scratch hsgd_scratch;
@@ -27,10 +25,13 @@ typedef struct {
     int64_t block;     /* rows in a block: never split over ranks; a function of n alone */
     int64_t blocks;    /* in all n rows */
     int64_t *counts;   /* [ranks] rows of each rank were the space spread (also where it is replicated); owned */
+    int64_t *slots;    /* [ranks] scratch of collective operations; owned */
     hsgd_layout layout;
     hsgd_reduction reduction;
     hsgd_comm *comm;             /* borrowed */
     const hsgd_backend *backend; /* borrowed; its memory holds the vectors */
+    hsgd_exchange *exchange;     /* owned: how they reach the other ranks */
+    double *one;                 /* owned, backend memory: the number 1, as a coefficient */
     hsgd_scratch *scratch;       /* owned */
 } hsgd_space;
 
@@ -49,8 +50,14 @@ static inline int64_t hsgd_space_rows(const hsgd_space *space)
     return space->high - space->low;
 }
 
+/* Rows in a block of an operation: in fast mode all rows held here are one (at least 1).  Local. */
+int64_t hsgd_space_block(const hsgd_space *space);
+
 /* At least `bytes` of the space's scratch memory of a kind, until the next call for that kind; content undefined.
- * HSGD_SCRATCH_COLLECTIVE: collective on a spread space with the same `bytes` on every rank (a rank short of memory is
- * known to all before anyone goes on); else local.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
+ * HSGD_SCRATCH_HOST, _SHARED and _RESULT: collective on a spread space with the same `bytes` on every rank (a rank short of memory
+ * is known to all before anyone goes on); else local.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
 hsgd_status hsgd_space_scratch(const hsgd_space *space, hsgd_scratch_kind kind, size_t bytes, void **out,
                                hsgd_error *err);
+
+/* Make ready for hsgd_vector_whole.  Local.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
+hsgd_status hsgd_space_reserve(const hsgd_space *space, hsgd_error *err);

@@ -1,5 +1,6 @@
 /* src/algebra/vector.c - columns on a space: products whose bits do not depend on the ranks, and their like. */
 #include "algebra/vector.h"
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -80,7 +81,8 @@ static hsgd_status add_column(const hsgd_space *space, double a, const double *f
 {
     const int64_t rows = hsgd_space_rows(space);
 
-    return space->backend->ops->update(space->backend->self, rows, space->block, 1, from, rows, &a, 1, to, rows, err);
+    return space->backend->ops->update(space->backend->self, rows, hsgd_space_block(space), a, 1, from, rows,
+                                       space->one, 1, to, rows, err);
 }
 
 static hsgd_status zero(const hsgd_space *space, size_t bytes, double *memory, hsgd_error *err)
@@ -90,14 +92,9 @@ static hsgd_status zero(const hsgd_space *space, size_t bytes, double *memory, h
 
 hsgd_status hsgd_vector_copy(const hsgd_vector *x, hsgd_vector *y, hsgd_error *err)
 {
-    hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = x->space->backend;
 
-    if (bytes_of(y) > 0) {
-        HSGD_TRY(zero(y->space, bytes_of(y), y->data, err));
-        HSGD_TRY(hsgd_vector_axpy(1.0, x, y, err)); /* 0 + 1 x: exact */
-    }
-done:
-    return st;
+    return bytes_of(y) == 0 ? HSGD_OK : backend->ops->copy(backend->self, 0, bytes_of(y), x->data, y->data, err);
 }
 
 hsgd_status hsgd_vector_axpy(double a, const hsgd_vector *x, hsgd_vector *y, hsgd_error *err)
@@ -145,69 +142,65 @@ void hsgd_vector_swap(hsgd_vector *x, hsgd_vector *y)
     y->data = data;
 }
 
-/* partial[b][products] of the local blocks. */
-static hsgd_status local_products(const hsgd_vector *x, const hsgd_vector *y, double *partial, hsgd_error *err)
+/* g[x columns][y columns] = x_i' y_j in backend memory; nothing waits.  Every rank holds consecutive blocks, so that the
+ * concatenation of the ranks' partial products is that of all blocks in order, whatever the number of ranks. */
+static hsgd_status products(const hsgd_vector *x, const hsgd_vector *y, double *g, hsgd_error *err)
+{
+    const hsgd_space *space = x->space;
+    const hsgd_backend *backend = space->backend;
+    const int64_t rows = hsgd_space_rows(space), block = hsgd_space_block(space), blocks = (rows + block - 1) / block;
+    const int64_t count = x->columns * y->columns, slots = space->blocks * count; /* slots: the same on every rank */
+    const bool spread = space->layout == HSGD_SPREAD && space->comm->ranks > 1;
+    const bool in_order = spread && space->reduction == HSGD_REDUCTION_REPRODUCIBLE;
+    hsgd_status st = HSGD_OK;
+    void *scratch = NULL;
+    double *mine = NULL;
+
+    HSGD_TRY(hsgd_space_scratch(space, HSGD_SCRATCH_SHARED, (size_t)(2 * slots) * sizeof *mine, &scratch, err));
+    mine = scratch;
+    if (rows > 0) {
+        HSGD_TRY(backend->ops->gram(backend->self, rows, block, x->columns, x->data, rows, y->columns, y->data, rows,
+                                    mine, err));
+    }
+    if (in_order) {
+        for (int rank = 0; rank < space->comm->ranks; rank++) {
+            space->slots[rank] = (space->counts[rank] + space->block - 1) / space->block * count;
+        }
+        HSGD_TRY(hsgd_exchange_all_gather(space->exchange, HSGD_TYPE_F64, space->slots, mine, mine + slots, err));
+        HSGD_TRY(backend->ops->add_blocks(backend->self, space->blocks, count, mine + slots, g, err));
+    } else {
+        HSGD_TRY(backend->ops->add_blocks(backend->self, blocks, count, mine, g, err));
+    }
+    if (spread && !in_order) {
+        HSGD_TRY(hsgd_exchange_sum(space->exchange, HSGD_TYPE_F64, count, g, err));
+    }
+done:
+    return st;
+}
+
+/* y_j += a * sum over i of x_i c[i][j], c in backend memory. */
+static hsgd_status update(double a, const hsgd_vector *x, const double *c, hsgd_vector *y, hsgd_error *err)
 {
     const hsgd_space *space = x->space;
     const int64_t rows = hsgd_space_rows(space);
 
-    if (rows == 0) {
+    if (rows == 0 || x->columns == 0 || y->columns == 0) {
         return HSGD_OK;
     }
-    return space->backend->ops->gram(space->backend->self, rows, space->block, x->columns, x->data, rows, y->columns,
-                                     y->data, rows, partial, err);
-}
-
-/* g[products] = the sum of partial[blocks][products] in the order of the blocks. */
-static void add_blocks(int64_t blocks, int64_t products, const double *partial, double *g)
-{
-    for (int64_t i = 0; i < products; i++) {
-        g[i] = 0.0;
-    }
-    for (int64_t b = 0; b < blocks; b++) {
-        for (int64_t i = 0; i < products; i++) {
-            g[i] += partial[b * products + i];
-        }
-    }
-}
-
-/* Bring the ranks' partial products together: every rank holds consecutive blocks, so that their concatenation is the
- * partial products of all blocks in order, whatever the number of ranks. */
-static hsgd_status gather_blocks(const hsgd_space *space, int64_t products, const double *mine, double *all,
-                                 int64_t *counts, hsgd_error *err)
-{
-    for (int rank = 0; rank < space->comm->ranks; rank++) {
-        counts[rank] = (space->counts[rank] + space->block - 1) / space->block * products;
-    }
-    return hsgd_comm_all_gather(space->comm, HSGD_TYPE_F64, counts, mine, all, err);
+    return space->backend->ops->update(space->backend->self, rows, hsgd_space_block(space), a, x->columns, x->data,
+                                       rows, c, y->columns, y->data, rows, err);
 }
 
 hsgd_status hsgd_vector_gram(const hsgd_vector *x, const hsgd_vector *y, double *g, hsgd_error *err)
 {
     const hsgd_space *space = x->space;
-    const bool spread = space->layout == HSGD_SPREAD && space->comm->ranks > 1;
-    const int64_t products = x->columns * y->columns;
-    const int64_t local_blocks = (rows_of(x) + space->block - 1) / space->block;
-    const size_t slots = (size_t)(space->blocks * products); /* the same on every rank, as scratch asks */
+    const size_t bytes = (size_t)(x->columns * y->columns) * sizeof *g;
     hsgd_status st = HSGD_OK;
-    void *scratch = NULL;
-    double *mine = NULL, *all = NULL;
+    void *memory = NULL;
 
-    HSGD_TRY(hsgd_space_scratch(space, HSGD_SCRATCH_COLLECTIVE,
-                                2 * slots * sizeof *mine + (size_t)space->comm->ranks * sizeof(int64_t), &scratch,
-                                err));
-    mine = scratch;
-    all = mine + slots;
-    HSGD_TRY(local_products(x, y, mine, err));
-    if (spread && space->reduction == HSGD_REDUCTION_REPRODUCIBLE) {
-        HSGD_TRY(gather_blocks(space, products, mine, all, (int64_t *)(void *)(all + slots), err));
-        add_blocks(space->blocks, products, all, g);
-    } else {
-        add_blocks(local_blocks, products, mine, g);
-        if (spread) {
-            HSGD_TRY(hsgd_comm_sum(space->comm, HSGD_TYPE_F64, products, g, err));
-        }
-    }
+    HSGD_TRY(hsgd_space_scratch(space, HSGD_SCRATCH_RESULT, bytes, &memory, err));
+    HSGD_TRY(products(x, y, memory, err));
+    HSGD_TRY(space->backend->ops->download(space->backend->self, bytes, memory, g, err));
 done:
     return st;
 }
@@ -215,21 +208,43 @@ done:
 hsgd_status hsgd_vector_update(double a, const hsgd_vector *x, const double *c, hsgd_vector *y, hsgd_error *err)
 {
     const hsgd_space *space = x->space;
-    const int64_t rows = hsgd_space_rows(space), count = x->columns * y->columns;
+    const size_t bytes = (size_t)(x->columns * y->columns) * sizeof *c;
     hsgd_status st = HSGD_OK;
-    void *scratch = NULL;
-    double *scaled = NULL;
+    void *memory = NULL;
 
-    if (rows == 0 || count == 0) {
+    if (hsgd_space_rows(space) == 0 || bytes == 0) {
         return HSGD_OK;
     }
-    HSGD_TRY(hsgd_space_scratch(space, HSGD_SCRATCH_LOCAL, (size_t)count * sizeof *scaled, &scratch, err));
-    scaled = scratch;
-    for (int64_t i = 0; i < count; i++) {
-        scaled[i] = a * c[i];
+    HSGD_TRY(hsgd_space_scratch(space, HSGD_SCRATCH_BACKEND, bytes, &memory, err));
+    HSGD_TRY(space->backend->ops->upload(space->backend->self, bytes, c, memory, err));
+    HSGD_TRY(update(a, x, memory, y, err));
+done:
+    return st;
+}
+
+hsgd_status hsgd_vector_orthogonalize(const hsgd_vector *x, hsgd_vector *y, double *coefficients, double *norm,
+                                      hsgd_error *err)
+{
+    enum { PASSES = 2 }; /* "twice is enough": Parlett, The Symmetric Eigenvalue Problem, section 6.9 */
+    const hsgd_space *space = x->space;
+    const int64_t k = x->columns;
+    const size_t bytes = (size_t)(PASSES * k + 1) * sizeof *coefficients;
+    hsgd_status st = HSGD_OK;
+    void *memory = NULL;
+    double *result = NULL;
+
+    HSGD_TRY(hsgd_space_scratch(space, HSGD_SCRATCH_RESULT, bytes, &memory, err));
+    result = memory;
+    for (int pass = 0; pass < PASSES; pass++) {
+        HSGD_TRY(products(x, y, result + pass * k, err));
+        HSGD_TRY(update(-1.0, x, result + pass * k, y, err));
     }
-    HSGD_TRY(space->backend->ops->update(space->backend->self, rows, space->block, x->columns, x->data, rows, scaled,
-                                         y->columns, y->data, rows, err));
+    HSGD_TRY(products(y, y, result + PASSES * k, err));
+    HSGD_TRY(space->backend->ops->download(space->backend->self, bytes, memory, coefficients, err));
+    for (int64_t i = 0; i < k; i++) {
+        coefficients[i] += coefficients[k + i];
+    }
+    *norm = sqrt(coefficients[PASSES * k]);
 done:
     return st;
 }
@@ -287,6 +302,25 @@ done:
     return st;
 }
 
+hsgd_status hsgd_vector_whole(const hsgd_vector *x, double *room, const double **full, hsgd_error *err)
+{
+    const hsgd_space *space = x->space;
+    hsgd_status st = HSGD_OK;
+
+    *full = x->data;
+    if (space->layout == HSGD_SPREAD && space->comm->ranks > 1) {
+        for (int64_t j = 0; j < x->columns; j++) {
+            const hsgd_vector column = hsgd_vector_view(x, j, 1);
+
+            HSGD_TRY(hsgd_exchange_all_gather(space->exchange, HSGD_TYPE_F64, space->counts, column.data,
+                                              room + j * space->n, err));
+        }
+        *full = room;
+    }
+done:
+    return st;
+}
+
 hsgd_status hsgd_vector_gather(const hsgd_vector *x, double *full, hsgd_error *err)
 {
     const hsgd_space *space = x->space;
@@ -298,7 +332,7 @@ hsgd_status hsgd_vector_gather(const hsgd_vector *x, double *full, hsgd_error *e
         return hsgd_vector_get_local(x, full, err);
     }
     /* rank 0 has the most rows: the same size on every rank, as scratch asks */
-    HSGD_TRY(hsgd_space_scratch(space, HSGD_SCRATCH_COLLECTIVE, (size_t)space->counts[0] * sizeof *full, &send, err));
+    HSGD_TRY(hsgd_space_scratch(space, HSGD_SCRATCH_HOST, (size_t)space->counts[0] * sizeof *full, &send, err));
     for (int64_t j = 0; j < x->columns; j++) {
         const hsgd_vector column = hsgd_vector_view(x, j, 1);
 
@@ -341,19 +375,18 @@ hsgd_status hsgd_vector_get_local(const hsgd_vector *x, double *local, hsgd_erro
 hsgd_status hsgd_vector_finite(const hsgd_vector *x, bool *finite, hsgd_error *err)
 {
     const hsgd_backend *backend = x->space->backend;
-    const int64_t total = x->columns * rows_of(x);
     hsgd_status st = HSGD_OK;
-    double chunk[CHUNK];
+    void *memory = NULL;
+    double beyond = 0.0;
     int64_t bad = 0;
 
-    for (int64_t first = 0; first < total; first += CHUNK) {
-        const int64_t count = smaller(CHUNK, total - first);
-
-        HSGD_TRY(backend->ops->download(backend->self, (size_t)count * sizeof *chunk, x->data + first, chunk, err));
-        for (int64_t i = 0; i < count; i++) {
-            bad |= !isfinite(chunk[i]);
-        }
+    if (bytes_of(x) > 0) {
+        HSGD_TRY(hsgd_space_scratch(x->space, HSGD_SCRATCH_BACKEND, sizeof beyond, &memory, err));
+        HSGD_TRY(zero(x->space, sizeof beyond, memory, err));
+        HSGD_TRY(backend->ops->count_beyond(backend->self, x->columns * rows_of(x), x->data, DBL_MAX, memory, err));
+        HSGD_TRY(backend->ops->download(backend->self, sizeof beyond, memory, &beyond, err));
     }
+    bad = beyond != 0.0;
     if (x->space->layout == HSGD_SPREAD) {
         HSGD_TRY(hsgd_comm_max(x->space->comm, HSGD_TYPE_I64, 1, &bad, err));
     }

@@ -35,6 +35,12 @@ hsgd_status hsgd_vector_gram(const hsgd_vector *x, const hsgd_vector *y, double 
  * Local.  Errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
 hsgd_status hsgd_vector_update(double a, const hsgd_vector *x, const double *c, hsgd_vector *y, hsgd_error *err);
 
+/* y = y - X (X'y) for the orthonormal columns of x and a single column y, in two passes; coefficients [2 k + 1] (host):
+ * the first k get both passes' sum, the rest is overwritten; *norm: of what is left.  The host waits once.
+ * Collective as gram.  Errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
+hsgd_status hsgd_vector_orthogonalize(const hsgd_vector *x, hsgd_vector *y, double *coefficients, double *norm,
+                                      hsgd_error *err);
+
 /* x'y, norm(x) of single columns (longer vectors: over all columns together is an error of the caller).
  * Collective as gram.  normalize: x /= norm(x); HSGD_ERR_NUMERIC where the norm is 0 or not finite. */
 hsgd_status hsgd_vector_dot(const hsgd_vector *x, const hsgd_vector *y, double *dot, hsgd_error *err);
@@ -46,6 +52,10 @@ typedef enum { HSGD_DRAW_NORMAL, HSGD_DRAW_SIGN } hsgd_draw;
 /* Fill column `column` with draws keyed by the row's global number, so the same on any number of ranks.  Local. */
 hsgd_status hsgd_vector_random(hsgd_vector *x, int64_t column, hsgd_draw draw, const hsgd_random *stream,
                                hsgd_error *err);
+
+/* All n rows of all columns in backend memory: *full [columns][n] is x's own memory where this rank holds all rows, else
+ * room [columns][n], which is filled.  hsgd_space_reserve must have been called.  Collective if spread; nothing waits. */
+hsgd_status hsgd_vector_whole(const hsgd_vector *x, double *room, const double **full, hsgd_error *err);
 
 /* All n rows of all columns on every rank: full [columns][n], host memory of the caller.  Collective if spread. */
 hsgd_status hsgd_vector_gather(const hsgd_vector *x, double *full, hsgd_error *err);

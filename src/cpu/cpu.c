@@ -98,7 +98,8 @@ hsgd_status hsgd_backend_cpu_create_within(hsgd_precision precision, int threads
     backend->ops = precision == HSGD_DOUBLE ? set->twice : set->single;
     backend->precision = precision;
     backend->workers = threads;
-    backend->group = GROUP;
+    backend->host_memory = true;
+    backend->group = backend->least_group = GROUP;
     (void)snprintf(backend->instruction_set, sizeof backend->instruction_set, "%s", set->name);
     backend->self = cpu;
     *out = backend;

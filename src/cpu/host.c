@@ -1,5 +1,5 @@
-/* src/cpu/host.c - the members of the CPU backend that know neither real type nor instruction set: memory, the spread of
- * groups over workers, the order of weights, the merging of sums. */
+/* src/cpu/host.c - members of the CPU backend that know neither real type nor instruction set: memory, the spread of
+ * groups over workers, the order of weights. */
 #include "cpu/internal.h"
 #include <omp.h>
 #include <stdlib.h>
@@ -48,6 +48,27 @@ hsgd_status hsgd_cpu_zero(void *self, int worker, size_t bytes, void *memory, hs
         memset(memory, 0, bytes);
     }
     return HSGD_OK;
+}
+
+hsgd_status hsgd_cpu_copy(void *self, int worker, size_t bytes, const void *from, void *to, hsgd_error *err)
+{
+    (void)worker;
+    return hsgd_cpu_upload(self, bytes, from, to, err);
+}
+
+hsgd_status hsgd_cpu_hold(void *self, size_t bytes, const void *host, const void **memory, hsgd_error *err)
+{
+    (void)self;
+    (void)bytes;
+    (void)err;
+    *memory = host;
+    return HSGD_OK;
+}
+
+void hsgd_cpu_let_go(void *self, const void *host)
+{
+    (void)self;
+    (void)host;
 }
 
 /* ---- groups over workers ---- */
@@ -106,7 +127,7 @@ hsgd_status hsgd_cpu_for_groups(void *self, int64_t count, bool spread_fixed, hs
     return failure.status;
 }
 
-/* ---- layouts and sums ---- */
+/* ---- layouts ---- */
 
 /* Activations are [sample][y][x][channel]: so conv weights are [out][y][x][in], whose rows of one y lie as the pixels
  * they meet do, and linear weights [out][in] have their inputs in (y, x, channel) order. */
@@ -124,31 +145,4 @@ void hsgd_cpu_weight_order(void *self, const hsgd_layer *layer, int64_t *order)
             }
         }
     }
-}
-
-hsgd_status hsgd_cpu_merge(void *self, hsgd_reduction reduction, int64_t count, int workers, void *const *sums,
-                           void *out, hsgd_error *err)
-{
-    (void)self;
-    (void)err;
-    if (reduction == HSGD_REDUCTION_REPRODUCIBLE) {
-        int64_t *total = out;
-
-        for (int64_t i = 0; i < 2 * count + 1; i++) {
-            total[i] = 0;
-            for (int w = 0; w < workers; w++) {
-                total[i] += ((const int64_t *)sums[w])[i];
-            }
-        }
-    } else {
-        double *total = out;
-
-        for (int64_t i = 0; i < count; i++) {
-            total[i] = 0.0;
-            for (int w = 0; w < workers; w++) {
-                total[i] += ((const double *)sums[w])[i];
-            }
-        }
-    }
-    return HSGD_OK;
 }

@@ -41,8 +41,23 @@ hsgd_status hsgd_cpu_zero(void *self, int worker, size_t bytes, void *memory, hs
 hsgd_status hsgd_cpu_for_groups(void *self, int64_t count, bool spread_fixed, hsgd_group_body body, void *context,
                                 hsgd_error *err);
 void hsgd_cpu_weight_order(void *self, const hsgd_layer *layer, int64_t *order);
-hsgd_status hsgd_cpu_merge(void *self, hsgd_reduction reduction, int64_t count, int workers, void *const *sums,
+hsgd_status hsgd_cpu_copy(void *self, int worker, size_t bytes, const void *from, void *to, hsgd_error *err);
+hsgd_status hsgd_cpu_hold(void *self, size_t bytes, const void *host, const void **memory, hsgd_error *err);
+void hsgd_cpu_let_go(void *self, const void *host);
+hsgd_status hsgd_cpu_merge(void *self, hsgd_reduction reduction, int64_t words, int workers, void *const *sums,
                            void *out, hsgd_error *err);
+hsgd_status hsgd_cpu_permute(void *self, int64_t count, const int64_t *index, const void *from, void *to,
+                             hsgd_error *err);
+hsgd_status hsgd_cpu_exponents(void *self, int64_t n, int64_t k, const double *x, int32_t *exponents, hsgd_error *err);
+hsgd_status hsgd_cpu_expand(void *self, hsgd_reduction reduction, int64_t rows, int64_t k, const void *words,
+                            double scale, double divisor, const int32_t *exponents, double *y, int64_t ldy,
+                            hsgd_error *err);
+hsgd_status hsgd_cpu_count_beyond(void *self, int64_t count, const double *x, double limit, double *out,
+                                  hsgd_error *err);
+hsgd_status hsgd_cpu_sgd_update(void *self, const hsgd_sgd_rule *rule, int64_t n, const double *g, const double *halted,
+                                double *p, double *momentum, hsgd_error *err);
+hsgd_status hsgd_cpu_add_blocks(void *self, int64_t blocks, int64_t products, const double *partial, double *g,
+                                hsgd_error *err);
 
 /* The tables, one per real type and instruction set. */
 extern const hsgd_backend_ops hsgd_cpu_ops_float_generic, hsgd_cpu_ops_double_generic;

@@ -16,11 +16,11 @@ typedef struct {
     float mean, deviation; /* pixel normalisation; 0 and 1: none */
 } hsgd_problem;
 
-/* The mean cross-entropy of batches of problem->split as an objective over replicated weights.
+/* The mean cross-entropy of batches of problem->split, of at most `samples` each, as an objective over replicated weights.
  * problem (copied) and space (replicated) must outlive it in what they point to.  *out is freed by
  * hsgd_objective_destroy.  Local.  Errors: HSGD_ERR_MEMORY. */
-hsgd_status hsgd_network_objective_create(const hsgd_problem *problem, const hsgd_space *space, hsgd_objective **out,
-                                          hsgd_error *err);
+hsgd_status hsgd_network_objective_create(const hsgd_problem *problem, const hsgd_space *space, int64_t samples,
+                                          hsgd_objective **out, hsgd_error *err);
 void hsgd_objective_destroy(hsgd_objective **objective);
 
 /* Loss, accuracy and (if not NULL) confusion [classes][classes] (row: label, column: prediction) of `count` samples

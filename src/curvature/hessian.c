@@ -3,7 +3,7 @@
  * One apply, by chunks of columns: gather X, products of this rank's groups, then one reduce-scatter that hands every
  * rank its rows.  What a rank sends to another is [row][column][word] (two words a number in reproducible mode, one in
  * fast) and, behind them, three words of news - sums not finite, failed, asked to stop - so that all ranks learn these
- * without a further collective.
+ * without a further collective.  Vectors and sums stay in backend memory; the host waits for the news alone.
  *
  * The exact sums are of fixed point, so their error is absolute.  Each column is therefore brought to a norm between 1/2
  * and 1 by a power of two before the sweep and back after it, both exact: the product is as accurate for a vector of
@@ -17,80 +17,33 @@
 
 enum { DEFAULT_COLUMNS = 8 }; /* amortises the shared base pass; more only takes memory */
 enum { NEWS_BAD, NEWS_FAILED, NEWS_STOPPED, NEWS };
-enum { MOST_EXPONENT = 900 }; /* norms beyond 2^900 are refused: what is left to 2^1024 holds the product */
+
+/* How the words that a rank sends are picked out of its sums, for k columns. */
+typedef struct {
+    int64_t k;
+    int64_t *index; /* backend, [k * n * words + NEWS * ranks] */
+} packing;
+
+enum { WHOLE_CHUNK, REST_CHUNK, PACKINGS };
 
 typedef struct {
     hsgd_sweep *sweep;
     const hsgd_space *space;
     hsgd_hessian_options options;
-    int64_t *index;       /* [count] */
-    int64_t *position;    /* [n]: canonical[i] = backend[position[i]] */
-    int64_t *counts;      /* [ranks]: words for each rank */
-    int *exponents;       /* [columns]: full holds the column times 2^-exponent */
-    double *full;         /* [columns][n] */
-    double *local;        /* [columns][rows] */
-    void *send, *receive; /* words */
-    void *tangents;       /* backend, reals [columns][n] */
-    char *cache;          /* backend, base states of the rank's first `cached` groups */
-    bool *built;          /* [cached] */
+    int64_t *counts;            /* [ranks]: words for each rank */
+    packing packings[PACKINGS]; /* of whole chunks of columns, and of the last seen shorter one */
+    /* backend memory: */
+    double *full;            /* [columns][n]: room for the rows of all ranks */
+    int32_t *exponents;      /* [columns]: the tangents are the columns times 2^-exponent */
+    int64_t *send, *receive; /* words */
+    void *tangents;          /* reals [columns][n] */
+    char *cache;             /* base states of the rank's first `cached` groups */
+    bool *built;             /* host, [cached] */
     int64_t cached;
     int64_t words; /* of one number: 2 or 1 */
     int64_t groups_between_looks;
     atomic_bool stopped;
 } hessian;
-
-/* ---- columns at norm 1 ---- */
-
-/* x[n] *= 2^exponent, exact unless the result is too small to matter beside a norm of about 1.  In two steps, as 2^-e
- * itself may overflow where x is tiny. */
-static void shift(int64_t n, double *x, int exponent)
-{
-    const double half = ldexp(1.0, exponent / 2), rest = ldexp(1.0, exponent - exponent / 2);
-
-    for (int64_t i = 0; i < n && exponent != 0; i++) {
-        x[i] = x[i] * half * rest;
-    }
-}
-
-/* Bring x[n] to a norm in [1/2, 1) by a power of two and return the exponent that takes it back; 0 for what is zero or
- * not finite.  First by the largest entry, so that no square overflows or vanishes; in the order of the entries, so with
- * the same outcome on every rank. */
-static int to_unit(int64_t n, double *x)
-{
-    double largest = 0.0, squares = 0.0;
-    int first = 0, second = 0;
-
-    for (int64_t i = 0; i < n; i++) {
-        largest = fmax(largest, fabs(x[i]));
-    }
-    if (largest == 0.0 || !isfinite(largest)) {
-        return 0;
-    }
-    (void)frexp(largest, &first);
-    shift(n, x, -first);
-    for (int64_t i = 0; i < n; i++) {
-        squares += x[i] * x[i];
-    }
-    if (isfinite(squares)) { /* else there is a NaN, which the product reports */
-        (void)frexp(sqrt(squares), &second);
-    }
-    shift(n, x, -second);
-    return first + second;
-}
-
-static hsgd_status gather(hessian *h, const hsgd_vector *x, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-
-    HSGD_TRY(hsgd_vector_gather(x, h->full, err));
-    for (int64_t j = 0; j < x->columns; j++) {
-        h->exponents[j] = to_unit(h->sweep->n, h->full + j * h->sweep->n);
-        HSGD_CHECK(h->exponents[j] <= MOST_EXPONENT, HSGD_ERR_NUMERIC, err,
-                   "curvature: a vector's norm is beyond 2^%d; its product would overflow", MOST_EXPONENT);
-    }
-done:
-    return st;
-}
 
 /* ---- products of a rank's groups ---- */
 
@@ -99,13 +52,12 @@ static hsgd_status base_state(hessian *h, hsgd_sweep_worker *worker, int64_t gro
                               void **state, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    hsgd_group_loss loss = {0};
     const hsgd_sweep *sweep = h->sweep;
     const bool kept = group < h->cached;
 
     *state = kept ? h->cache + (size_t)group * hsgd_pass_state_bytes(sweep->pass) : worker->state;
     if (!kept || !h->built[group]) {
-        HSGD_TRY(hsgd_pass_base(sweep->pass, worker->id, sweep->params, samples, *state, &loss, NULL, err));
+        HSGD_TRY(hsgd_pass_base(sweep->pass, worker->id, sweep->params, samples, *state, worker->loss, NULL, err));
         if (h->options.kind == HSGD_OPERATOR_HESSIAN) {
             HSGD_TRY(hsgd_pass_base_adjoint(sweep->pass, worker->id, sweep->params, samples->m, *state, err));
         }
@@ -143,11 +95,14 @@ done:
     return st;
 }
 
-static hsgd_status local_products(hessian *h, int64_t k, hsgd_error *err)
+static hsgd_status local_products(hessian *h, const double *full, int64_t k, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = h->sweep->problem.backend;
+    const int64_t n = h->sweep->n;
 
-    HSGD_TRY(hsgd_sweep_upload(h->sweep, k, h->full, h->tangents, err));
+    HSGD_TRY(backend->ops->exponents(backend->self, n, k, full, h->exponents, err));
+    HSGD_TRY(backend->ops->narrow(backend->self, n, k, full, h->sweep->order, h->exponents, h->tangents, err));
     HSGD_TRY(hsgd_sweep_run(h->sweep, product_group, h, err));
     if (asked_to_stop(h)) { /* also where worker 0, or the whole rank, had no group */
         atomic_store(&h->stopped, true);
@@ -158,118 +113,156 @@ done:
 
 /* ---- rows to their ranks ---- */
 
-/* Numbers that are not finite, or so large that the sum over the ranks might not be, once shifted back (fast mode; exact
- * sums stay below 2^54). */
-static double count_bad(const double *sums, int64_t count, int ranks)
+/* Canonical rows, rank by rank, and the news behind each rank's. */
+static void fill_packing(const hessian *h, int64_t k, int64_t *index)
 {
-    const double limit = ldexp(DBL_MAX, -MOST_EXPONENT) / (2.0 * ranks);
-    double bad = 0.0;
-
-    for (int64_t i = 0; i < count; i++) {
-        bad += !(fabs(sums[i]) <= limit);
-    }
-    return bad;
-}
-
-/* Arrange the merged sums, backend order, for the reduce-scatter: canonical rows, rank by rank. */
-static void pack(const hessian *h, int64_t k, hsgd_status local)
-{
-    const int64_t n = h->sweep->n, count = k * n;
+    const int64_t n = h->sweep->n, count = k * n, news = hsgd_sweep_news(h->sweep);
     const bool exact = h->words == 2;
-    const int64_t *words = h->sweep->words;
-    const double *sums = h->sweep->words;
-    const bool skip = local != HSGD_OK; /* then the sums are not defined */
-    const double bad = skip || exact ? 0.0 : count_bad(sums, count, h->space->comm->ranks);
-    int64_t *to = h->send;
-    double *plain = h->send;
-    int64_t row = 0, end = 0, place = 0;
+    int64_t row = 0, end = 0;
 
     for (int rank = 0; rank < h->space->comm->ranks; rank++) {
         for (end += h->space->counts[rank]; row < end; row++) {
             for (int64_t j = 0; j < k; j++) {
-                const int64_t from = j * n + h->position[row];
+                const int64_t from = j * n + h->sweep->position[row];
 
+                *index++ = from;
                 if (exact) {
-                    to[place++] = skip ? 0 : words[from];
-                    to[place++] = skip ? 0 : words[count + from];
-                } else {
-                    plain[place++] = skip ? 0.0 : sums[from];
+                    *index++ = count + from;
                 }
             }
         }
-        if (exact) {
-            to[place + NEWS_BAD] = skip ? 0 : words[2 * count];
-            to[place + NEWS_FAILED] = skip;
-            to[place + NEWS_STOPPED] = atomic_load(&h->stopped);
-        } else {
-            plain[place + NEWS_BAD] = bad;
-            plain[place + NEWS_FAILED] = skip;
-            plain[place + NEWS_STOPPED] = atomic_load(&h->stopped);
-        }
-        place += NEWS;
+        index[NEWS_BAD] = exact ? 2 * count : news + HSGD_NEWS_BAD;
+        index[NEWS_FAILED] = news + HSGD_NEWS_FAILED;
+        index[NEWS_STOPPED] = news + HSGD_NEWS_STOPPED;
+        index += NEWS;
     }
+}
+
+static int64_t words_sent(const hessian *h, int64_t k)
+{
+    return k * h->sweep->n * h->words + (int64_t)NEWS * h->space->comm->ranks;
+}
+
+/* The packing of k columns; made anew where k is not that of the calls before. */
+static hsgd_status packing_of(hessian *h, int64_t k, const int64_t **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = h->sweep->problem.backend;
+    packing *p = &h->packings[k == h->options.columns ? WHOLE_CHUNK : REST_CHUNK];
+    const size_t bytes = (size_t)words_sent(h, k) * sizeof(int64_t);
+    int64_t *index = NULL;
+
+    if (p->k != k) {
+        index = malloc(bytes);
+        HSGD_CHECK(index != NULL, HSGD_ERR_MEMORY, err, "memory: cannot order the products for the ranks");
+        fill_packing(h, k, index);
+        p->k = 0;
+        HSGD_TRY(backend->ops->upload(backend->self, bytes, index, p->index, err));
+        p->k = k;
+    }
+    *out = p->index;
+done:
+    free(index);
+    return st;
+}
+
+/* In fast mode the sums themselves tell what is not finite, or so large that the sum over the ranks might not be, once
+ * scaled back; exact sums stay below 2^54 and count what was not. */
+static hsgd_status count_bad(const hessian *h, int64_t k, hsgd_error *err)
+{
+    const hsgd_backend *backend = h->sweep->problem.backend;
+    const double limit = ldexp(DBL_MAX, -HSGD_MOST_EXPONENT) / (2.0 * h->space->comm->ranks);
+    double *sums = (double *)(void *)h->sweep->words;
+
+    return h->words == 2 ? HSGD_OK
+                         : backend->ops->count_beyond(backend->self, k * h->sweep->n, sums, limit,
+                                                      sums + hsgd_sweep_news(h->sweep) + HSGD_NEWS_BAD, err);
+}
+
+/* Nothing but the news that this rank failed, to every rank. */
+static hsgd_status send_failure(hessian *h, int64_t k, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = h->sweep->problem.backend;
+    const int64_t exact[NEWS] = {[NEWS_FAILED] = 1};
+    const double plain[NEWS] = {[NEWS_FAILED] = 1.0};
+    int64_t *to = h->send;
+
+    HSGD_TRY(backend->ops->zero(backend->self, 0, (size_t)words_sent(h, k) * sizeof *to, to, err));
+    for (int rank = 0; rank < h->space->comm->ranks; rank++) {
+        to += h->counts[rank];
+        HSGD_TRY(backend->ops->upload(backend->self, sizeof exact, h->words == 2 ? (const void *)exact : plain,
+                                      to - NEWS, err));
+    }
+done:
+    return st;
+}
+
+/* The rank's sums, with its news, in the order of sending. */
+static hsgd_status pack(hessian *h, int64_t k, const int64_t *index, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = h->sweep->problem.backend;
+
+    HSGD_TRY(hsgd_sweep_close(h->sweep, HSGD_OK, atomic_load(&h->stopped), err));
+    HSGD_TRY(count_bad(h, k, err));
+    HSGD_TRY(backend->ops->permute(backend->self, words_sent(h, k), index, h->sweep->words, h->send, err));
+done:
+    return st;
 }
 
 /* What the ranks together have to tell; the same on every rank. */
 static hsgd_status read_news(const hessian *h, int64_t first, hsgd_status local, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = h->sweep->problem.backend;
+    int64_t words[NEWS];
     bool news[NEWS];
 
+    HSGD_TRY(backend->ops->download(backend->self, sizeof words, h->receive + first, words, err));
     for (int i = 0; i < NEWS; i++) {
-        news[i] = h->words == 2 ? ((const int64_t *)h->receive)[first + i] != 0
-                                : ((const double *)h->receive)[first + i] != 0.0;
+        news[i] = words[i] != 0; /* 0.0 is made of zero bits too */
     }
     if (news[NEWS_FAILED]) {
         HSGD_TRY(hsgd_comm_agree(h->space->comm, local, err));
     }
     HSGD_CHECK(!news[NEWS_STOPPED], HSGD_STOPPED, err, "curvature: asked to stop in the middle of a product");
     HSGD_CHECK(!news[NEWS_BAD], HSGD_ERR_NUMERIC, err,
-               "curvature: a product holds NaN, Inf or numbers out of range; check the weights and the vector");
+               "curvature: a product holds NaN, Inf or numbers out of range; check the weights, and that the vector is "
+               "finite and of a norm below 2^%d",
+               HSGD_MOST_EXPONENT);
 done:
     return st;
-}
-
-static void unpack(const hessian *h, int64_t k)
-{
-    const int64_t rows = hsgd_space_rows(h->space);
-    const double samples = (double)h->options.count;
-    const int64_t *words = h->receive;
-    const double *sums = h->receive;
-
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < k; j++) {
-            const int64_t from = i * k + j;
-            const double sum =
-                h->words == 2 ? hsgd_sum_value(words[2 * from], words[2 * from + 1], h->sweep->scale) : sums[from];
-
-            h->local[j * rows + i] = sum / samples;
-        }
-    }
-    for (int64_t j = 0; j < k; j++) {
-        shift(rows, h->local + j * rows, h->exponents[j]);
-    }
 }
 
 static hsgd_status apply_chunk(hessian *h, const hsgd_vector *x, hsgd_vector *y, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK, local = HSGD_OK;
-    const int64_t k = x->columns;
-    hsgd_comm *comm = h->space->comm;
+    const hsgd_problem *problem = &h->sweep->problem;
+    const hsgd_backend *backend = problem->backend;
+    const int64_t k = x->columns, rows = hsgd_space_rows(h->space);
+    const hsgd_comm *comm = h->space->comm;
+    const int64_t *index = NULL;
+    const double *full = NULL;
 
-    HSGD_TRY(gather(h, x, err));
-    HSGD_TRY(hsgd_sweep_begin(h->sweep, h->index, h->options.count, k, err));
-    atomic_store(&h->stopped, false);
-    local = local_products(h, k, err);
-    pack(h, k, local);
+    HSGD_TRY(hsgd_vector_whole(x, h->full, &full, err));
     for (int rank = 0; rank < comm->ranks; rank++) {
         h->counts[rank] = h->space->counts[rank] * k * h->words + NEWS;
     }
-    HSGD_TRY(hsgd_comm_reduce_scatter(comm, h->words == 2 ? HSGD_TYPE_I64 : HSGD_TYPE_F64, h->counts, h->send,
-                                      h->receive, err));
+    hsgd_sweep_begin(h->sweep, k);
+    atomic_store(&h->stopped, false);
+    local = packing_of(h, k, &index, err);
+    if (local == HSGD_OK) {
+        local = local_products(h, full, k, err);
+    }
+    HSGD_TRY(local == HSGD_OK ? pack(h, k, index, err) : send_failure(h, k, err));
+    HSGD_TRY(hsgd_exchange_reduce_scatter(&h->sweep->exchange, h->words == 2 ? HSGD_TYPE_I64 : HSGD_TYPE_F64, h->counts,
+                                          h->send, h->receive, err));
+    if (rows > 0) {
+        HSGD_TRY(backend->ops->expand(backend->self, problem->reduction, rows, k, h->receive, h->sweep->scale,
+                                      (double)h->options.count, h->exponents, y->data, rows, err));
+    }
     HSGD_TRY(read_news(h, h->counts[comm->rank] - NEWS, local, err));
-    unpack(h, k);
-    HSGD_TRY(hsgd_vector_set_local(y, h->local, err));
 done:
     return st;
 }
@@ -299,19 +292,21 @@ static void destroy(void *self)
 
     if (h->sweep != NULL) {
         const hsgd_backend *backend = h->sweep->problem.backend;
+        void *const all[] = {h->tangents,
+                             h->cache,
+                             h->full,
+                             h->exponents,
+                             h->send,
+                             h->receive,
+                             h->packings[WHOLE_CHUNK].index,
+                             h->packings[REST_CHUNK].index};
 
-        backend->ops->release(backend->self, h->tangents);
-        backend->ops->release(backend->self, h->cache);
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+            backend->ops->release(backend->self, all[i]);
+        }
     }
     hsgd_sweep_destroy(&h->sweep);
-    free(h->index);
-    free(h->position);
     free(h->counts);
-    free(h->exponents);
-    free(h->full);
-    free(h->local);
-    free(h->send);
-    free(h->receive);
     free(h->built);
     free(h);
 }
@@ -339,25 +334,33 @@ done:
     return st;
 }
 
+static hsgd_status take(const hessian *h, int64_t count, size_t size, void *out, hsgd_error *err)
+{
+    const hsgd_backend *backend = h->sweep->problem.backend;
+    void *memory = NULL;
+    const hsgd_status st = backend->ops->alloc(backend->self, (size_t)count * size, &memory, err);
+
+    memcpy(out, &memory, sizeof memory); /* into a pointer of any type */
+    return st;
+}
+
 static hsgd_status create_buffers(hessian *h, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const size_t n = (size_t)h->sweep->n, k = (size_t)h->options.columns, ranks = (size_t)h->space->comm->ranks;
-    const size_t rows = (size_t)hsgd_space_rows(h->space), words = (size_t)h->words;
-    const hsgd_backend *backend = h->sweep->problem.backend;
+    const int64_t n = h->sweep->n, k = h->options.columns, rows = hsgd_space_rows(h->space);
+    const int64_t sent = words_sent(h, k), received = k * rows * h->words + NEWS;
 
-    h->index = malloc((size_t)h->options.count * sizeof *h->index);
-    h->position = malloc(n * sizeof *h->position);
-    h->counts = malloc(ranks * sizeof *h->counts);
-    h->exponents = malloc(k * sizeof *h->exponents);
-    h->full = malloc(k * n * sizeof *h->full);
-    h->local = malloc((k * rows + 1) * sizeof *h->local);
-    h->send = malloc((k * n * words + NEWS * ranks) * sizeof(int64_t));
-    h->receive = malloc((k * rows * words + NEWS) * sizeof(int64_t));
-    HSGD_CHECK(h->index != NULL && h->position != NULL && h->counts != NULL && h->exponents != NULL &&
-                   h->full != NULL && h->local != NULL && h->send != NULL && h->receive != NULL,
-               HSGD_ERR_MEMORY, err, "memory: cannot allocate the operator's buffers; use fewer columns at once");
-    HSGD_TRY(backend->ops->alloc(backend->self, k * n * hsgd_real_size(backend->precision), &h->tangents, err));
+    h->counts = malloc((size_t)h->space->comm->ranks * sizeof *h->counts);
+    HSGD_CHECK(h->counts != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the operator's buffers");
+    HSGD_TRY(take(h, h->space->comm->ranks > 1 ? k * n : 0, sizeof(double), &h->full, err));
+    HSGD_TRY(take(h, k, sizeof(int32_t), &h->exponents, err));
+    HSGD_TRY(take(h, sent, sizeof(int64_t), &h->send, err));
+    HSGD_TRY(take(h, received, sizeof(int64_t), &h->receive, err));
+    HSGD_TRY(take(h, sent, sizeof(int64_t), &h->packings[WHOLE_CHUNK].index, err));
+    HSGD_TRY(take(h, sent, sizeof(int64_t), &h->packings[REST_CHUNK].index, err));
+    HSGD_TRY(take(h, k * n, hsgd_real_size(h->sweep->problem.backend->precision), &h->tangents, err));
+    HSGD_TRY(hsgd_exchange_reserve(&h->sweep->exchange, sent + received, err));
+    HSGD_TRY(hsgd_space_reserve(h->space, err));
 done:
     return st;
 }
@@ -366,19 +369,16 @@ static hsgd_status create(hessian *h, const hsgd_problem *problem, hsgd_error *e
 {
     hsgd_status st = HSGD_OK;
     const int64_t k = h->options.columns;
-    const hsgd_sweep_plan plan = {.columns = k, .width = k, .tallies = 0, .states = 1};
+    const hsgd_sweep_plan plan = {.samples = h->options.count, .columns = k, .width = k, .states = 1};
 
     HSGD_CHECK(h->space->n == problem->network->parameters &&
                    hsgd_space_rows(h->space) == h->space->counts[h->space->comm->rank],
                HSGD_ERR_USAGE, err, "curvature: the space must be spread over the ranks, one row for each parameter");
     HSGD_TRY(hsgd_sweep_create(problem, &plan, &h->sweep, err));
-    HSGD_TRY(hsgd_sweep_begin(h->sweep, h->options.index, h->options.count, k, err));
+    HSGD_TRY(hsgd_sweep_select(h->sweep, h->options.index, h->options.count, err));
+    h->groups_between_looks = 1 + h->options.batch / (h->sweep->groups.group + 1);
     HSGD_TRY(create_buffers(h, err));
-    memcpy(h->index, h->options.index, (size_t)h->options.count * sizeof *h->index);
-    for (int64_t i = 0; i < h->sweep->n; i++) {
-        h->position[h->sweep->order[i]] = i;
-    }
-    HSGD_TRY(hsgd_sweep_upload(h->sweep, 1, h->options.weights, h->sweep->params, err));
+    HSGD_TRY(hsgd_sweep_upload(h->sweep, h->options.weights, h->sweep->params, err));
     h->options.index = NULL; /* the caller's, as the weights: copied by now */
     h->options.weights = NULL;
     HSGD_TRY(create_cache(h, err));
@@ -400,7 +400,6 @@ hsgd_status hsgd_hessian_create(const hsgd_problem *problem, const hsgd_space *s
         h->space = space;
         h->options = *options;
         h->options.columns = options->columns > 0 ? options->columns : DEFAULT_COLUMNS;
-        h->groups_between_looks = 1 + options->batch / (problem->backend->group + 1);
         h->words = problem->reduction == HSGD_REDUCTION_REPRODUCIBLE ? 2 : 1;
         st = create(h, problem, err);
     }

@@ -2,27 +2,31 @@
  * what objective, operators and exact trace share.  Known in this room alone.
  *
  * A sum is formed in three steps: begin (the same on all ranks), local work whose status is kept, and a reduction that
- * every rank joins whatever its status was, so that no rank is left waiting. */
+ * every rank joins whatever its status was, so that no rank is left waiting.  All of it stays in backend memory; the host
+ * waits only in hsgd_sweep_finish. */
 #pragma once
+#include "algebra/exchange.h"
 #include "curvature/curvature.h"
 #include "data/batch.h"
 
 typedef struct {
+    int64_t samples; /* in a sum at most */
+    bool singly;     /* the body hands samples to the passes one at a time */
     int64_t columns; /* tangents or logit directions that one pass takes at once, >= 1 */
     int64_t width;   /* vectors [n] that a group adds at most; 0: none */
-    int64_t tallies; /* numbers on the host that a group adds */
+    int64_t tallies; /* further numbers that a group adds */
     int states;      /* base states that a worker needs */
 } hsgd_sweep_plan;
 
-/* What belongs to one worker; `result` and `tally` are filled by the body, once for each group. */
+/* What belongs to one worker, in backend memory; `result` and `tally` are filled by the body, once for each group. */
 typedef struct {
     int id;
-    void *state;    /* backend, `states` blocks of hsgd_pass_state_bytes */
-    void *result;   /* backend, reals [width][n], backend order */
-    double *tally;  /* [tallies] */
-    void *sum;      /* backend, as accumulate wants it */
-    int64_t *words; /* [2 * tallies + 1]: the tallies' sums; in fast mode double [tallies] */
-    bool used;      /* has summed something since begin */
+    void *state;   /* `states` blocks of hsgd_pass_state_bytes */
+    void *result;  /* reals [width][n], backend order */
+    double *tally; /* [tallies] */
+    double *loss;  /* [HSGD_TALLIES_OF_LOSS]: for base passes whose loss nobody asks for */
+    void *sum;     /* of result and of tally, as accumulate wants them, one behind the other */
+    bool used;     /* has summed something since begin */
 } hsgd_sweep_worker;
 
 typedef struct hsgd_sweep hsgd_sweep;
@@ -30,50 +34,73 @@ typedef struct hsgd_sweep hsgd_sweep;
 typedef hsgd_status (*hsgd_sweep_body)(void *context, hsgd_sweep *sweep, hsgd_sweep_worker *worker, int64_t group,
                                        const hsgd_group *samples, hsgd_error *err);
 
+/* Words behind the sums: what the ranks tell each other; ZERO is a word that is 0.  Numbers as the sums are. */
+enum { HSGD_NEWS_FAILED, HSGD_NEWS_STOPPED, HSGD_NEWS_BAD, HSGD_NEWS_ZERO, HSGD_NEWS };
+
 struct hsgd_sweep {
     hsgd_problem problem;
     hsgd_sweep_plan plan;
     int64_t n;
     hsgd_pass *pass;
-    void *params;   /* backend, reals [n] */
-    int64_t *order; /* [n]: backend[i] = canonical[order[i]] */
-    void *staging;  /* host, reals [columns][n] */
+    int64_t *position; /* host, [n]: canonical[i] = backend[position[i]] */
     hsgd_sweep_worker *workers;
     void **sums; /* [workers]: of the workers in use, for merge */
-    void *words; /* host, 8-byte words: sums, tallies, failures; see sweep.c */
+    hsgd_exchange exchange;
+    const void *held[2]; /* host memory: pixels and labels, as held */
+    /* backend memory: */
+    const uint8_t *pixels, *labels; /* held */
+    void *params;                   /* reals [n] */
+    int64_t *order;                 /* [n]: backend[i] = canonical[order[i]] */
+    int64_t *index;                 /* [samples of the set]: of the set being summed over */
+    double *wide;                   /* [n] on the way from the host to params */
+    int64_t *words;                 /* 8-byte words: sums, news; see sweep.c */
+    int64_t *spots;                 /* where the numbers of `values` stand in `words`, for `spots_width` */
+    int64_t *picked;                /* these words, in order */
+    double *values;                 /* see hsgd_sweep_vector */
     /* of the sum being formed: */
+    int64_t spots_width;
     hsgd_groups groups;
-    const int64_t *index;
     int64_t width;
     double scale;
     hsgd_sweep_body body;
     void *context;
 };
 
-/* Local.  Errors: HSGD_ERR_MEMORY. */
+/* Local.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
 hsgd_status hsgd_sweep_create(const hsgd_problem *problem, const hsgd_sweep_plan *plan, hsgd_sweep **out,
                               hsgd_error *err);
 void hsgd_sweep_destroy(hsgd_sweep **sweep);
 
-/* memory[k][n] (backend reals and order) = host[k][n] (canonical order); k <= columns.  Local. */
-hsgd_status hsgd_sweep_upload(hsgd_sweep *sweep, int64_t k, const double *host, void *memory, hsgd_error *err);
+/* params = weights [n] (host, canonical order), rounded to reals.  Local. */
+hsgd_status hsgd_sweep_upload(hsgd_sweep *sweep, const double *weights, void *params, hsgd_error *err);
 
-/* Begin a sum over samples index[0..count) of `width` vectors and the tallies.  index: borrowed until it is reduced.
- * Local.  Errors, the same on every rank: HSGD_ERR_USAGE (no sample, or too many for the exact sums). */
-hsgd_status hsgd_sweep_begin(hsgd_sweep *sweep, const int64_t *index, int64_t count, int64_t width, hsgd_error *err);
+/* The set that is summed over from now on: this rank's groups of index[0..count) (host) are put where kernels read them.
+ * Local.  Errors: HSGD_ERR_USAGE (no sample, or too many for the exact sums; the same on every rank), HSGD_ERR_DEVICE. */
+hsgd_status hsgd_sweep_select(hsgd_sweep *sweep, const int64_t *index, int64_t count, hsgd_error *err);
+
+/* Begin a sum of `width` vectors and the tallies over the set, for the calls below.  Local. */
+void hsgd_sweep_begin(hsgd_sweep *sweep, int64_t width);
 
 /* Call body for every group of this rank and merge what the workers summed.  Local. */
 hsgd_status hsgd_sweep_run(hsgd_sweep *sweep, hsgd_sweep_body body, void *context, hsgd_error *err);
 
-/* Add up over the ranks; `local` is this rank's status so far, err its text.  Collective.
- * Errors, the same on every rank: the worst of the local ones; HSGD_ERR_NUMERIC where a sum is not finite. */
+/* Close this rank's sum: `local` is its status so far; on failure the sum is emptied.  Writes the news.  Local. */
+hsgd_status hsgd_sweep_close(hsgd_sweep *sweep, hsgd_status local, bool stopped, hsgd_error *err);
+
+/* Close, add up over the ranks, and find the means (for a plan of width at most 1).  Nothing waits.  Collective.
+ * Errors: HSGD_ERR_DEVICE.  A rank's failure is told by hsgd_sweep_finish, or by the outcome. */
 hsgd_status hsgd_sweep_reduce(hsgd_sweep *sweep, hsgd_status local, hsgd_error *err);
 
-/* After reduce: mean over the samples of vector 0, [n] in canonical order; total of a tally.  Local. */
-void hsgd_sweep_mean(const hsgd_sweep *sweep, double *vector);
-double hsgd_sweep_tally(const hsgd_sweep *sweep, int64_t tally);
+/* After reduce, in backend memory: the mean over the samples of vector 0, [n] in canonical order; and behind it the
+ * outcome: the means of the tallies, how many ranks failed, and how many sums are not finite or out of range (both 0 where
+ * all is well). */
+const double *hsgd_sweep_vector(const hsgd_sweep *sweep);
+const double *hsgd_sweep_outcome(const hsgd_sweep *sweep);
 
-/* Tallies of all sums over losses. */
-enum { HSGD_TALLY_LOSS, HSGD_TALLY_CORRECT, HSGD_TALLIES_OF_LOSS };
-void hsgd_sweep_put_loss(hsgd_sweep_worker *worker, const hsgd_group_loss *loss);
-hsgd_loss hsgd_sweep_loss(const hsgd_sweep *sweep);
+/* Wait for the sum: means [tallies] (host) of the tallies.  `local` and err as in reduce.  Collective.
+ * Errors, the same on every rank: the worst of the local ones; HSGD_ERR_NUMERIC where a sum is not finite. */
+hsgd_status hsgd_sweep_finish(hsgd_sweep *sweep, hsgd_status local, double *means, hsgd_error *err);
+
+/* First word of the news; first word and number of words of the sum of result.  Local. */
+int64_t hsgd_sweep_news(const hsgd_sweep *sweep);
+int64_t hsgd_sweep_words(const hsgd_sweep *sweep);

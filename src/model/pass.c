@@ -86,7 +86,7 @@ static hsgd_status layer_value(const hsgd_pass *pass, int worker, int64_t l, con
 }
 
 static hsgd_status base(const hsgd_pass *pass, int worker, const void *params, const hsgd_group *group,
-                        const void *frozen, void *state, hsgd_group_loss *loss, int64_t *confusion, hsgd_error *err)
+                        const void *frozen, void *state, double *tally, int64_t *confusion, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const hsgd_backend_ops *ops = pass->backend->ops;
@@ -99,22 +99,22 @@ static hsgd_status base(const hsgd_pass *pass, int worker, const void *params, c
         HSGD_TRY(layer_value(pass, worker, l, params, group->m, frozen, state, err));
     }
     HSGD_TRY(ops->softmax_loss(self, worker, group->m, net->classes, value(pass, state, net->count), group->labels,
-                               group->index, at(state, pass->probabilities), at(state, pass->delta), loss, confusion,
+                               group->index, at(state, pass->probabilities), at(state, pass->delta), tally, confusion,
                                err));
 done:
     return st;
 }
 
 hsgd_status hsgd_pass_base(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group, void *state,
-                           hsgd_group_loss *loss, int64_t *confusion, hsgd_error *err)
+                           double *tally, int64_t *confusion, hsgd_error *err)
 {
-    return base(pass, worker, params, group, NULL, state, loss, confusion, err);
+    return base(pass, worker, params, group, NULL, state, tally, confusion, err);
 }
 
 hsgd_status hsgd_pass_base_frozen(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group,
-                                  const void *frozen, void *state, hsgd_group_loss *loss, hsgd_error *err)
+                                  const void *frozen, void *state, double *tally, hsgd_error *err)
 {
-    return base(pass, worker, params, group, frozen, state, loss, NULL, err);
+    return base(pass, worker, params, group, frozen, state, tally, NULL, err);
 }
 
 /* ---- tangents ---- */

@@ -6,33 +6,37 @@
 
 typedef struct hsgd_pass hsgd_pass;
 
-/* The samples of a group. */
+/* The samples of a group; all in backend memory. */
 typedef struct {
-    const uint8_t *pixels; /* [samples][pixels of one], host */
-    const uint8_t *labels; /* [samples], host */
+    const uint8_t *pixels; /* [samples][pixels of one], held */
+    const uint8_t *labels; /* [samples], held */
     const int64_t *index;  /* [m] */
-    int64_t m;             /* 1 <= m <= backend->group */
+    int64_t m;             /* 1 <= m <= samples of the pass */
     float mean, deviation; /* of the normalisation; 0 and 1: none */
 } hsgd_group;
 
-/* Plan the passes of `network` on `backend` for at most `columns` tangent vectors at once; takes all scratch memory.
- * Local.  Errors: HSGD_ERR_MEMORY. */
-hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *backend, int64_t columns, hsgd_pass **out,
-                             hsgd_error *err);
+/* Plan the passes of `network` on `backend` for groups of at most `samples` samples and at most `columns` tangent vectors
+ * at once; takes all scratch memory.  Local.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
+hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *backend, int64_t samples, int64_t columns,
+                             hsgd_pass **out, hsgd_error *err);
 void hsgd_pass_destroy(hsgd_pass **pass);
 
 /* Bytes of the base state of one group (activations, pooling choices, softmax, delta at the logits, adjoints of the
  * loss): a block of backend memory that the caller provides, one per worker or one per kept group.  Local. */
 size_t hsgd_pass_state_bytes(const hsgd_pass *pass);
 
-/* Forward pass at `params`; fills `state`; *loss gets the group's sums.  confusion as in softmax_loss, may be NULL. */
+/* Bytes of scratch memory that it took for each worker.  Local. */
+size_t hsgd_pass_scratch_bytes(const hsgd_pass *pass);
+
+/* Forward pass at `params`; fills `state`; tally [HSGD_TALLIES_OF_LOSS] gets the group's sums.  tally and confusion (may
+ * be NULL) as in softmax_loss: backend memory. */
 hsgd_status hsgd_pass_base(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group, void *state,
-                           hsgd_group_loss *loss, int64_t *confusion, hsgd_error *err);
+                           double *tally, int64_t *confusion, hsgd_error *err);
 
 /* As base, with every ReLU and pooling choice taken from `frozen` (the state of another base pass on the same group)
  * instead of from the values: the smooth function whose Hessian the almost-everywhere Hessian is. */
 hsgd_status hsgd_pass_base_frozen(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group,
-                                  const void *frozen, void *state, hsgd_group_loss *loss, hsgd_error *err);
+                                  const void *frozen, void *state, double *tally, hsgd_error *err);
 
 /* gradient[n] (overwritten) of the group's summed loss; state from base at the same params. */
 hsgd_status hsgd_pass_gradient(hsgd_pass *pass, int worker, const void *params, int64_t m, const void *state,

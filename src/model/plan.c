@@ -20,12 +20,12 @@ static size_t take(size_t *end, size_t bytes)
 /* Reals from one column of a group's values to the next. */
 static int64_t column_stride(const hsgd_pass *pass, int64_t per_sample)
 {
-    return (int64_t)(round_up((size_t)(per_sample * pass->backend->group) * pass->real) / pass->real);
+    return (int64_t)(round_up((size_t)(per_sample * pass->samples) * pass->real) / pass->real);
 }
 
 static size_t take_values(hsgd_pass *pass, int64_t per_sample)
 {
-    return take(&pass->state_bytes, (size_t)(pass->backend->group * per_sample) * pass->real);
+    return take(&pass->state_bytes, (size_t)(pass->samples * per_sample) * pass->real);
 }
 
 static void plan_state(hsgd_pass *pass)
@@ -43,8 +43,7 @@ static void plan_state(hsgd_pass *pass)
         }
         plan->value = value;
         if (layer->kind == HSGD_LAYER_MAXPOOL) {
-            plan->choice =
-                take(&pass->state_bytes, (size_t)(pass->backend->group * elements(layer->out)) * sizeof(int32_t));
+            plan->choice = take(&pass->state_bytes, (size_t)(pass->samples * elements(layer->out)) * sizeof(int32_t));
         }
         if (is_affine(layer) && l > pass->first) {
             plan->adjoint = take_values(pass, elements(layer->in));
@@ -77,8 +76,8 @@ static void plan_scratch(hsgd_pass *pass, int64_t columns)
     }
 }
 
-hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *backend, int64_t columns, hsgd_pass **out,
-                             hsgd_error *err)
+hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *backend, int64_t samples, int64_t columns,
+                             hsgd_pass **out, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_pass *pass = calloc(1, sizeof *pass);
@@ -87,6 +86,7 @@ hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *ba
     HSGD_CHECK(pass != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the passes of the network");
     pass->network = network;
     pass->backend = backend;
+    pass->samples = samples;
     pass->real = hsgd_real_size(backend->precision);
     pass->plan = calloc((size_t)network->count, sizeof *pass->plan);
     pass->scratch = calloc((size_t)backend->workers, sizeof *pass->scratch);
@@ -124,4 +124,9 @@ void hsgd_pass_destroy(hsgd_pass **pass)
 size_t hsgd_pass_state_bytes(const hsgd_pass *pass)
 {
     return pass->state_bytes;
+}
+
+size_t hsgd_pass_scratch_bytes(const hsgd_pass *pass)
+{
+    return pass->scratch_bytes;
 }

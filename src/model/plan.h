@@ -20,6 +20,7 @@ struct hsgd_pass {
     const hsgd_network *network;
     const hsgd_backend *backend;
     size_t real;      /* bytes of one */
+    int64_t samples;  /* of a group at most */
     int64_t first;    /* first layer with parameters: tangents start and adjoints end there */
     layer_plan *plan; /* [layers] */
     size_t probabilities, delta, state_bytes;

@@ -29,7 +29,7 @@ hsgd_status hsgd_lanczos_reserve(hsgd_lanczos *lanczos, int64_t capacity, hsgd_e
         return HSGD_OK;
     }
     st = hsgd_vector_create(space, capacity, &basis, err);
-    numbers = calloc(3 * (size_t)capacity, sizeof *numbers);
+    numbers = calloc(4 * (size_t)capacity + 1, sizeof *numbers);
     if (st == HSGD_OK && numbers == NULL) {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate the coefficients of a Lanczos process");
     }
@@ -108,20 +108,15 @@ void hsgd_lanczos_destroy(hsgd_lanczos **lanczos)
     *lanczos = NULL;
 }
 
-/* Take out of `work` what lies along the basis, in two passes; *last gets the whole coefficient along the last basis
- * vector, work_norm the norm of what is left. */
+/* Take out of `work` what lies along the basis; *last gets the whole coefficient along the last basis vector, work_norm
+ * the norm of what is left. */
 static hsgd_status orthogonalize(hsgd_lanczos *lanczos, double *last, hsgd_error *err)
 {
     const hsgd_vector basis = basis_view(lanczos);
     hsgd_status st = HSGD_OK;
 
-    *last = 0.0;
-    for (int pass = 0; pass < 2; pass++) {
-        HSGD_TRY(hsgd_vector_gram(&basis, lanczos->work, lanczos->coefficients, err));
-        HSGD_TRY(hsgd_vector_update(-1.0, &basis, lanczos->coefficients, lanczos->work, err));
-        *last += lanczos->coefficients[lanczos->steps - 1];
-    }
-    HSGD_TRY(hsgd_vector_norm(lanczos->work, &lanczos->work_norm, err));
+    HSGD_TRY(hsgd_vector_orthogonalize(&basis, lanczos->work, lanczos->coefficients, &lanczos->work_norm, err));
+    *last = lanczos->coefficients[lanczos->steps - 1];
 done:
     return st;
 }

@@ -15,7 +15,7 @@ typedef struct {
     bool broken;       /* beta[steps-1] <= 64 eps norm: the basis spans an invariant subspace */
     hsgd_vector *work; /* [n, 1]: the residual (before the first step: the start vector), orthogonal to the basis */
     double work_norm;  /* its norm */
-    double *coefficients; /* [capacity] scratch of Gram-Schmidt */
+    double *coefficients; /* [2 * capacity + 1] scratch of Gram-Schmidt */
 } hsgd_lanczos;
 
 /* Take memory for `capacity` >= 1 steps; begin (again) from `start` (one column of any norm, copied).  Collective.

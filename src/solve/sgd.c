@@ -2,8 +2,6 @@
 #include "solve/sgd.h"
 #include <math.h>
 
-enum { CHUNK = 2048 }; /* parameters updated at a time: four arrays of them fit into the first-level cache or nearly */
-
 double hsgd_sgd_rate(const hsgd_sgd_options *options, int64_t step, int64_t steps_per_epoch, int64_t total_steps)
 {
     double rate = options->lr;
@@ -21,69 +19,90 @@ double hsgd_sgd_rate(const hsgd_sgd_options *options, int64_t step, int64_t step
     return rate;
 }
 
-/* Update count <= CHUNK weights p and their momentum by the gradient g; `first`: the first update of all. */
-static void update(const hsgd_sgd_options *options, double lr, bool first, int64_t count, const double *g, double *p,
-                   double *momentum)
+hsgd_status hsgd_sgd_create(const hsgd_space *space, hsgd_sgd_state *state, hsgd_error *err)
 {
-    for (int64_t i = 0; i < count; i++) {
-        double d = lr * (g[i] + options->weight_decay * p[i]);
-
-        if (options->momentum != 0.0) {
-            momentum[i] = first ? d : options->momentum * momentum[i] + (1.0 - options->dampening) * d;
-            d = options->nesterov ? d + options->momentum * momentum[i] : momentum[i];
-        }
-        p[i] -= d;
-        if (options->round_to_single) {
-            p[i] = (double)(float)p[i];
-        }
-    }
-}
-
-/* Update all weights, a chunk at a time through host memory. */
-static hsgd_status update_all(const hsgd_sgd_options *options, double lr, hsgd_sgd_state *state, hsgd_error *err)
-{
-    const hsgd_space *space = state->weights->space;
-    const hsgd_backend_ops *ops = space->backend->ops;
-    void *self = space->backend->self;
-    const bool with_momentum = options->momentum != 0.0;
     hsgd_status st = HSGD_OK;
-    double g[CHUNK], p[CHUNK], momentum[CHUNK];
+    const hsgd_backend *backend = space->backend;
+    void *memory = NULL;
 
-    for (int64_t low = 0; low < space->n; low += CHUNK) {
-        const int64_t count = space->n - low < CHUNK ? space->n - low : CHUNK;
-        const size_t bytes = (size_t)count * sizeof *p;
-
-        HSGD_TRY(ops->download(self, bytes, state->gradient->data + low, g, err));
-        HSGD_TRY(ops->download(self, bytes, state->weights->data + low, p, err));
-        if (with_momentum) {
-            HSGD_TRY(ops->download(self, bytes, state->momentum->data + low, momentum, err));
-        }
-        update(options, lr, state->step == 0, count, g, p, momentum);
-        HSGD_TRY(ops->upload(self, bytes, p, state->weights->data + low, err));
-        if (with_momentum) {
-            HSGD_TRY(ops->upload(self, bytes, momentum, state->momentum->data + low, err));
-        }
-    }
+    *state = (hsgd_sgd_state){.space = space};
+    HSGD_TRY(hsgd_vector_create(space, 1, &state->weights, err));
+    HSGD_TRY(hsgd_vector_create(space, 1, &state->momentum, err));
+    HSGD_TRY(hsgd_vector_create(space, 1, &state->gradient, err));
+    HSGD_TRY(backend->ops->alloc(backend->self, (HSGD_SGD_PENDING * HSGD_OUTCOMES + 1) * sizeof *state->outcomes,
+                                 &memory, err));
+    state->outcomes = memory;
+    state->halted = state->outcomes + HSGD_SGD_PENDING * HSGD_OUTCOMES;
 done:
     return st;
 }
 
+void hsgd_sgd_destroy(hsgd_sgd_state *state)
+{
+    if (state->space == NULL) {
+        return;
+    }
+    state->space->backend->ops->release(state->space->backend->self, state->outcomes);
+    hsgd_vector_destroy(&state->gradient);
+    hsgd_vector_destroy(&state->momentum);
+    hsgd_vector_destroy(&state->weights);
+    *state = (hsgd_sgd_state){0};
+}
+
 hsgd_status hsgd_sgd_step(const hsgd_sgd_options *options, double lr, hsgd_objective *objective, const int64_t *index,
-                          int64_t count, hsgd_sgd_state *state, hsgd_loss *loss, hsgd_error *err)
+                          int64_t count, hsgd_sgd_state *state, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    bool finite = false;
+    const hsgd_backend *backend = state->space->backend;
+    const hsgd_sgd_rule rule = {.lr = lr,
+                                .weight_decay = options->weight_decay,
+                                .momentum = options->momentum,
+                                .dampening = options->dampening,
+                                .nesterov = options->nesterov,
+                                .first = state->step == 0,
+                                .round_to_single = options->round_to_single};
+    double *outcome = state->outcomes + state->pending * HSGD_OUTCOMES;
 
-    st = hsgd_objective_evaluate(objective, state->weights, index, count, state->gradient, loss, err);
-    if (st == HSGD_OK) {
-        HSGD_TRY(hsgd_vector_finite(state->gradient, &finite, err));
-    }
-    HSGD_CHECK(st != HSGD_ERR_NUMERIC && (st != HSGD_OK || (finite && isfinite(loss->loss))), HSGD_ERR_NUMERIC, err,
-               "train: the loss or its gradient is NaN or Inf at step %lld (learning rate %g); lower train.lr",
-               (long long)state->step + 1, lr);
-    HSGD_TRY(st);
-    HSGD_TRY(update_all(options, lr, state, err));
+    HSGD_CHECK(state->pending < HSGD_SGD_PENDING, HSGD_ERR_USAGE, err,
+               "train: %d updates are pending; settle them first", state->pending);
+    HSGD_TRY(objective->ops->begin(objective->self, state->weights, index, count, state->gradient, outcome, err));
+    HSGD_TRY(backend->ops->count_beyond(backend->self, 1, outcome + HSGD_OUTCOME_FAILED, 0.0, state->halted, err));
+    HSGD_TRY(backend->ops->count_beyond(backend->self, 1, outcome + HSGD_OUTCOME_TROUBLE, 0.0, state->halted, err));
+    HSGD_TRY(backend->ops->sgd_update(backend->self, &rule, state->space->n, state->gradient->data, state->halted,
+                                      state->weights->data, state->momentum->data, err));
+    state->rate[state->pending] = lr;
+    state->count[state->pending] = count;
+    state->pending++;
     state->step++;
+done:
+    return st;
+}
+
+hsgd_status hsgd_sgd_settle(hsgd_objective *objective, hsgd_sgd_state *state, double *loss, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = state->space->backend;
+    const int pending = state->pending;
+    const int64_t before = state->step - pending;
+    double outcomes[HSGD_SGD_PENDING * HSGD_OUTCOMES];
+
+    HSGD_TRY(backend->ops->download(backend->self, (size_t)(pending * HSGD_OUTCOMES) * sizeof *outcomes,
+                                    state->outcomes, outcomes, err));
+    state->pending = 0;
+    for (int i = 0; i < pending; i++) {
+        hsgd_loss value = {0};
+
+        state->step = before + i; /* unless this one is good, the last update was the one before */
+        st = hsgd_objective_judge(objective, outcomes + i * HSGD_OUTCOMES, state->count[i], &value, err);
+        HSGD_CHECK(st != HSGD_ERR_NUMERIC, HSGD_ERR_NUMERIC, err,
+                   "train: the loss or its gradient is NaN or Inf at step %lld (learning rate %g); lower train.lr",
+                   (long long)state->step + 1, state->rate[i]);
+        HSGD_TRY(st);
+        if (loss != NULL) {
+            loss[i] = value.loss;
+        }
+    }
+    state->step = before + pending;
 done:
     return st;
 }

@@ -14,17 +14,34 @@ typedef struct {
     bool round_to_single;            /* weights are rounded to float after every update */
 } hsgd_sgd_options;
 
-/* Weights and momentum: replicated single columns.  momentum is used only where options.momentum != 0. */
+enum { HSGD_SGD_PENDING = 128 }; /* updates that may be made before somebody settles them */
+
+/* Weights, momentum and gradient: replicated single columns.  momentum is used only where options.momentum != 0. */
 typedef struct {
+    const hsgd_space *space; /* borrowed */
     hsgd_vector *weights, *momentum, *gradient;
-    int64_t step; /* updates made */
+    int64_t step;     /* updates made */
+    double *outcomes; /* backend, [HSGD_SGD_PENDING][HSGD_OUTCOMES] */
+    double *halted;   /* backend: not 0 once an outcome was bad; then no update changes anything */
+    int pending;      /* the last so many updates are not settled */
+    double rate[HSGD_SGD_PENDING];
+    int64_t count[HSGD_SGD_PENDING]; /* samples of each */
 } hsgd_sgd_state;
+
+/* Take the memory of *state, all zero, on a replicated space; end it.  Local.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
+hsgd_status hsgd_sgd_create(const hsgd_space *space, hsgd_sgd_state *state, hsgd_error *err);
+void hsgd_sgd_destroy(hsgd_sgd_state *state);
 
 /* Learning rate of update number `step` (from 0) where an epoch has `steps_per_epoch` steps of `total_steps`:
  * constant; step: lr * factor^floor(epoch / step_epochs); cosine: lr (1 + cos(pi step / total_steps)) / 2.  Local. */
 double hsgd_sgd_rate(const hsgd_sgd_options *options, int64_t step, int64_t steps_per_epoch, int64_t total_steps);
 
-/* One update on the batch index[count]; *loss is the batch's before it.  Collective.
- * Errors: HSGD_ERR_NUMERIC (loss or gradient not finite; the weights are then unchanged), HSGD_ERR_DEVICE. */
+/* Queue one update on the batch index[count]; nothing waits.  At most HSGD_SGD_PENDING before they are settled.
+ * Collective.  Errors: HSGD_ERR_USAGE (too many pending), HSGD_ERR_DEVICE. */
 hsgd_status hsgd_sgd_step(const hsgd_sgd_options *options, double lr, hsgd_objective *objective, const int64_t *index,
-                          int64_t count, hsgd_sgd_state *state, hsgd_loss *loss, hsgd_error *err);
+                          int64_t count, hsgd_sgd_state *state, hsgd_error *err);
+
+/* Wait for the pending updates; loss[pending]: each batch's before its update (may be NULL).
+ * Collective.  Errors: HSGD_ERR_NUMERIC (loss or gradient not finite: weights, momentum and state->step are those before
+ * that update, which the text names), the failures of an evaluation. */
+hsgd_status hsgd_sgd_settle(hsgd_objective *objective, hsgd_sgd_state *state, double *loss, hsgd_error *err);

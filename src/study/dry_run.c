@@ -136,7 +136,7 @@ static hsgd_status state_bytes(const study_state *s, double *bytes, hsgd_error *
     hsgd_status st = HSGD_OK;
     hsgd_pass *pass = NULL;
 
-    HSGD_TRY(hsgd_pass_create(s->network, s->backend, 1, &pass, err));
+    HSGD_TRY(hsgd_pass_create(s->network, s->backend, s->backend->group, 1, &pass, err));
     *bytes = (double)hsgd_pass_state_bytes(pass);
 done:
     hsgd_pass_destroy(&pass);

@@ -5,6 +5,8 @@
 
 typedef struct {
     study_state *s;
+    hsgd_objective *objective;
+    hsgd_vector *point;      /* the weights looked at */
     double *shifted;         /* [n] scratch */
     double *x, *y;           /* coordinates: [points], [plane_points] */
     double *loss, *accuracy; /* results of the curve or plane at hand */
@@ -24,7 +26,6 @@ static hsgd_status at(landscape *l, double a, const double *d, double b, const d
 {
     hsgd_status st = HSGD_OK;
     study_state *s = l->s;
-    const hsgd_problem problem = study_studied(s, s->backend);
     hsgd_loss value;
     int64_t stop = s->setup->stop != NULL && s->setup->stop(s->setup->stop_context);
 
@@ -33,7 +34,8 @@ static hsgd_status at(landscape *l, double a, const double *d, double b, const d
     for (int64_t i = 0; i < s->n; i++) {
         l->shifted[i] = s->weights[i] + a * d[i] + (e != NULL ? b * e[i] : 0.0);
     }
-    HSGD_TRY(hsgd_network_evaluate(&problem, l->shifted, s->samples, s->sample_count, &value, NULL, err));
+    HSGD_TRY(hsgd_vector_set_full(l->point, l->shifted, err));
+    HSGD_TRY(hsgd_objective_evaluate(l->objective, l->point, s->samples, s->sample_count, NULL, &value, err));
     *loss = value.loss;
     *accuracy = value.accuracy;
     l->done++;
@@ -96,6 +98,7 @@ static hsgd_status create(study_state *s, landscape *l, const direction_list *li
     hsgd_status st = HSGD_OK;
     const int64_t points = s->deck->landscape.points, edge = s->deck->landscape.plane_points;
     const size_t most = (size_t)(points > edge * edge ? points : edge * edge);
+    const hsgd_problem problem = study_studied(s, s->backend);
 
     l->s = s;
     l->total = lines->count * points + (axes->count == 2 ? edge * edge : 0);
@@ -109,12 +112,18 @@ static hsgd_status create(study_state *s, landscape *l, const direction_list *li
     } else {
         linspace(s->deck->landscape.range, points, l->x);
         linspace(s->deck->landscape.plane_range, edge, l->y);
+        st = hsgd_network_objective_create(&problem, s->replicated, s->sample_count, &l->objective, err);
+    }
+    if (st == HSGD_OK) {
+        st = hsgd_vector_create(s->replicated, 1, &l->point, err);
     }
     return hsgd_comm_agree(s->comm, st, err);
 }
 
 static void destroy(landscape *l)
 {
+    hsgd_vector_destroy(&l->point);
+    hsgd_objective_destroy(&l->objective);
     free(l->shifted);
     free(l->x);
     free(l->y);

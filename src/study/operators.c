@@ -60,7 +60,7 @@ hsgd_status study_gradient(study_state *s, double *gradient, hsgd_loss *loss, hs
     hsgd_objective *objective = NULL;
     hsgd_vector *weights = NULL, *g = NULL;
 
-    HSGD_TRY(hsgd_network_objective_create(&problem, s->replicated, &objective, err));
+    HSGD_TRY(hsgd_network_objective_create(&problem, s->replicated, s->sample_count, &objective, err));
     HSGD_TRY(hsgd_vector_create(s->replicated, 1, &weights, err));
     HSGD_TRY(hsgd_vector_create(s->replicated, 1, &g, err));
     HSGD_TRY(hsgd_vector_set_full(weights, s->weights, err));

@@ -34,10 +34,9 @@ static hsgd_status create(training *t, study_state *s, hsgd_error *err)
     for (int64_t i = 0; i < tests; i++) {
         t->test_index[i] = i;
     }
-    HSGD_TRY(hsgd_network_objective_create(&problem, s->replicated, &t->objective, err));
-    HSGD_TRY(hsgd_vector_create(s->replicated, 1, &t->sgd.weights, err));
-    HSGD_TRY(hsgd_vector_create(s->replicated, 1, &t->sgd.momentum, err));
-    HSGD_TRY(hsgd_vector_create(s->replicated, 1, &t->sgd.gradient, err));
+    HSGD_TRY(hsgd_network_objective_create(&problem, s->replicated,
+                                           deck->train.batch < count ? deck->train.batch : count, &t->objective, err));
+    HSGD_TRY(hsgd_sgd_create(s->replicated, &t->sgd, err));
 done:
     return st;
 }
@@ -45,9 +44,7 @@ done:
 static void destroy(training *t)
 {
     history_clear(&t->history);
-    hsgd_vector_destroy(&t->sgd.gradient);
-    hsgd_vector_destroy(&t->sgd.momentum);
-    hsgd_vector_destroy(&t->sgd.weights);
+    hsgd_sgd_destroy(&t->sgd);
     hsgd_objective_destroy(&t->objective);
     free(t->flat);
     free(t->test_index);
@@ -135,35 +132,72 @@ static hsgd_status stop_asked(training *t, bool *stop, hsgd_error *err)
     return st;
 }
 
-static hsgd_status after_step(training *t, hsgd_error *err)
+/* What is to be done after the update just queued. */
+typedef struct {
+    bool log, test, look, checkpoint;
+} duties;
+
+static duties duties_of(const training *t)
+{
+    const hsgd_deck *deck = t->study->deck;
+    const int64_t step = t->sgd.step, tests = deck->train.evaluate_every;
+    const int64_t saves = deck->train.checkpoint_every, logs = deck->train.log_every;
+    const bool end = step == t->total;
+
+    return (duties){.log = logs > 0 && step % logs == 0,
+                    .test = end || step % (tests > 0 ? tests : t->steps_per_epoch) == 0,
+                    .look = !end && step % (1 + SAMPLES_BETWEEN_STOP_CHECKS / deck->train.batch) == 0,
+                    .checkpoint = end || (saves > 0 && step % saves == 0)};
+}
+
+/* Wait for the updates queued so far, and record them. */
+static hsgd_status settle(training *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const hsgd_deck *deck = t->study->deck;
-    const int64_t step = t->sgd.step, every = deck->train.evaluate_every;
-    bool stop = false;
+    const int pending = t->sgd.pending;
+    double loss[HSGD_SGD_PENDING];
 
-    if (step == t->total || step % (every > 0 ? every : t->steps_per_epoch) == 0) {
-        HSGD_TRY(test(t, err));
-    }
-    if (step % (1 + SAMPLES_BETWEEN_STOP_CHECKS / deck->train.batch) == 0 && step < t->total) {
-        HSGD_TRY(stop_asked(t, &stop, err));
-    }
-    if (stop || step == t->total || (deck->train.checkpoint_every > 0 && step % deck->train.checkpoint_every == 0)) {
-        HSGD_TRY(checkpoint_write(t, err));
-    }
-    if (stop) {
-        hsgd_progress_say(t->study->progress, "train: stopped at step %lld with a checkpoint; go on with --restart",
-                          (long long)step);
-        st = hsgd_error_set(err, HSGD_STOPPED, "train: stopped at step %lld; go on with --restart", (long long)step);
+    HSGD_TRY(hsgd_sgd_settle(t->objective, &t->sgd, loss, err));
+    for (int i = 0; i < pending; i++) {
+        HSGD_TRY(history_add(&t->history, loss[i], t->sgd.rate[i], err));
     }
 done:
     return st;
 }
 
+static void report(const training *t, int64_t from, int64_t seen, double began)
+{
+    const training_history *h = &t->history;
+
+    hsgd_progress_update(t->study->progress, "train", t->sgd.step - from, t->total - from,
+                         "step %lld loss %.5f lr %g %.0f images/s", (long long)t->sgd.step, h->loss[h->steps - 1],
+                         h->lr[h->steps - 1], (double)seen / (hsgd_clock() - began));
+}
+
+static hsgd_status after_step(training *t, const duties *due, bool stop, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    if (due->test) {
+        HSGD_TRY(test(t, err));
+    }
+    if (stop || due->checkpoint) {
+        HSGD_TRY(checkpoint_write(t, err));
+    }
+    if (stop) {
+        hsgd_progress_say(t->study->progress, "train: stopped at step %lld with a checkpoint; go on with --restart",
+                          (long long)t->sgd.step);
+        st = hsgd_error_set(err, HSGD_STOPPED, "train: stopped at step %lld; go on with --restart",
+                            (long long)t->sgd.step);
+    }
+done:
+    return st;
+}
+
+/* The host queues updates and waits for them only where something is to be told, tested or saved. */
 static hsgd_status run(training *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const hsgd_deck *deck = t->study->deck;
     const double began = hsgd_clock();
     const int64_t from = t->sgd.step;
     int64_t seen = 0;
@@ -175,18 +209,23 @@ static hsgd_status run(training *t, hsgd_error *err)
         const double lr = hsgd_sgd_rate(&t->options, t->sgd.step, t->steps_per_epoch, t->total);
         const int64_t *index;
         int64_t count;
-        hsgd_loss loss;
+        bool stop = false;
+        duties due;
 
         batch(t, t->sgd.step, &index, &count);
-        HSGD_TRY(hsgd_sgd_step(&t->options, lr, t->objective, index, count, &t->sgd, &loss, err));
-        HSGD_TRY(history_add(&t->history, loss.loss, lr, err));
+        HSGD_TRY(hsgd_sgd_step(&t->options, lr, t->objective, index, count, &t->sgd, err));
         seen += count;
-        if (deck->train.log_every > 0 && t->sgd.step % deck->train.log_every == 0) {
-            hsgd_progress_update(t->study->progress, "train", t->sgd.step - from, t->total - from,
-                                 "step %lld loss %.5f lr %g %.0f images/s", (long long)t->sgd.step, loss.loss, lr,
-                                 (double)seen / (hsgd_clock() - began));
+        due = duties_of(t);
+        if (due.look) {
+            HSGD_TRY(stop_asked(t, &stop, err));
         }
-        HSGD_TRY(after_step(t, err));
+        if (due.log || due.test || due.checkpoint || stop || t->sgd.pending == HSGD_SGD_PENDING) {
+            HSGD_TRY(settle(t, err));
+        }
+        if (due.log) {
+            report(t, from, seen, began);
+        }
+        HSGD_TRY(after_step(t, &due, stop, err));
     }
 done:
     return st;

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "algebra/vector.h"
-#include "cpu/cpu.h"
 #include "support.h"
 
 /* One row; fewer rows than ranks; a ragged last block; the default network's parameters. */
@@ -24,7 +23,7 @@ static void begin(fixture *f, int64_t n, hsgd_reduction reduction)
 
     *f = (fixture){0};
     assert_ok(hsgd_comm_serial_create(&f->serial, &err));
-    assert_ok(hsgd_backend_cpu_create(HSGD_DOUBLE, 1, &f->backend, &err));
+    assert_ok(test_backend_create(HSGD_DOUBLE, 1, &f->backend, &err));
     assert_ok(hsgd_space_create(n, HSGD_SPREAD, reduction, test_comm(), f->backend, &f->space, &err));
     assert_ok(hsgd_space_create(n, HSGD_SPREAD, reduction, f->serial, f->backend, &f->alone, &err));
 }

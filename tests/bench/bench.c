@@ -52,9 +52,12 @@ static hsgd_status gradient(bench *b, hsgd_error *err)
 static hsgd_status step(bench *b, hsgd_error *err)
 {
     const hsgd_sgd_options options = {.lr = 0.0, .momentum = 0.9, .round_to_single = true};
-    hsgd_loss loss;
+    hsgd_status st = HSGD_OK;
 
-    return hsgd_sgd_step(&options, 0.0, b->objective, b->index, b->samples, &b->sgd, &loss, err);
+    HSGD_TRY(hsgd_sgd_step(&options, 0.0, b->objective, b->index, b->samples, &b->sgd, err));
+    HSGD_TRY(hsgd_sgd_settle(b->objective, &b->sgd, NULL, err));
+done:
+    return st;
 }
 
 static hsgd_status product_kept(bench *b, hsgd_error *err)
@@ -137,11 +140,9 @@ static hsgd_status prepare(bench *b, hsgd_error *err)
                                b->problem.backend, &b->replicated, err));
     HSGD_TRY(hsgd_space_create(b->problem.network->parameters, HSGD_SPREAD, b->problem.reduction, b->problem.comm,
                                b->problem.backend, &b->spread, err));
-    HSGD_TRY(hsgd_vector_create(b->replicated, 1, &b->sgd.weights, err));
-    HSGD_TRY(hsgd_vector_create(b->replicated, 1, &b->sgd.gradient, err));
-    HSGD_TRY(hsgd_vector_create(b->replicated, 1, &b->sgd.momentum, err));
+    HSGD_TRY(hsgd_sgd_create(b->replicated, &b->sgd, err));
     HSGD_TRY(load_weights(b, err));
-    HSGD_TRY(hsgd_network_objective_create(&b->problem, b->replicated, &b->objective, err));
+    HSGD_TRY(hsgd_network_objective_create(&b->problem, b->replicated, 1000, &b->objective, err));
     HSGD_TRY(hsgd_vector_create(b->spread, 8, &b->x, err));
     HSGD_TRY(hsgd_vector_create(b->spread, 8, &b->y, err));
     for (int64_t j = 0; j < 8; j++) {
@@ -162,9 +163,7 @@ static void finish(bench *b)
     hsgd_vector_destroy(&b->y);
     hsgd_vector_destroy(&b->x);
     hsgd_objective_destroy(&b->objective);
-    hsgd_vector_destroy(&b->sgd.momentum);
-    hsgd_vector_destroy(&b->sgd.gradient);
-    hsgd_vector_destroy(&b->sgd.weights);
+    hsgd_sgd_destroy(&b->sgd);
     hsgd_space_destroy(&b->spread);
     hsgd_space_destroy(&b->replicated);
     free(b->weights);

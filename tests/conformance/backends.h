@@ -1,5 +1,5 @@
 /* tests/conformance/backends.h - the backends under test, and what the tests of their kernels share: random operands,
- * memory with guarded gaps, layouts, error bounds.  A new backend is one more line in `implementations`. */
+ * memory with guarded gaps, layouts, error bounds.  A new backend is one more table like `on_the_cpu`. */
 #pragma once
 #include "base/random.h"
 #include "cpu/cpu.h"
@@ -28,11 +28,19 @@ typedef struct {
     bool required;
 } implementation;
 
-static const implementation implementations[] = {
+/* CUDA's, of the module that the environment names: in a test run of its own (support.h). */
+static inline hsgd_status make_cuda(const char *variant, hsgd_precision precision, hsgd_backend **out, hsgd_error *err)
+{
+    (void)variant;
+    return test_backend_create(precision, WORKERS, out, err);
+}
+
+static const implementation on_the_cpu[] = {
     {make_cpu, "generic", true},
     {make_cpu, "avx2", false},
     {make_cpu, "avx512", false},
 };
+static const implementation on_a_gpu[] = {{make_cuda, "cuda", true}};
 
 /* The backend at work, for messages. */
 static const hsgd_backend *subject;
@@ -40,7 +48,11 @@ static const hsgd_backend *subject;
 /* Run `check` on every backend there is, in both precisions. */
 static inline void on_all_backends(void (*check)(const hsgd_backend *b))
 {
-    for (size_t i = 0; i < sizeof implementations / sizeof implementations[0]; i++) {
+    const bool cuda = test_backend_is_cuda();
+    const implementation *implementations = cuda ? on_a_gpu : on_the_cpu;
+    const size_t count = cuda ? sizeof on_a_gpu / sizeof on_a_gpu[0] : sizeof on_the_cpu / sizeof on_the_cpu[0];
+
+    for (size_t i = 0; i < count; i++) {
         for (hsgd_precision p = HSGD_SINGLE; p <= HSGD_DOUBLE; p++) {
             hsgd_backend *b = NULL;
             hsgd_error err = {0};
@@ -157,6 +169,39 @@ static inline double *from_backend(const void *memory, int64_t count)
     }
     free(host);
     return x;
+}
+
+/* `bytes` of host memory in backend memory, and back into host memory of the caller. */
+static inline void *put_bytes(const void *host, size_t bytes)
+{
+    void *memory = NULL;
+    hsgd_error err = {0};
+
+    assert_ok(subject->ops->alloc(subject->self, bytes, &memory, &err));
+    assert_ok(subject->ops->upload(subject->self, bytes, host, memory, &err));
+    return memory;
+}
+
+static inline void get_bytes(const void *memory, void *host, size_t bytes)
+{
+    hsgd_error err = {0};
+
+    assert_ok(subject->ops->download(subject->self, bytes, memory, host, &err));
+}
+
+/* Host bytes where kernels read them; to be let go. */
+static inline const void *hold(const void *host, size_t bytes)
+{
+    const void *memory = NULL;
+    hsgd_error err = {0};
+
+    assert_ok(subject->ops->hold(subject->self, bytes, host, &memory, &err));
+    return memory;
+}
+
+static inline void let_go(const void *host)
+{
+    subject->ops->let_go(subject->self, host);
 }
 
 static inline void release(void *memory)

@@ -7,7 +7,7 @@
 static void check_memory(const hsgd_backend *b)
 {
     unsigned char bytes[100], got[100];
-    void *memory = NULL;
+    void *memory = NULL, *other = NULL, *nothing = NULL;
     hsgd_error err = {0};
 
     assert_ok(b->ops->alloc(b->self, sizeof bytes, &memory, &err));
@@ -23,6 +23,17 @@ static void check_memory(const hsgd_backend *b)
     for (size_t i = 0; i < sizeof got; i++) {
         assert_int_equal(got[i], i < 50 ? 0 : i + 1);
     }
+    assert_ok(b->ops->alloc(b->self, sizeof bytes, &other, &err));
+    assert_ok(b->ops->copy(b->self, 0, 30, (char *)memory + 40, (char *)other + 1, &err));
+    assert_ok(b->ops->download(b->self, sizeof got, other, got, &err));
+    for (size_t i = 0; i < sizeof got; i++) {
+        assert_int_equal(got[i], i < 11 || i >= 31 ? 0 : i + 40);
+    }
+    assert_ok(b->ops->alloc(b->self, 0, &nothing, &err));
+    assert_ok(b->ops->upload(b->self, 0, NULL, nothing, &err));
+    assert_ok(b->ops->download(b->self, 0, nothing, NULL, &err));
+    b->ops->release(b->self, nothing);
+    b->ops->release(b->self, other);
     b->ops->release(b->self, memory);
     b->ops->release(b->self, NULL);
 }
@@ -40,14 +51,16 @@ static void check_images(const hsgd_backend *b)
     static const float means[] = {0.0f, 0.1307f}, deviations[] = {1.0f, 0.3081f};
     uint8_t pixels[SAMPLES * COUNT];
     double zero[SAMPLES * COUNT] = {0};
-    void *x = to_backend(zero, SAMPLES * COUNT);
+    void *x = to_backend(zero, SAMPLES * COUNT), *indices = put_bytes(index, sizeof index);
+    const void *held = NULL;
     hsgd_error err = {0};
 
     for (int i = 0; i < SAMPLES * COUNT; i++) {
         pixels[i] = (uint8_t)(i * 7 + i / COUNT); /* 7 is prime to 256: every byte in every sample */
     }
+    held = hold(pixels, sizeof pixels);
     for (int n = 0; n < 2; n++) {
-        assert_ok(b->ops->images(b->self, 0, pixels, COUNT, SAMPLES, index, means[n], deviations[n], x, &err));
+        assert_ok(b->ops->images(b->self, 0, held, COUNT, SAMPLES, indices, means[n], deviations[n], x, &err));
         double *got = from_backend(x, SAMPLES * COUNT);
         for (int i = 0; i < SAMPLES * COUNT; i++) {
             const float share = (float)pixels[index[i / COUNT] * COUNT + i % COUNT] / 255.0f;
@@ -57,6 +70,8 @@ static void check_images(const hsgd_backend *b)
         }
         free(got);
     }
+    let_go(pixels);
+    release(indices);
     release(x);
 }
 
@@ -94,7 +109,7 @@ static double *addends(void)
 static void check_reproducible_sums(const hsgd_backend *b)
 {
     const double scale = hsgd_sum_scale(GROUPS);
-    void *sums[WORKERS], *x[GROUPS];
+    void *sums[WORKERS], *x[GROUPS], *total = NULL;
     int64_t *expected = words_make(b, &sums[0]), *got = words_make(b, &sums[1]);
     hsgd_error err = {0};
 
@@ -107,16 +122,18 @@ static void check_reproducible_sums(const hsgd_backend *b)
         }
         free(host);
     }
+    assert_ok(b->ops->alloc(b->self, (2 * LENGTH + 1) * sizeof(int64_t), &total, &err));
     for (int round = 0; round < 2; round++) { /* dealt out and ordered in two ways */
         assert_ok(b->ops->zero(b->self, 0, (2 * LENGTH + 1) * sizeof(int64_t), sums[0], &err));
         assert_ok(b->ops->zero(b->self, 0, (2 * LENGTH + 1) * sizeof(int64_t), sums[1], &err));
         for (int i = 0; i < GROUPS; i++) {
-            const int g = round == 0 ? i : GROUPS - 1 - i, worker = round == 0 ? i % WORKERS : i % 5 == 0;
+            const int g = round == 0 ? i : GROUPS - 1 - i, part = round == 0 ? i % WORKERS : i % 5 == 0;
 
-            assert_ok(b->ops->accumulate(b->self, worker, HSGD_REDUCTION_REPRODUCIBLE, LENGTH, x[g], scale,
-                                         sums[worker], &err));
+            assert_ok(b->ops->accumulate(b->self, part % b->workers, HSGD_REDUCTION_REPRODUCIBLE, LENGTH, x[g], scale,
+                                         sums[part], &err));
         }
-        assert_ok(b->ops->merge(b->self, HSGD_REDUCTION_REPRODUCIBLE, LENGTH, WORKERS, sums, got, &err));
+        assert_ok(b->ops->merge(b->self, HSGD_REDUCTION_REPRODUCIBLE, 2 * LENGTH + 1, WORKERS, sums, total, &err));
+        get_bytes(total, got, (2 * LENGTH + 1) * sizeof(int64_t));
         assert_memory_equal(got, expected, (2 * LENGTH + 1) * sizeof(int64_t));
     }
     for (int g = 0; g < GROUPS; g++) {
@@ -124,6 +141,7 @@ static void check_reproducible_sums(const hsgd_backend *b)
     }
     release(sums[0]);
     release(sums[1]);
+    release(total);
     free(expected);
     free(got);
 }
@@ -138,14 +156,16 @@ static void check_out_of_range(const hsgd_backend *b)
 {
     const double x[] = {1.0, NAN, HSGD_SUM_LIMIT, -HSGD_SUM_LIMIT, INFINITY, 0.5 * HSGD_SUM_LIMIT, -INFINITY};
     enum { N = sizeof x / sizeof x[0] };
-    void *memory = to_backend(x, N), *sum = NULL;
+    void *memory = to_backend(x, N), *sum = NULL, *total = NULL;
     int64_t got[2 * N + 1];
     hsgd_error err = {0};
 
     assert_ok(b->ops->alloc(b->self, sizeof got, &sum, &err));
+    assert_ok(b->ops->alloc(b->self, sizeof got, &total, &err));
     assert_ok(b->ops->accumulate(b->self, 0, HSGD_REDUCTION_REPRODUCIBLE, N, memory, 1.0, sum, &err));
     assert_ok(b->ops->accumulate(b->self, 0, HSGD_REDUCTION_REPRODUCIBLE, N, memory, 1.0, sum, &err));
-    assert_ok(b->ops->merge(b->self, HSGD_REDUCTION_REPRODUCIBLE, N, 1, &sum, got, &err));
+    assert_ok(b->ops->merge(b->self, HSGD_REDUCTION_REPRODUCIBLE, 2 * N + 1, 1, &sum, total, &err));
+    get_bytes(total, got, sizeof got);
     assert_int_equal(got[2 * N], 2 * 5);
     for (int i = 0; i < N; i++) {
         const double expected = fabs(x[i]) < HSGD_SUM_LIMIT ? 2 * x[i] : 0.0;
@@ -154,6 +174,7 @@ static void check_out_of_range(const hsgd_backend *b)
     }
     release(memory);
     release(sum);
+    release(total);
 }
 
 static void sums_count_addends_out_of_range(void **state)
@@ -165,16 +186,20 @@ static void sums_count_addends_out_of_range(void **state)
 static void check_fast_sums(const hsgd_backend *b)
 {
     double *first = draw_reals(LENGTH, 1), *second = draw_reals(LENGTH, 1), got[LENGTH];
-    void *sums[WORKERS], *x = to_backend(first, LENGTH), *y = to_backend(second, LENGTH);
+    void *sums[WORKERS], *x = to_backend(first, LENGTH), *y = to_backend(second, LENGTH), *total = NULL;
     hsgd_error err = {0};
+
+    assert_ok(b->ops->alloc(b->self, sizeof got, &total, &err));
 
     for (int w = 0; w < WORKERS; w++) {
         assert_ok(b->ops->alloc(b->self, sizeof got, &sums[w], &err));
     }
     assert_ok(b->ops->accumulate(b->self, 0, HSGD_REDUCTION_FAST, LENGTH, x, 0.0, sums[0], &err));
     assert_ok(b->ops->accumulate(b->self, 0, HSGD_REDUCTION_FAST, LENGTH, y, 0.0, sums[0], &err));
-    assert_ok(b->ops->accumulate(b->self, 1, HSGD_REDUCTION_FAST, LENGTH, x, 0.0, sums[1], &err));
-    assert_ok(b->ops->merge(b->self, HSGD_REDUCTION_FAST, LENGTH, WORKERS, sums, got, &err));
+    assert_ok(b->ops->accumulate(b->self, b->workers - 1, HSGD_REDUCTION_FAST, LENGTH, x, 0.0, sums[1], &err));
+    assert_ok(b->ops->merge(b->self, HSGD_REDUCTION_FAST, LENGTH, WORKERS, sums, total, &err));
+    get_bytes(total, got, sizeof got);
+    release(total);
     for (int64_t i = 0; i < LENGTH; i++) { /* sums of floats below 1: exact in double */
         assert_true(got[i] == 2 * first[i] + second[i]);
     }
@@ -281,12 +306,14 @@ static void check_gram_case(const hsgd_backend *b, int64_t rows, int64_t block, 
 {
     const int64_t ldx = rows + 3, ldy = rows + 1, blocks = (rows + block - 1) / block;
     double *x = draw_reals(kx * ldx, 1), *y = draw_reals(ky * ldy, 1);
-    double *got = calloc((size_t)(blocks * kx * ky), sizeof *got), alone = 0.0;
+    double *got = calloc((size_t)(blocks * kx * ky), sizeof *got), *alone = calloc((size_t)(kx * ky), sizeof *alone);
+    void *partial = put_bytes(got, (size_t)(blocks * kx * ky) * sizeof *got);
     void *dx = upload_doubles(b, x, kx * ldx), *dy = upload_doubles(b, y, ky * ldy);
     hsgd_error err = {0};
 
-    assert_non_null(got);
-    assert_ok(b->ops->gram(b->self, rows, block, kx, dx, ldx, ky, dy, ldy, got, &err));
+    assert_true(got != NULL && alone != NULL);
+    assert_ok(b->ops->gram(b->self, rows, block, kx, dx, ldx, ky, dy, ldy, partial, &err));
+    get_bytes(partial, got, (size_t)(blocks * kx * ky) * sizeof *got);
     for (int64_t e = 0; e < blocks * kx * ky; e++) {
         const int64_t n = e / (kx * ky), i = e / ky % kx, j = e % ky;
         const int64_t low = n * block, high = low + block < rows ? low + block : rows;
@@ -297,13 +324,21 @@ static void check_gram_case(const hsgd_backend *b, int64_t rows, int64_t block, 
             absolute += fabs(x[i * ldx + r] * y[j * ldy + r]);
         }
         check_near("gram", e, got[e], sum, double_bound(high - low, absolute));
-        /* a block's product must not depend on its company: not on other blocks, nor on other columns */
-        assert_ok(b->ops->gram(b->self, high - low, block, 1, (const double *)dx + i * ldx + low, ldx, 1,
-                               (const double *)dy + j * ldy + low, ldy, &alone, &err));
-        check_near("gram, one block of two columns alone", e, alone, got[e], 0.0);
     }
+    for (int64_t n = 0; n < blocks; n++) { /* a block's products must not depend on its company: ranks hold others */
+        const int64_t low = n * block, high = low + block < rows ? low + block : rows;
+
+        assert_ok(b->ops->gram(b->self, high - low, block, kx, (const double *)dx + low, ldx, ky,
+                               (const double *)dy + low, ldy, partial, &err));
+        get_bytes(partial, alone, (size_t)(kx * ky) * sizeof *alone);
+        for (int64_t e = 0; e < kx * ky; e++) {
+            check_near("gram, one block alone", e, alone[e], got[n * kx * ky + e], 0.0);
+        }
+    }
+    release(partial);
     release(dx);
     release(dy);
+    free(alone);
     free(x);
     free(y);
     free(got);
@@ -328,31 +363,31 @@ static void check_update_case(const hsgd_backend *b, int64_t rows, int64_t block
     double *x = draw_reals(kx * ldx, 1), *y = draw_reals(ky * ldy, 1), *c = draw_reals(kx * ky, 1);
     double *got = malloc((size_t)(ky * ldy) * sizeof *got), *alone = malloc((size_t)block * sizeof *alone);
     void *dx = upload_doubles(b, x, kx * ldx), *dy = upload_doubles(b, y, ky * ldy), *part = NULL;
+    void *dc = upload_doubles(b, c, kx * ky);
     hsgd_error err = {0};
 
     assert_true(got != NULL && alone != NULL);
-    assert_ok(b->ops->update(b->self, rows, block, kx, dx, ldx, c, ky, dy, ldy, &err));
+    assert_ok(b->ops->update(b->self, rows, block, -0.75, kx, dx, ldx, dc, ky, dy, ldy, &err));
     assert_ok(b->ops->download(b->self, (size_t)(ky * ldy) * sizeof *got, dy, got, &err));
     for (int64_t e = 0; e < ky * ldy; e++) {
         const int64_t j = e / ldy, r = e % ldy;
         double sum = y[e], absolute = fabs(y[e]);
 
         for (int64_t i = 0; i < kx && r < rows; i++) {
-            sum += x[i * ldx + r] * c[i * ky + j];
+            sum -= 0.75 * x[i * ldx + r] * c[i * ky + j];
             absolute += fabs(x[i * ldx + r] * c[i * ky + j]);
         }
-        check_near("update", e, got[e], sum, r < rows ? double_bound(kx + 1, absolute) : 0.0);
+        check_near("update", e, got[e], sum, r < rows ? double_bound(2 * kx + 1, absolute) : 0.0);
     }
     const int64_t low = (rows - 1) / block * block; /* the last block alone gives the same bits */
-    part = upload_doubles(b, y + low, rows - low);
-    for (int64_t i = 0; i < kx; i++) {
-        c[i] = c[i * ky]; /* column 0 */
-    }
-    assert_ok(b->ops->update(b->self, rows - low, block, kx, (const double *)dx + low, ldx, c, 1, part, rows, &err));
-    assert_ok(b->ops->download(b->self, (size_t)(rows - low) * sizeof *alone, part, alone, &err));
+    part = upload_doubles(b, y, ky * ldy);
+    assert_ok(b->ops->update(b->self, rows - low, block, -0.75, kx, (const double *)dx + low, ldx, dc, ky,
+                             (double *)part + low, ldy, &err));
+    assert_ok(b->ops->download(b->self, (size_t)(rows - low) * sizeof *alone, (double *)part + low, alone, &err));
     for (int64_t r = low; r < rows; r++) {
-        check_near("update, one block of one column alone", r, alone[r - low], got[r], 0.0);
+        check_near("update, one block alone", r, alone[r - low], got[r], 0.0);
     }
+    release(dc);
     release(dx);
     release(dy);
     release(part);

@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include "base/random.h"
-#include "cpu/cpu.h"
 #include "curvature/curvature.h"
 #include "support.h"
 
@@ -26,7 +25,7 @@ typedef struct {
 typedef struct {
     const char *layers;
     int64_t edge, classes;
-    int64_t groups, rest; /* count = groups * (samples in a group) + rest */
+    int64_t groups, rest; /* count = groups * (samples in a group at least) + rest */
     hsgd_precision precision;
     hsgd_reduction reduction;
     int threads;     /* 0: 1 */
@@ -59,10 +58,10 @@ static inline fixture fixture_create(const fixture_plan *plan)
     int64_t samples = 0;
 
     assert_ok(hsgd_comm_serial_create(&f.serial, &err));
-    assert_ok(hsgd_backend_cpu_create(plan->precision, plan->threads > 0 ? plan->threads : 1, &f.backend, &err));
+    assert_ok(test_backend_create(plan->precision, plan->threads > 0 ? plan->threads : 1, &f.backend, &err));
     assert_ok(hsgd_network_create(plan->layers, input, plan->classes, &f.network, &err));
     f.n = f.network->parameters;
-    f.count = plan->groups * f.backend->group + plan->rest;
+    f.count = plan->groups * f.backend->least_group + plan->rest;
     samples = f.count + 5;
     f.pixels = malloc((size_t)(samples * plan->edge * plan->edge));
     f.labels = malloc((size_t)samples);

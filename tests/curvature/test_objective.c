@@ -11,7 +11,7 @@ static double *gradient_of(fixture *f, const double *weights, int64_t count, hsg
     hsgd_loss alone = {0};
 
     assert_non_null(out);
-    assert_ok(hsgd_network_objective_create(problem_of(f), f->replicated, &objective, &err));
+    assert_ok(hsgd_network_objective_create(problem_of(f), f->replicated, count, &objective, &err));
     assert_ok(hsgd_vector_create(f->replicated, 1, &w, &err));
     assert_ok(hsgd_vector_create(f->replicated, 1, &g, &err));
     assert_ok(hsgd_vector_set_full(w, weights, &err));

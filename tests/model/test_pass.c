@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include "base/random.h"
-#include "cpu/cpu.h"
 #include "model/pass.h"
 #include "support.h"
 
@@ -23,6 +22,8 @@ typedef struct {
     double *weights, *directions; /* [n], [COLUMNS][n] */
     void *at, *tangents, *out;    /* backend: weights, tangents, results [COLUMNS][n] */
     void *frozen, *state;         /* backend: base states; frozen is of `weights` */
+    double *tally;                /* backend: [HSGD_TALLIES_OF_LOSS] */
+    int64_t *index_memory;        /* backend: index */
 } bench;
 
 static double draw(uint32_t stream, int64_t i)
@@ -81,12 +82,14 @@ static double *get(const bench *b, int64_t k)
 static void base_at_weights(bench *b)
 {
     hsgd_error err = {0};
-    hsgd_group_loss loss = {0};
+    double tally[HSGD_TALLIES_OF_LOSS];
 
     put(b, 1, b->weights, b->at);
-    assert_ok(hsgd_pass_base(b->pass, 0, b->at, &b->group, b->frozen, &loss, NULL, &err));
+    assert_ok(hsgd_pass_base(b->pass, 0, b->at, &b->group, b->frozen, b->tally, NULL, &err));
     assert_ok(hsgd_pass_base_adjoint(b->pass, 0, b->at, b->m, b->frozen, &err));
-    assert_true(loss.loss > 0.0 && loss.correct >= 0 && loss.correct <= b->m);
+    assert_ok(b->backend->ops->download(b->backend->self, sizeof tally, b->tally, tally, &err));
+    assert_true(tally[HSGD_TALLY_LOSS] > 0.0);
+    assert_true(tally[HSGD_TALLY_CORRECT] >= 0.0 && tally[HSGD_TALLY_CORRECT] <= (double)b->m);
 }
 
 /* m < 0: a full group. */
@@ -94,13 +97,14 @@ static bench *bench_create(const char *layers, hsgd_precision precision, int64_t
 {
     bench *b = calloc(1, sizeof *b);
     hsgd_error err = {0};
+    const void *pixels = NULL, *labels = NULL;
 
     assert_non_null(b);
-    assert_ok(hsgd_backend_cpu_create(precision, 1, &b->backend, &err));
+    assert_ok(test_backend_create(precision, 1, &b->backend, &err));
     assert_ok(hsgd_network_create(layers, (hsgd_shape){1, EDGE, EDGE}, 3, &b->network, &err));
-    assert_ok(hsgd_pass_create(b->network, b->backend, COLUMNS, &b->pass, &err));
+    assert_ok(hsgd_pass_create(b->network, b->backend, b->backend->least_group, COLUMNS, &b->pass, &err));
     b->n = b->network->parameters;
-    b->m = m < 0 ? b->backend->group : m;
+    b->m = m < 0 ? b->backend->least_group : m;
     b->real = hsgd_real_size(precision);
     b->order = malloc((size_t)b->n * sizeof *b->order);
     b->weights = malloc((size_t)b->n * sizeof *b->weights);
@@ -118,7 +122,12 @@ static bench *bench_create(const char *layers, hsgd_precision precision, int64_t
         b->labels[i] = (uint8_t)(i % 3);
         b->index[i] = (5 * i + 2) % SAMPLES;
     }
-    b->group = (hsgd_group){b->pixels, b->labels, b->index, b->m, 0.0f, 1.0f};
+    b->index_memory = memory_of(b, sizeof b->index);
+    assert_ok(b->backend->ops->upload(b->backend->self, sizeof b->index, b->index, b->index_memory, &err));
+    assert_ok(b->backend->ops->hold(b->backend->self, sizeof b->pixels, b->pixels, &pixels, &err));
+    assert_ok(b->backend->ops->hold(b->backend->self, sizeof b->labels, b->labels, &labels, &err));
+    b->group = (hsgd_group){pixels, labels, b->index_memory, b->m, 0.0f, 1.0f};
+    b->tally = memory_of(b, HSGD_TALLIES_OF_LOSS * sizeof *b->tally);
     b->at = memory_of(b, (size_t)b->n * b->real);
     b->tangents = memory_of(b, (size_t)(COLUMNS * b->n) * b->real);
     b->out = memory_of(b, (size_t)(COLUMNS * b->n) * b->real);
@@ -130,11 +139,13 @@ static bench *bench_create(const char *layers, hsgd_precision precision, int64_t
 
 static void bench_destroy(bench *b)
 {
-    void *all[] = {b->at, b->tangents, b->out, b->frozen, b->state};
+    void *all[] = {b->at, b->tangents, b->out, b->frozen, b->state, b->tally, b->index_memory};
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         b->backend->ops->release(b->backend->self, all[i]);
     }
+    b->backend->ops->let_go(b->backend->self, b->pixels);
+    b->backend->ops->let_go(b->backend->self, b->labels);
     hsgd_pass_destroy(&b->pass);
     assert_null(b->pass);
     hsgd_network_destroy(&b->network);
@@ -168,8 +179,7 @@ static double *products(bench *b, hsgd_operator kind, int64_t first, int64_t k)
 static double *frozen_at(bench *b, double t, double *loss)
 {
     hsgd_error err = {0};
-    hsgd_group_loss sums = {0};
-    double *moved = malloc((size_t)b->n * sizeof *moved);
+    double tally[HSGD_TALLIES_OF_LOSS], *moved = malloc((size_t)b->n * sizeof *moved);
 
     assert_non_null(moved);
     for (int64_t i = 0; i < b->n; i++) {
@@ -177,9 +187,10 @@ static double *frozen_at(bench *b, double t, double *loss)
     }
     put(b, 1, moved, b->at);
     free(moved);
-    assert_ok(hsgd_pass_base_frozen(b->pass, 0, b->at, &b->group, b->frozen, b->state, &sums, &err));
+    assert_ok(hsgd_pass_base_frozen(b->pass, 0, b->at, &b->group, b->frozen, b->state, b->tally, &err));
     assert_ok(hsgd_pass_gradient_frozen(b->pass, 0, b->at, b->m, b->frozen, b->state, b->out, &err));
-    *loss = sums.loss;
+    assert_ok(b->backend->ops->download(b->backend->self, sizeof tally, b->tally, tally, &err));
+    *loss = tally[HSGD_TALLY_LOSS];
     return get(b, 1);
 }
 
@@ -325,7 +336,7 @@ static void a_group_is_the_sum_of_its_samples(void **state)
     for (int64_t s = 0; s < 5; s++) {
         double *one = NULL;
 
-        b->group.index = b->index + s;
+        b->group.index = b->index_memory + s;
         base_at_weights(b);
         one = products(b, HSGD_OPERATOR_HESSIAN, 0, 1);
         for (int64_t i = 0; i < b->n; i++) {

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "base/random.h"
-#include "cpu/cpu.h"
 #include "curvature/linop.h"
 #include "support.h"
 
@@ -55,7 +54,7 @@ static inline void matrix_create(matrix *m, int64_t n, const double *a, hsgd_red
 
     *m = (matrix){.n = n, .a = a};
     assert_ok(hsgd_comm_serial_create(&m->serial, &err));
-    assert_ok(hsgd_backend_cpu_create(HSGD_DOUBLE, 1, &m->backend, &err));
+    assert_ok(test_backend_create(HSGD_DOUBLE, 1, &m->backend, &err));
     assert_ok(hsgd_space_create(n, HSGD_SPREAD, reduction, test_comm(), m->backend, &m->space, &err));
     assert_ok(hsgd_space_create(n, HSGD_SPREAD, reduction, m->serial, m->backend, &m->serial_space, &err));
     assert_ok(hsgd_linop_create(m->space, &matrix_ops, m, &m->op, &err));

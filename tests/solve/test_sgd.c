@@ -8,33 +8,45 @@ enum { N = 5000 }; /* more than is updated at a time */
 /* f(p) = sum h_i p_i^2 / 2 with h_i = 1 + i % 3: gradient h_i p_i. */
 typedef struct {
     double poison;     /* added to every gradient entry and the loss: 0, NaN or Inf */
-    hsgd_status st;    /* what evaluate answers */
+    int64_t poisoned;  /* from this evaluation on, counted from 0 */
+    hsgd_status st;    /* what a share ends with */
+    int64_t calls;     /* evaluations so far */
     int64_t evaluated; /* the sum of the sample numbers given */
 } quadratic;
 
-static hsgd_status evaluate(void *self, const hsgd_vector *weights, const int64_t *index, int64_t count,
-                            hsgd_vector *gradient, hsgd_loss *loss, hsgd_error *err)
+static hsgd_status begin(void *self, const hsgd_vector *weights, const int64_t *index, int64_t count,
+                         hsgd_vector *gradient, double *outcome, hsgd_error *err)
 {
     quadratic *q = self;
     hsgd_status st = HSGD_OK;
-    double *p = calloc(N, sizeof *p);
+    const hsgd_backend *backend = weights->space->backend;
+    const double poison = q->calls++ >= q->poisoned ? q->poison : 0.0;
+    double *p = calloc(N, sizeof *p), result[HSGD_OUTCOMES] = {[HSGD_OUTCOME_FAILED] = q->st != HSGD_OK};
 
-    HSGD_CHECK(q->st == HSGD_OK, q->st, err, "quadratic: refused");
     HSGD_TRY(hsgd_vector_get_local(weights, p, err));
-    *loss = (hsgd_loss){.loss = q->poison};
+    result[HSGD_OUTCOME_LOSS] = poison;
     for (int i = 0; i < N; i++) {
         const double h = 1.0 + i % 3;
 
-        loss->loss += h * p[i] * p[i] / 2.0;
-        p[i] = h * p[i] + q->poison;
+        result[HSGD_OUTCOME_LOSS] += h * p[i] * p[i] / 2.0;
+        p[i] = h * p[i] + poison;
     }
+    result[HSGD_OUTCOME_TROUBLE] = !isfinite(result[HSGD_OUTCOME_LOSS]);
     for (int64_t i = 0; i < count; i++) {
         q->evaluated += index[i];
     }
     HSGD_TRY(hsgd_vector_set_local(gradient, p, err));
+    HSGD_TRY(backend->ops->upload(backend->self, sizeof result, result, outcome, err));
 done:
     free(p);
     return st;
+}
+
+static hsgd_status failure(void *self, hsgd_error *err)
+{
+    const quadratic *q = self;
+
+    return hsgd_error_set(err, q->st, "quadratic: refused");
 }
 
 typedef struct {
@@ -46,19 +58,17 @@ typedef struct {
     double p[N], start[N];
 } fixture;
 
-static const hsgd_objective_ops quadratic_ops = {.evaluate = evaluate};
+static const hsgd_objective_ops quadratic_ops = {.begin = begin, .failure = failure};
 
 static int setup(void **state)
 {
     fixture *f = calloc(1, sizeof *f);
     hsgd_error err = {0};
 
-    assert_ok(hsgd_backend_cpu_create(HSGD_DOUBLE, 1, &f->backend, &err));
+    assert_ok(test_backend_create(HSGD_DOUBLE, 1, &f->backend, &err));
     assert_ok(
         hsgd_space_create(N, HSGD_REPLICATED, HSGD_REDUCTION_REPRODUCIBLE, test_comm(), f->backend, &f->space, &err));
-    assert_ok(hsgd_vector_create(f->space, 1, &f->state.weights, &err));
-    assert_ok(hsgd_vector_create(f->space, 1, &f->state.momentum, &err));
-    assert_ok(hsgd_vector_create(f->space, 1, &f->state.gradient, &err));
+    assert_ok(hsgd_sgd_create(f->space, &f->state, &err));
     f->objective = (hsgd_objective){.ops = &quadratic_ops, .self = &f->quadratic, .space = f->space};
     for (int i = 0; i < N; i++) {
         f->start[i] = sin(1.0 + i);
@@ -72,9 +82,7 @@ static int teardown(void **state)
 {
     fixture *f = *state;
 
-    hsgd_vector_destroy(&f->state.gradient);
-    hsgd_vector_destroy(&f->state.momentum);
-    hsgd_vector_destroy(&f->state.weights);
+    hsgd_sgd_destroy(&f->state);
     hsgd_space_destroy(&f->space);
     hsgd_backend_destroy(&f->backend);
     free(f);
@@ -115,15 +123,16 @@ static void follows_the_rule_with_every_combination_of_flags(void **state)
     const int64_t index[2] = {3, 4};
     fixture *f = *state;
     hsgd_error err = {0};
-    hsgd_loss loss;
 
     for (size_t k = 0; k < sizeof settings / sizeof *settings; k++) {
         f->state.step = 0; /* the momentum of the setting before must not matter to a first step */
         f->quadratic.evaluated = 0;
         assert_ok(hsgd_vector_set_local(f->state.weights, f->start, &err));
         for (int step = 0; step < 4; step++) {
-            assert_ok(hsgd_sgd_step(&settings[k], lr[step], &f->objective, index, 2, &f->state, &loss, &err));
+            assert_ok(hsgd_sgd_step(&settings[k], lr[step], &f->objective, index, 2, &f->state, &err));
         }
+        assert_int_equal(f->state.pending, 4);
+        assert_ok(hsgd_sgd_settle(&f->objective, &f->state, NULL, &err));
         assert_int_equal(f->state.step, 4);
         assert_int_equal(f->quadratic.evaluated, 4 * 7);
         assert_ok(hsgd_vector_get_local(f->state.weights, f->p, &err));
@@ -139,36 +148,49 @@ static void the_loss_is_the_one_before_the_update_and_falls(void **state)
     fixture *f = *state;
     double before = 0.0;
     hsgd_error err = {0};
-    hsgd_loss first, second;
+    double loss[2];
 
     for (int i = 0; i < N; i++) {
         before += (1.0 + i % 3) * f->start[i] * f->start[i] / 2.0;
     }
-    assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &first, &err));
-    assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &second, &err));
-    assert_near(first.loss, before, N * DBL_EPSILON * before);
-    assert_true(second.loss < first.loss);
+    assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &err));
+    assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &err));
+    assert_ok(hsgd_sgd_settle(&f->objective, &f->state, loss, &err));
+    assert_int_equal(f->state.pending, 0);
+    assert_near(loss[0], before, N * DBL_EPSILON * before);
+    assert_true(loss[1] < loss[0]);
 }
 
+/* Three updates are queued, the second meets what is not finite: weights, momentum and count are those after the first. */
 static void a_step_that_is_not_finite_changes_nothing_and_names_itself(void **state)
 {
     static const double poison[] = {NAN, INFINITY};
     const hsgd_sgd_options options = {.momentum = 0.5};
     fixture *f = *state;
-    hsgd_loss loss;
 
     for (int i = 0; i < 3; i++) { /* last: the objective finds it itself */
         hsgd_error err = {0};
+        static double after[N], momentum[N], kept[N];
 
+        hsgd_sgd_destroy(&f->state);
+        assert_ok(hsgd_sgd_create(f->space, &f->state, &err));
+        assert_ok(hsgd_vector_set_local(f->state.weights, f->start, &err));
+        f->quadratic = (quadratic){.poison = i < 2 ? poison[i] : 0.0, .poisoned = 1};
         f->state.step = 41;
-        f->quadratic.poison = i < 2 ? poison[i] : 0.0;
+        assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &err));
+        assert_ok(hsgd_vector_get_local(f->state.weights, after, &err));
+        assert_ok(hsgd_vector_get_local(f->state.momentum, momentum, &err));
         f->quadratic.st = i < 2 ? HSGD_OK : HSGD_ERR_NUMERIC;
-        assert_int_equal(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &loss, &err),
-                         HSGD_ERR_NUMERIC);
-        assert_non_null(strstr(err.text, "step 42"));
-        assert_int_equal(f->state.step, 41);
+        assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &err));
+        f->quadratic = (quadratic){.st = f->quadratic.st};
+        assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &err));
+        assert_int_equal(hsgd_sgd_settle(&f->objective, &f->state, NULL, &err), HSGD_ERR_NUMERIC);
+        assert_non_null(strstr(err.text, "step 43"));
+        assert_int_equal(f->state.step, 42);
         assert_ok(hsgd_vector_get_local(f->state.weights, f->p, &err));
-        assert_memory_equal(f->p, f->start, sizeof f->p);
+        assert_memory_equal(f->p, after, sizeof f->p);
+        assert_ok(hsgd_vector_get_local(f->state.momentum, kept, &err));
+        assert_memory_equal(kept, momentum, sizeof kept);
     }
 }
 
@@ -177,12 +199,26 @@ static void other_failures_of_the_objective_pass_unchanged(void **state)
     const hsgd_sgd_options options = {.momentum = 0.0};
     fixture *f = *state;
     hsgd_error err = {0};
-    hsgd_loss loss;
 
     f->quadratic.st = HSGD_ERR_DEVICE;
-    assert_int_equal(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &loss, &err), HSGD_ERR_DEVICE);
+    assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &err));
+    assert_int_equal(hsgd_sgd_settle(&f->objective, &f->state, NULL, &err), HSGD_ERR_DEVICE);
     assert_string_equal(err.text, "quadratic: refused");
     assert_int_equal(f->state.step, 0);
+}
+
+static void more_updates_than_can_be_pending_are_refused(void **state)
+{
+    const hsgd_sgd_options options = {.momentum = 0.0};
+    fixture *f = *state;
+    hsgd_error err = {0};
+
+    for (int i = 0; i < HSGD_SGD_PENDING; i++) {
+        assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &err));
+    }
+    assert_int_equal(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &err), HSGD_ERR_USAGE);
+    assert_ok(hsgd_sgd_settle(&f->objective, &f->state, NULL, &err));
+    assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &err));
 }
 
 static void rates_follow_their_schedule(void **state)
@@ -209,6 +245,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_loss_is_the_one_before_the_update_and_falls, setup, teardown),
         cmocka_unit_test_setup_teardown(a_step_that_is_not_finite_changes_nothing_and_names_itself, setup, teardown),
         cmocka_unit_test_setup_teardown(other_failures_of_the_objective_pass_unchanged, setup, teardown),
+        cmocka_unit_test_setup_teardown(more_updates_than_can_be_pending_are_refused, setup, teardown),
         cmocka_unit_test(rates_follow_their_schedule),
     };
     return test_run(tests);

@@ -49,7 +49,7 @@ hsgd_status KERNEL(affine_adjoint_input)(void *self, int worker, const hsgd_laye
             memset(column(dx, j), 0, (size_t)(m * in) * sizeof(real));
         }
         for (int64_t s = 0; s < m; s++) {
-            combine(in, out, column(dy, j) + s * out, 1, column(w, j), in, column(dx, j) + s * in);
+            combine(in, out, 1, column(dy, j) + s * out, 1, column(w, j), in, column(dx, j) + s * in);
         }
     }
     return HSGD_OK;
@@ -66,7 +66,7 @@ hsgd_status KERNEL(affine_adjoint_weight)(void *self, int worker, const hsgd_lay
     }
     for (int64_t j = 0; j < k; j++) {
         for (int64_t o = 0; o < out; o++) {
-            combine(in, m, column(dy, j) + o, out, column(x, j), in, column(dw, j) + o * in);
+            combine(in, m, 1, column(dy, j) + o, out, column(x, j), in, column(dw, j) + o * in);
             for (int64_t s = 0; s < m && db.data != NULL; s++) {
                 column(db, j)[o] += column(dy, j)[s * out + o];
             }

@@ -16,14 +16,14 @@ hsgd_status KERNEL(gram)(void *self, int64_t rows, int64_t block, int64_t kx, co
     return HSGD_OK;
 }
 
-hsgd_status KERNEL(update)(void *self, int64_t rows, int64_t block, int64_t kx, const double *x, int64_t ldx,
+hsgd_status KERNEL(update)(void *self, int64_t rows, int64_t block, double a, int64_t kx, const double *x, int64_t ldx,
                            const double *c, int64_t ky, double *y, int64_t ldy, hsgd_error *err)
 {
     (void)self;
     (void)err;
     for (int64_t b = 0; b * block < rows; b++) {
         for (int64_t j = 0; j < ky; j++) {
-            combine(least(block, rows - b * block), kx, c + j, ky, x + b * block, ldx, y + j * ldy + b * block);
+            combine(least(block, rows - b * block), kx, a, c + j, ky, x + b * block, ldx, y + j * ldy + b * block);
         }
     }
     return HSGD_OK;

@@ -63,25 +63,28 @@ INLINE void all_dots(int64_t n, int64_t kx, const real *x, int64_t ldx, int64_t 
     }
 }
 
-/* y += sum over i < k of c[i * ldc] x_i for columns of n reals, ldx apart; five at a time, so that y is read and
+/* y += sum over i < k of a c[i * ldc] x_i for columns of n reals, ldx apart; five at a time, so that y is read and
  * written a fifth as often as x is read. */
-INLINE void combine(int64_t n, int64_t k, const real *restrict c, int64_t ldc, const real *restrict x, int64_t ldx,
-                    real *restrict y)
+INLINE void combine(int64_t n, int64_t k, real a, const real *restrict c, int64_t ldc, const real *restrict x,
+                    int64_t ldx, real *restrict y)
 {
     int64_t i = 0;
 
     for (; i + 5 <= k; i += 5) {
-        const real *a = x + i * ldx;
-        const real c0 = c[i * ldc], c1 = c[(i + 1) * ldc], c2 = c[(i + 2) * ldc], c3 = c[(i + 3) * ldc],
-                   c4 = c[(i + 4) * ldc];
+        const real *from = x + i * ldx;
+        const real c0 = a * c[i * ldc], c1 = a * c[(i + 1) * ldc], c2 = a * c[(i + 2) * ldc], c3 = a * c[(i + 3) * ldc],
+                   c4 = a * c[(i + 4) * ldc];
 
         for (int64_t r = 0; r < n; r++) {
-            y[r] += c0 * a[r] + c1 * a[ldx + r] + c2 * a[2 * ldx + r] + c3 * a[3 * ldx + r] + c4 * a[4 * ldx + r];
+            y[r] += c0 * from[r] + c1 * from[ldx + r] + c2 * from[2 * ldx + r] + c3 * from[3 * ldx + r] +
+                    c4 * from[4 * ldx + r];
         }
     }
     for (; i < k; i++) {
+        const real ci = a * c[i * ldc];
+
         for (int64_t r = 0; r < n; r++) {
-            y[r] += c[i * ldc] * x[i * ldx + r];
+            y[r] += ci * x[i * ldx + r];
         }
     }
 }

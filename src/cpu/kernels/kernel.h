@@ -88,14 +88,22 @@ hsgd_status KERNEL(avgpool_value)(void *self, int worker, const hsgd_layer *laye
 hsgd_status KERNEL(avgpool_adjoint)(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
                                     hsgd_columns dy, hsgd_columns dx, hsgd_error *err);
 hsgd_status KERNEL(softmax_loss)(void *self, int worker, int64_t m, int64_t classes, const void *z,
-                                 const uint8_t *labels, const int64_t *index, void *p, void *delta,
-                                 hsgd_group_loss *out, int64_t *confusion, hsgd_error *err);
+                                 const uint8_t *labels, const int64_t *index, void *p, void *delta, double *tally,
+                                 int64_t *confusion, hsgd_error *err);
 hsgd_status KERNEL(softmax_tangent)(void *self, int worker, int64_t m, int64_t classes, int64_t k, const void *p,
                                     hsgd_columns tz, hsgd_columns tdelta, hsgd_error *err);
+hsgd_status KERNEL(softmax_root)(void *self, int worker, int64_t classes, int64_t first, int64_t k, const void *p,
+                                 void *out, hsgd_error *err);
+hsgd_status KERNEL(narrow)(void *self, int64_t n, int64_t k, const double *x, const int64_t *order,
+                           const int32_t *exponents, void *out, hsgd_error *err);
+hsgd_status KERNEL(squares)(void *self, int worker, int64_t count, int64_t k, hsgd_columns x, double *out,
+                            hsgd_error *err);
 hsgd_status KERNEL(accumulate)(void *self, int worker, hsgd_reduction reduction, int64_t count, const void *x,
                                double scale, void *sum, hsgd_error *err);
 /* Always of doubles: made in that compilation alone. */
+hsgd_status KERNEL_DOUBLE(accumulate_double)(void *self, int worker, hsgd_reduction reduction, int64_t count,
+                                             const double *x, double scale, void *sum, hsgd_error *err);
 hsgd_status KERNEL_DOUBLE(gram)(void *self, int64_t rows, int64_t block, int64_t kx, const double *x, int64_t ldx,
                                 int64_t ky, const double *y, int64_t ldy, double *partial, hsgd_error *err);
-hsgd_status KERNEL_DOUBLE(update)(void *self, int64_t rows, int64_t block, int64_t kx, const double *x, int64_t ldx,
-                                  const double *c, int64_t ky, double *y, int64_t ldy, hsgd_error *err);
+hsgd_status KERNEL_DOUBLE(update)(void *self, int64_t rows, int64_t block, double a, int64_t kx, const double *x,
+                                  int64_t ldx, const double *c, int64_t ky, double *y, int64_t ldy, hsgd_error *err);

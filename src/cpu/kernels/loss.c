@@ -1,4 +1,4 @@
-/* src/cpu/kernels/loss.c - softmax cross-entropy and its tangent; sums in double. */
+/* src/cpu/kernels/loss.c - softmax cross-entropy, its tangent and a root of its Hessian; sums in double. */
 #include "cpu/kernels/kernel.h"
 #include <math.h>
 
@@ -16,10 +16,11 @@ static int64_t largest(int64_t classes, const real *z)
 }
 
 hsgd_status KERNEL(softmax_loss)(void *self, int worker, int64_t m, int64_t classes, const void *z,
-                                 const uint8_t *labels, const int64_t *index, void *p, void *delta,
-                                 hsgd_group_loss *out, int64_t *confusion, hsgd_error *err)
+                                 const uint8_t *labels, const int64_t *index, void *p, void *delta, double *tally,
+                                 int64_t *confusion, hsgd_error *err)
 {
-    hsgd_group_loss total = {0};
+    double loss = 0.0;
+    int64_t correct = 0;
 
     (void)self;
     (void)worker;
@@ -41,13 +42,14 @@ hsgd_status KERNEL(softmax_loss)(void *self, int worker, int64_t m, int64_t clas
             soft[c] = (real)share;
             adjoint[c] = (real)(share - (c == label ? 1.0 : 0.0));
         }
-        total.loss += log(sum) - ((double)logits[label] - top);
-        total.correct += best == label;
+        loss += log(sum) - ((double)logits[label] - top);
+        correct += best == label;
         if (confusion != NULL) {
             confusion[label * classes + best]++;
         }
     }
-    *out = total;
+    tally[HSGD_TALLY_LOSS] = loss;
+    tally[HSGD_TALLY_CORRECT] = (double)correct;
     return HSGD_OK;
 }
 
@@ -70,6 +72,26 @@ hsgd_status KERNEL(softmax_tangent)(void *self, int worker, int64_t m, int64_t c
             for (int64_t c = 0; c < classes; c++) {
                 to[c] = (real)((double)soft[c] * ((double)tangent[c] - mean));
             }
+        }
+    }
+    return HSGD_OK;
+}
+
+hsgd_status KERNEL(softmax_root)(void *self, int worker, int64_t classes, int64_t first, int64_t k, const void *p,
+                                 void *out, hsgd_error *err)
+{
+    const real *soft = p;
+
+    (void)self;
+    (void)worker;
+    (void)err;
+    for (int64_t j = 0; j < k; j++) {
+        const double root = sqrt((double)soft[first + j]);
+
+        for (int64_t c = 0; c < classes; c++) {
+            const double e = c == first + j ? 1.0 : 0.0;
+
+            ((real *)out)[j * classes + c] = (real)(root * (e - (double)soft[c]));
         }
     }
     return HSGD_OK;

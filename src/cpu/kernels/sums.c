@@ -1,4 +1,4 @@
-/* src/cpu/kernels/sums.c - pixels in, group results out: conversion of images, and the exact sums over groups. */
+/* src/cpu/kernels/sums.c - pixels and weights in, group results out: conversion to reals, and the exact sums over groups. */
 #include "cpu/kernels/kernel.h"
 #include <math.h>
 
@@ -16,6 +16,50 @@ hsgd_status KERNEL(images)(void *self, int worker, const uint8_t *pixels, int64_
             to[i] = (real)(((float)from[i] / 255.0f - mean) / deviation);
         }
     }
+    return HSGD_OK;
+}
+
+hsgd_status KERNEL(narrow)(void *self, int64_t n, int64_t k, const double *x, const int64_t *order,
+                           const int32_t *exponents, void *out, hsgd_error *err)
+{
+    (void)self;
+    (void)err;
+    for (int64_t j = 0; j < k; j++) {
+        const int exponent = exponents != NULL ? exponents[j] : 0;
+        const double half = exponent > HSGD_MOST_EXPONENT ? NAN : ldexp(1.0, -exponent / 2);
+        const double rest = ldexp(1.0, -exponent - -exponent / 2); /* 2^-exponent itself may overflow */
+        const double *from = x + j * n;
+        real *to = (real *)out + j * n;
+
+        if (exponent == 0) {
+            for (int64_t i = 0; i < n; i++) {
+                to[i] = (real)from[order[i]];
+            }
+        } else {
+            for (int64_t i = 0; i < n; i++) {
+                to[i] = (real)(from[order[i]] * half * rest);
+            }
+        }
+    }
+    return HSGD_OK;
+}
+
+hsgd_status KERNEL(squares)(void *self, int worker, int64_t count, int64_t k, hsgd_columns x, double *out,
+                            hsgd_error *err)
+{
+    double sum = 0.0;
+
+    (void)self;
+    (void)worker;
+    (void)err;
+    for (int64_t j = 0; j < k; j++) {
+        const real *from = column(x, j);
+
+        for (int64_t i = 0; i < count; i++) {
+            sum += (double)from[i] * (double)from[i];
+        }
+    }
+    *out += sum;
     return HSGD_OK;
 }
 
@@ -52,3 +96,11 @@ hsgd_status KERNEL(accumulate)(void *self, int worker, hsgd_reduction reduction,
     }
     return HSGD_OK;
 }
+
+#ifdef REAL_IS_double
+hsgd_status KERNEL(accumulate_double)(void *self, int worker, hsgd_reduction reduction, int64_t count, const double *x,
+                                      double scale, void *sum, hsgd_error *err)
+{
+    return KERNEL(accumulate)(self, worker, reduction, count, x, scale, sum, err);
+}
+#endif
