@@ -235,7 +235,8 @@ typedef struct {
     int64_t group;            /* most samples in a group; written to every file */
     int64_t least_group;      /* fewest, but for the last of a set and for small sets; written to every file */
     char instruction_set[32]; /* "avx512", "avx2", "generic", "sm_90"; bits are the same for one of them */
-    char device[96];          /* for people: "" or the GPU's name and place */
+    char device[64];          /* "" or the GPU's name */
+    char place[32];           /* "" or which GPU of the node: its bus id */
     char libraries[96];       /* "" or what computes there, with versions; bits may change with them */
     bool tf32;                /* products of floats may be rounded to TF32 */
 } hsgd_backend;

@@ -314,7 +314,8 @@ static void destroy(void *self)
 static const hsgd_linop_ops hessian_ops = {.name = "hessian", .apply = apply, .destroy = destroy};
 static const hsgd_linop_ops gauss_newton_ops = {.name = "gauss-newton", .apply = apply, .destroy = destroy};
 
-/* Keep as many of this rank's groups as cache_bytes holds; they are filled when first used. */
+/* Keep as many of this rank's groups as cache_bytes holds, or as there turns out to be memory for; they are filled when
+ * first used. */
 static hsgd_status create_cache(hessian *h, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -324,8 +325,15 @@ static hsgd_status create_cache(hessian *h, hsgd_error *err)
     void *cache = NULL;
 
     h->cached = mine < room ? mine : room;
+    while (h->cached > 0 && st == HSGD_OK && cache == NULL) {
+        st = backend->ops->alloc(backend->self, (size_t)h->cached * bytes, &cache, err);
+        if (st == HSGD_ERR_MEMORY) { /* no result depends on what is kept */
+            st = HSGD_OK;
+            h->cached /= 2;
+        }
+    }
+    HSGD_TRY(st);
     if (h->cached > 0) {
-        HSGD_TRY(backend->ops->alloc(backend->self, (size_t)h->cached * bytes, &cache, err));
         h->cache = cache;
         h->built = calloc((size_t)h->cached, sizeof *h->built);
         HSGD_CHECK(h->built != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the kept base passes");

@@ -25,8 +25,10 @@ void hsgd_pass_destroy(hsgd_pass **pass);
  * loss): a block of backend memory that the caller provides, one per worker or one per kept group.  Local. */
 size_t hsgd_pass_state_bytes(const hsgd_pass *pass);
 
-/* Bytes of scratch memory that it took for each worker.  Local. */
-size_t hsgd_pass_scratch_bytes(const hsgd_pass *pass);
+/* Bytes of a base state and of a worker's scratch memory that such passes would take; nothing is taken.  Local.
+ * Errors: HSGD_ERR_MEMORY. */
+hsgd_status hsgd_pass_measure(const hsgd_network *network, const hsgd_backend *backend, int64_t samples,
+                              int64_t columns, size_t *state, size_t *scratch, hsgd_error *err);
 
 /* Forward pass at `params`; fills `state`; tally [HSGD_TALLIES_OF_LOSS] gets the group's sums.  tally and confusion (may
  * be NULL) as in softmax_loss: backend memory. */

@@ -76,8 +76,9 @@ static void plan_scratch(hsgd_pass *pass, int64_t columns)
     }
 }
 
-hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *backend, int64_t samples, int64_t columns,
-                             hsgd_pass **out, hsgd_error *err)
+/* All but the scratch memory itself. */
+static hsgd_status plan_create(const hsgd_network *network, const hsgd_backend *backend, int64_t samples,
+                               int64_t columns, hsgd_pass **out, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_pass *pass = calloc(1, sizeof *pass);
@@ -97,11 +98,40 @@ hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *ba
     }
     plan_state(pass);
     plan_scratch(pass, columns);
+    *out = pass;
+    pass = NULL;
+done:
+    hsgd_pass_destroy(&pass);
+    return st;
+}
+
+hsgd_status hsgd_pass_create(const hsgd_network *network, const hsgd_backend *backend, int64_t samples, int64_t columns,
+                             hsgd_pass **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_pass *pass = NULL;
+
+    *out = NULL;
+    HSGD_TRY(plan_create(network, backend, samples, columns, &pass, err));
     for (int w = 0; w < backend->workers; w++) {
         HSGD_TRY(backend->ops->alloc(backend->self, pass->scratch_bytes, &pass->scratch[w], err));
     }
     *out = pass;
     pass = NULL;
+done:
+    hsgd_pass_destroy(&pass);
+    return st;
+}
+
+hsgd_status hsgd_pass_measure(const hsgd_network *network, const hsgd_backend *backend, int64_t samples,
+                              int64_t columns, size_t *state, size_t *scratch, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_pass *pass = NULL;
+
+    HSGD_TRY(plan_create(network, backend, samples, columns, &pass, err));
+    *state = pass->state_bytes;
+    *scratch = pass->scratch_bytes;
 done:
     hsgd_pass_destroy(&pass);
     return st;
@@ -124,9 +154,4 @@ void hsgd_pass_destroy(hsgd_pass **pass)
 size_t hsgd_pass_state_bytes(const hsgd_pass *pass)
 {
     return pass->state_bytes;
-}
-
-size_t hsgd_pass_scratch_bytes(const hsgd_pass *pass)
-{
-    return pass->scratch_bytes;
 }

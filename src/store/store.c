@@ -127,6 +127,9 @@ static hsgd_status write_provenance(hsgd_store *store, const hsgd_provenance *p,
                  {"deck", p->deck},
                  {"backend", p->backend},
                  {"instruction_set", p->instruction_set},
+                 {"device", p->device},
+                 {"libraries", p->libraries},
+                 {"communicator", p->communicator},
                  {"precision", p->precision},
                  {"reduction", p->reduction},
                  {"data_source", p->data_source},
@@ -145,6 +148,8 @@ static hsgd_status write_provenance(hsgd_store *store, const hsgd_provenance *p,
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "threads", p->threads, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "seed", p->seed, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "group", p->group, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "group_least", p->least_group, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "tf32", p->tf32, err));
 done:
     return st;
 }

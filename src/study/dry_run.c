@@ -1,5 +1,4 @@
 /* src/study/dry_run.c - what --dry-run tells: deck, places, work, memory and disk of a study that is not begun. */
-#include "data/batch.h"
 #include "study/limits.h"
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +8,6 @@
 static const double MIB = 1048576.0;
 
 enum {
-    COLUMNS = 8,           /* vectors in one product: the operator's default */
     VERIFY_SAMPLES = 256,  /* at most, as in verify.c */
     VERIFY_PRODUCTS = 20,  /* about */
     SMALL_FILES = 1 << 20, /* bytes for attributes and small datasets of all files */
@@ -68,8 +66,9 @@ static void trace(const study_state *s, stage_work *w)
     }
 }
 
-static void landscape(const study_state *s, const study_extent *e, stage_work *w)
+static void landscape(const study_state *s, stage_work *w)
 {
+    const study_extent *e = &s->extent;
     const int64_t edge = s->deck->landscape.plane_points, plane = e->axes == 2 ? edge * edge : 0;
     const int64_t points = e->lines * s->deck->landscape.points + plane;
 
@@ -83,8 +82,9 @@ static void landscape(const study_state *s, const study_extent *e, stage_work *w
                    e->axes == 2 ? " and a plane" : "", eigen ? "; before them the eigen stage" : "");
 }
 
-static stage_work work_of(const study_state *s, const study_extent *e, hsgd_stage stage)
+static stage_work work_of(const study_state *s, hsgd_stage stage)
 {
+    const study_extent *e = &s->extent;
     const hsgd_deck *deck = s->deck;
     const double samples = (double)s->sample_count;
     stage_work w = {0};
@@ -114,73 +114,18 @@ static stage_work work_of(const study_state *s, const study_extent *e, hsgd_stag
         trace(s, &w);
         break;
     default:
-        landscape(s, e, &w);
+        landscape(s, &w);
         break;
     }
     return w;
 }
 
-/* ---- memory ---- */
-
-/* Images and labels stand once on each node. */
-static double image_bytes(const study_state *s)
-{
-    const hsgd_split *train = &s->data->train;
-
-    return (double)(train->count + s->data->test.count) * (double)(train->height * train->width + 1);
-}
-
-/* Bytes of the base state of one group. */
-static hsgd_status state_bytes(const study_state *s, double *bytes, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    hsgd_pass *pass = NULL;
-
-    HSGD_TRY(hsgd_pass_create(s->network, s->backend, s->backend->group, 1, &pass, err));
-    *bytes = (double)hsgd_pass_state_bytes(pass);
-done:
-    hsgd_pass_destroy(&pass);
-    return hsgd_comm_agree(s->comm, st, err);
-}
-
-/* Most vectors that a stage holds spread over the ranks. */
-static double spread_vectors(const study_state *s, const study_extent *e)
-{
-    const hsgd_deck *deck = s->deck;
-    const int64_t steps = deck->eigen.basis > 0 && deck->eigen.basis < deck->eigen.max_products
-                              ? deck->eigen.basis
-                              : deck->eigen.max_products;
-    const double eigen = e->pairs > 0 ? 2.0 * (double)e->pairs + (double)(steps < s->n ? steps : s->n) : 0.0;
-    const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(e->probes * (deck->density.steps + 2)) : 0.0;
-    const double hvp = 2.0 * (double)e->vectors;
-
-    return eigen > density ? (eigen > hvp ? eigen : hvp) : (density > hvp ? density : hvp);
-}
-
-/* Bytes that this rank takes at most, roughly: kept base passes, the workers' scratch, whole vectors and spread ones. */
-static double rank_bytes(const study_state *s, const study_extent *e, double state)
-{
-    const double n = (double)s->n, real = (double)hsgd_real_size(s->backend->precision);
-    const double sum = s->deck->run.reduction == 0 ? 16.0 : 8.0; /* of one number: see base/sum.h */
-    const hsgd_groups groups = hsgd_groups_deal(s->sample_count, s->backend->group, s->comm->rank, s->comm->ranks);
-    const double room = (double)study_cache_bytes(s), all = (double)(groups.high - groups.low) * state;
-    const double worker =
-        state * (1.0 + COLUMNS) + COLUMNS * n * (real + sum); /* a tangent is no larger than a state */
-    /* of all columns: doubles, reals twice, sums merged and sent; and weights, gradient, momentum and orders once */
-    const double whole = COLUMNS * n * (8.0 + 2.0 * real + 2.0 * sum) + 10.0 * 8.0 * n;
-    const double given =
-        (double)(e->vectors + e->file_vectors + (e->eigenvectors ? e->pairs : 0) + e->lines + e->axes) +
-        (study_runs(s, HSGD_STAGE_DENSITY) ? (double)e->probes : 0.0);
-
-    return (all < room ? all : room) + (double)s->backend->workers * worker + whole + 8.0 * n * given +
-           8.0 * (double)hsgd_space_rows(s->spread) * spread_vectors(s, e);
-}
-
 /* ---- disk ---- */
 
 /* Bytes of the results: vectors as long as the parameters are the large ones. */
-static double disk_needed(const study_state *s, const study_extent *e)
+static double disk_needed(const study_state *s)
 {
+    const study_extent *e = &s->extent;
     const hsgd_deck *deck = s->deck;
     const double edge = (double)deck->landscape.plane_points;
     double vectors = 0.0, numbers = 0.0;
@@ -204,10 +149,10 @@ static double disk_needed(const study_state *s, const study_extent *e)
     return 8.0 * ((double)s->n * vectors + numbers) + SMALL_FILES;
 }
 
-static hsgd_status check_disk(study_state *s, const study_extent *e, hsgd_error *err)
+static hsgd_status check_disk(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const double need = disk_needed(s, e), disk = free_disk(s->deck->run.output);
+    const double need = disk_needed(s), disk = free_disk(s->deck->run.output);
 
     if (disk < 0.0) {
         hsgd_progress_say(s->progress, "disk: about %.1f MiB of results; free space is not known", need / MIB);
@@ -224,31 +169,49 @@ done:
 /* ---- places ---- */
 
 typedef struct {
-    char host[64], device[32], instruction_set[32];
+    char host[64], backend[16], instruction_set[32], device[64], place[32];
     int local_rank, threads;
-    double bytes;  /* of this rank, without the images */
-    double memory; /* of its node */
+    study_memory need;
+    double kept;         /* bytes of base passes that will be kept */
+    double memory;       /* of its node */
+    double device_total; /* of its device; 0 where it has none of its own */
 } placement;
 
-/* What every rank knows of itself, to all: *out [ranks], which becomes the caller's. */
-static hsgd_status gather(study_state *s, double bytes, placement **out, hsgd_error *err)
+static hsgd_status describe_own(const study_state *s, placement *own, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    placement *all = calloc((size_t)s->comm->ranks, sizeof *all), *own;
+    double free = 0.0, total = 0.0;
+    size_t room = 0;
 
-    *out = all;
-    if (all == NULL) {
-        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold the places of %d ranks", s->comm->ranks);
-    }
-    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
-    own = &all[s->comm->rank];
     (void)snprintf(own->host, sizeof own->host, "%s", s->comm->host);
-    (void)snprintf(own->device, sizeof own->device, "%s", s->backend->ops->name);
+    (void)snprintf(own->backend, sizeof own->backend, "%s", s->backend->ops->name);
     (void)snprintf(own->instruction_set, sizeof own->instruction_set, "%s", s->backend->instruction_set);
+    (void)snprintf(own->device, sizeof own->device, "%s", s->backend->device);
+    (void)snprintf(own->place, sizeof own->place, "%s", s->backend->place);
     own->local_rank = s->comm->local_rank;
     own->threads = s->setup->threads;
-    own->bytes = bytes;
     own->memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    HSGD_TRY(study_memory_need(s, &own->need, err));
+    HSGD_TRY(study_memory_free(s, &free, &total, err));
+    HSGD_TRY(study_cache_bytes(s, &room, err));
+    own->kept = own->need.kept < (double)room ? own->need.kept : (double)room;
+    own->device_total = s->backend->host_memory ? 0.0 : total;
+    *(s->backend->host_memory ? &own->need.host : &own->need.device) += own->kept;
+done:
+    return st;
+}
+
+/* What every rank knows of itself, to all: *out [ranks], which becomes the caller's. */
+static hsgd_status gather(study_state *s, placement **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    placement *all = calloc((size_t)s->comm->ranks, sizeof *all);
+
+    *out = all;
+    st = all == NULL
+             ? hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold the places of %d ranks", s->comm->ranks)
+             : describe_own(s, &all[s->comm->rank], err);
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     for (int rank = 0; rank < s->comm->ranks; rank++) {
         HSGD_TRY(hsgd_comm_broadcast(s->comm, rank, sizeof *all, &all[rank], err));
     }
@@ -256,18 +219,29 @@ done:
     return st;
 }
 
+static void tell_place(study_state *s, int rank, const placement *p)
+{
+    hsgd_progress_say(s->progress, "rank %d: host %s, local rank %d, device %s (%s), %d threads, %.1f MiB", rank,
+                      p->host, p->local_rank, p->backend, p->instruction_set, p->threads, p->need.host / MIB);
+    if (p->device_total > 0.0) {
+        hsgd_progress_say(s->progress,
+                          "rank %d: %s at %s, about %.1f MiB (%.1f MiB of them kept base passes) of %.1f MiB", rank,
+                          p->device, p->place, p->need.device / MIB, p->kept / MIB, p->device_total / MIB);
+    }
+}
+
 /* The node of rank `first`: its ranks and the images together against its memory. */
 static hsgd_status check_node(study_state *s, const placement *all, int first, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const placement *node = &all[first];
-    const double images = image_bytes(s);
+    const double images = node->need.images;
     double bytes = images;
     int ranks = 0;
 
     for (int rank = 0; rank < s->comm->ranks; rank++) {
         if (strcmp(all[rank].host, node->host) == 0) {
-            bytes += all[rank].bytes;
+            bytes += all[rank].need.host;
             ranks++;
         }
     }
@@ -281,25 +255,22 @@ done:
     return st;
 }
 
-static hsgd_status check_places(study_state *s, const study_extent *e, hsgd_error *err)
+static hsgd_status check_places(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     placement *all = NULL;
-    double state = 0.0;
 
-    HSGD_TRY(state_bytes(s, &state, err));
-    HSGD_TRY(gather(s, rank_bytes(s, e, state), &all, err));
+    HSGD_TRY(gather(s, &all, err));
     for (int rank = 0; rank < s->comm->ranks; rank++) {
-        const placement *p = &all[rank];
-
-        hsgd_progress_say(s->progress, "rank %d: host %s, local rank %d, device %s (%s), %d threads, %.1f MiB", rank,
-                          p->host, p->local_rank, p->device, p->instruction_set, p->threads, p->bytes / MIB);
+        tell_place(s, rank, &all[rank]);
     }
+    hsgd_progress_say(s->progress, "sums over ranks: %s", s->comm->ops->name);
     for (int rank = 0; rank < s->comm->ranks; rank++) {
         if (all[rank].local_rank == 0) {
             HSGD_TRY(check_node(s, all, rank, err));
         }
     }
+    HSGD_TRY(study_memory_check(s, err));
 done:
     free(all);
     return st;
@@ -308,24 +279,22 @@ done:
 hsgd_status study_dry_run(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    study_extent extent = {0};
 
     HSGD_TRY(output_check_folder(s, err));
-    HSGD_TRY(study_check_limits(s, &extent, err));
     if (!study_runs(s, HSGD_STAGE_TRAIN)) {
         HSGD_TRY(study_find_weights(s, err));
     }
     hsgd_progress_say(s->progress, "%s", s->deck_text);
     hsgd_progress_say(s->progress, "parameters: %lld", (long long)s->n);
     hsgd_progress_say(s->progress, "studied samples: %lld", (long long)s->sample_count);
-    HSGD_TRY(check_places(s, &extent, err));
+    HSGD_TRY(check_places(s, err));
     for (int i = 0; i < s->deck->stages; i++) {
-        const stage_work w = work_of(s, &extent, s->deck->stage[i]);
+        const stage_work w = work_of(s, s->deck->stage[i]);
 
         hsgd_progress_say(s->progress, "stage %-10s about %.3g forward passes of work (%s)",
                           hsgd_stage_name(s->deck->stage[i]), w.passes, w.what);
     }
-    HSGD_TRY(hsgd_comm_agree(s->comm, check_disk(s, &extent, err), err)); /* ranks may see another free space */
+    HSGD_TRY(hsgd_comm_agree(s->comm, check_disk(s, err), err)); /* ranks may see another free space */
     hsgd_progress_say(s->progress, "dry run: the deck is valid; nothing was written");
 done:
     return st;

@@ -8,6 +8,16 @@
 
 enum { STUDY_MAX_PARAMETERS = 128, STUDY_SUMMARY = 16384, STUDY_PATH = HSGD_TEXT + 64 };
 
+/* How much the stages that run will handle; 0 where a stage does not run. */
+typedef struct {
+    int64_t vectors;      /* rows of hvp.vectors */
+    int64_t pairs;        /* eigenpairs that the deck's keys give */
+    int64_t probes;       /* of the density: density.probes, or the rows of density.start */
+    int64_t lines, axes;  /* directions of the landscape's lines and of its plane */
+    bool eigenvectors;    /* the landscape looks along some */
+    int64_t file_vectors; /* rows of landscape.vectors, where it looks along some */
+} study_extent;
+
 typedef struct {
     const hsgd_study_setup *setup;
     const hsgd_deck *deck;
@@ -16,8 +26,11 @@ typedef struct {
     hsgd_dataset *data;
     hsgd_network *network;
     hsgd_backend *backend;
+    char device[64], libraries[96]; /* of rank 0's backend: what files tell */
+    int sharers;                    /* ranks that compute on this rank's device, or with this node's memory */
     hsgd_space *replicated, *spread;
     int64_t n; /* parameters */
+    study_extent extent;
 
     hsgd_parameter *parameters; /* [parameter_count]: names and shapes in flat order */
     int64_t parameter_count;
@@ -52,7 +65,28 @@ hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend);
 hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err);
 /* Loss, accuracy and gradient [n] (host) of the studied samples at the studied weights.  Collective. */
 hsgd_status study_gradient(study_state *s, double *gradient, hsgd_loss *loss, hsgd_error *err);
-int64_t study_cache_bytes(const study_state *s);
+
+/* ---- device.c ---- */
+/* Make the backend and the spaces of parameter vectors, and find out what the ranks compute on.  Collective. */
+hsgd_status study_open_device(study_state *s, hsgd_error *err);
+/* Put the images of both splits where the device reads them, for as long as the study lasts.  Collective. */
+hsgd_status study_hold_images(study_state *s, hsgd_error *err);
+
+/* ---- memory.c ---- */
+/* Bytes that this rank takes at most, roughly, without kept base passes: in host memory and on its device (0 where backend
+ * memory is host memory); images stand once a node, and once on each device. */
+typedef struct {
+    double host, device, images;
+    double operator_; /* of host or device: what the operator of the curvature stages takes */
+    double kept;      /* what keeping all base passes of this rank's samples would take */
+} study_memory;
+hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_error *err);
+/* Bytes of free memory where the backend has its own; of the host where that is it.  0 where it cannot be known. */
+hsgd_status study_memory_free(const study_state *s, double *free, double *total, hsgd_error *err);
+/* Refuse a study that the device of some rank cannot hold.  Collective.  Errors: HSGD_ERR_MEMORY, with figures. */
+hsgd_status study_memory_check(study_state *s, hsgd_error *err);
+/* Bytes for kept base passes: what the deck allows, and what is free beside the rest.  Local. */
+hsgd_status study_cache_bytes(const study_state *s, size_t *bytes, hsgd_error *err);
 
 /* ---- output.c ---- */
 /* Begin a result file of `stage`, with provenance and the hash of all it depends on.  Collective. */

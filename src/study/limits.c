@@ -172,29 +172,27 @@ done:
     return st;
 }
 
-hsgd_status study_check_limits(study_state *s, study_extent *extent, hsgd_error *err)
+hsgd_status study_check_limits(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    study_extent own = {0};
+    study_extent *extent = &s->extent;
 
+    *extent = (study_extent){0};
     HSGD_TRY(check_keys(s, err));
     if (strcmp(s->deck->model.init, "default") != 0) {
         HSGD_TRY(check_weights(s, err));
     }
     if (study_runs(s, HSGD_STAGE_HVP)) {
-        HSGD_TRY(check_rows(s, s->deck->hvp.vectors, "/vectors", &own.vectors, err));
+        HSGD_TRY(check_rows(s, s->deck->hvp.vectors, "/vectors", &extent->vectors, err));
     }
     if (study_runs(s, HSGD_STAGE_EIGEN)) {
-        HSGD_TRY(check_eigen(s, &own, err));
+        HSGD_TRY(check_eigen(s, extent, err));
     }
     if (study_runs(s, HSGD_STAGE_DENSITY)) {
-        HSGD_TRY(check_density(s, &own, err));
+        HSGD_TRY(check_density(s, extent, err));
     }
     if (study_runs(s, HSGD_STAGE_LANDSCAPE)) {
-        HSGD_TRY(check_landscape(s, &own, err));
-    }
-    if (extent != NULL) {
-        *extent = own;
+        HSGD_TRY(check_landscape(s, extent, err));
     }
 done:
     return st;

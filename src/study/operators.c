@@ -1,8 +1,5 @@
 /* src/study/operators.c - the studied function as an objective and as a linear operator. */
 #include "study/internal.h"
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 hsgd_problem study_problem(const study_state *s, const hsgd_backend *backend, bool test_split)
 {
@@ -22,35 +19,25 @@ hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend)
     return study_problem(s, backend, s->deck->hessian.split == 1);
 }
 
-/* No bit of any result depends on what is kept, so memory may decide: half of what is free, shared by the node. */
-int64_t study_cache_bytes(const study_state *s)
-{
-    const long pages = sysconf(_SC_AVPHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-
-    if (s->deck->cache_bytes >= 0) {
-        return s->deck->cache_bytes / s->comm->local_ranks;
-    }
-    if (pages <= 0 || page <= 0) {
-        return 0;
-    }
-    return (int64_t)pages / 2 * page / s->comm->local_ranks;
-}
-
 hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err)
 {
+    hsgd_status st = HSGD_OK;
     const hsgd_problem problem = study_studied(s, s->backend);
-    const hsgd_hessian_options options = {
+    hsgd_hessian_options options = {
         .kind = s->deck->hessian.operator_ == 1 ? HSGD_OPERATOR_GAUSS_NEWTON : HSGD_OPERATOR_HESSIAN,
         .index = s->samples,
         .count = s->sample_count,
         .weights = s->weights,
-        .cache_bytes = (size_t)study_cache_bytes(s),
         .batch = s->deck->hessian.batch,
         .stop = s->setup->stop,
         .context = s->setup->stop_context,
     };
 
-    return hsgd_hessian_create(&problem, s->spread, &options, out, err);
+    st = study_cache_bytes(s, &options.cache_bytes, err);
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    HSGD_TRY(hsgd_hessian_create(&problem, s->spread, &options, out, err));
+done:
+    return st;
 }
 
 hsgd_status study_gradient(study_state *s, double *gradient, hsgd_loss *loss, hsgd_error *err)

@@ -97,6 +97,9 @@ hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsg
         .deck = s->deck_text,
         .backend = s->backend->ops->name,
         .instruction_set = s->backend->instruction_set,
+        .device = s->device[0] != '\0' ? s->device : NULL,
+        .libraries = s->libraries[0] != '\0' ? s->libraries : NULL,
+        .communicator = s->comm->ops->name,
         .precision = s->backend->precision == HSGD_DOUBLE ? "double" : "single",
         .reduction = s->deck->run.reduction == 0 ? "reproducible" : "fast",
         .data_source = s->data->source,
@@ -105,6 +108,8 @@ hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsg
         .seed = s->deck->run.seed,
         .threads = s->setup->threads,
         .group = s->backend->group,
+        .least_group = s->backend->least_group,
+        .tf32 = s->backend->tf32,
     };
 
     *out = NULL;

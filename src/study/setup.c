@@ -173,7 +173,6 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
                                        .train_samples = deck->data.train_samples,
                                        .test_samples = deck->data.test_samples,
                                        .seed = (uint64_t)deck->run.seed};
-    const hsgd_reduction reduction = (hsgd_reduction)deck->run.reduction;
 
     s->started = hsgd_clock();
     HSGD_TRY(hsgd_deck_format(deck, &s->deck_text, err));
@@ -190,19 +189,15 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
                                  s->data->train.classes, &s->network, err));
     s->n = s->network->parameters;
     HSGD_TRY(list_parameters(s, err));
-    HSGD_TRY(study_check_limits(s, NULL, err));
+    HSGD_TRY(study_check_limits(s, err));
     HSGD_TRY(choose_samples(s, err));
-    st = s->setup->make_backend(s->setup->context, deck->model.precision == 1 ? HSGD_DOUBLE : HSGD_SINGLE, &s->backend,
-                                err);
-    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
-    hsgd_progress_detail(s->progress,
-                         "network: %lld parameters; %d ranks of %d threads on %s (%s), groups of %lld samples",
-                         (long long)s->n, s->comm->ranks, s->setup->threads, s->backend->ops->name,
-                         s->backend->instruction_set, (long long)s->backend->group);
-    HSGD_TRY(hsgd_space_create(s->n, HSGD_REPLICATED, reduction, s->comm, s->backend, &s->replicated, err));
-    HSGD_TRY(hsgd_space_create(s->n, HSGD_SPREAD, reduction, s->comm, s->backend, &s->spread, err));
+    HSGD_TRY(study_open_device(s, err));
     s->weights = calloc((size_t)s->n, sizeof *s->weights);
     HSGD_CHECK(s->weights != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate %lld weights", (long long)s->n);
+    if (!s->setup->dry_run) { /* which tells the figures, and compares with all there is */
+        HSGD_TRY(study_memory_check(s, err));
+        HSGD_TRY(study_hold_images(s, err));
+    }
 done:
     return st;
 }

@@ -1,0 +1,110 @@
+/* src/study/device.c - the device that the study computes on: made, described for files and people, given the images. */
+#include "study/internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Place on the node: equal for ranks that share a device, or the memory of the node. */
+static int64_t place_code(const study_state *s)
+{
+    uint64_t code = 14695981039346656037u; /* FNV-1a of host and place */
+    const char *const parts[] = {s->comm->host, "/", s->backend->place};
+
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        for (const char *c = parts[i]; *c != '\0'; c++) {
+            code = (code ^ (unsigned char)*c) * 1099511628211u;
+        }
+    }
+    return (int64_t)code;
+}
+
+static hsgd_status count_sharers(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int ranks = s->comm->ranks;
+    int64_t mine = place_code(s), *all = calloc(2 * (size_t)ranks, sizeof *all), *ones = all + ranks;
+
+    HSGD_TRY(hsgd_comm_agree(s->comm, all != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    for (int rank = 0; rank < ranks; rank++) {
+        ones[rank] = 1;
+    }
+    HSGD_TRY(hsgd_comm_all_gather(s->comm, HSGD_TYPE_I64, ones, &mine, all, err));
+    for (int rank = 0; rank < ranks; rank++) {
+        s->sharers += all[rank] == mine;
+    }
+done:
+    free(all);
+    return st;
+}
+
+/* What files tell of the device is the same on all ranks: rank 0's.  Devices of several kinds are worth a warning, since
+ * the bits then depend on which of them took which samples. */
+static hsgd_status describe_device(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_backend *b = s->backend;
+    char set[sizeof b->instruction_set];
+    int64_t differs = 0;
+
+    memcpy(s->device, b->device, sizeof s->device);
+    memcpy(s->libraries, b->libraries, sizeof s->libraries);
+    memcpy(set, b->instruction_set, sizeof set);
+    HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof s->device, s->device, err));
+    HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof s->libraries, s->libraries, err));
+    HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof set, set, err));
+    differs = strcmp(s->device, b->device) != 0 || strcmp(s->libraries, b->libraries) != 0 ||
+              strcmp(set, b->instruction_set) != 0;
+    HSGD_TRY(hsgd_comm_max(s->comm, HSGD_TYPE_I64, 1, &differs, err));
+    if (differs != 0) {
+        hsgd_progress_warn(s->progress,
+                           "the ranks compute on devices of several kinds (rank 0: %s): the results' last "
+                           "bits depend on which of them took which samples",
+                           s->device);
+    }
+    HSGD_TRY(count_sharers(s, err));
+done:
+    return st;
+}
+
+/* The images of both splits stay where the device reads them for as long as the study lasts. */
+hsgd_status study_hold_images(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_split *const splits[] = {&s->data->train, &s->data->test};
+    const void *unused = NULL;
+
+    for (size_t i = 0; i < sizeof splits / sizeof splits[0] && st == HSGD_OK; i++) {
+        const size_t count = (size_t)splits[i]->count, pixels = (size_t)(splits[i]->height * splits[i]->width);
+
+        st = s->backend->ops->hold(s->backend->self, count * pixels, splits[i]->pixels, &unused, err);
+        if (st == HSGD_OK) {
+            st = s->backend->ops->hold(s->backend->self, count, splits[i]->labels, &unused, err);
+        }
+    }
+    return hsgd_comm_agree(s->comm, st, err);
+}
+
+hsgd_status study_open_device(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_deck *deck = s->deck;
+    const hsgd_reduction reduction = (hsgd_reduction)deck->run.reduction;
+
+    st = s->setup->make_backend(s->setup->context, deck->model.precision == 1 ? HSGD_DOUBLE : HSGD_SINGLE, &s->backend,
+                                err);
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    HSGD_TRY(describe_device(s, err));
+    hsgd_progress_detail(
+        s->progress,
+        "network: %lld parameters; %d ranks of %d threads on %s (%s%s%s), groups of %lld to %lld samples, "
+        "sums by %s",
+        (long long)s->n, s->comm->ranks, s->setup->threads, s->backend->ops->name, s->backend->instruction_set,
+        s->device[0] != '\0' ? ", " : "", s->device, (long long)s->backend->least_group, (long long)s->backend->group,
+        s->comm->ops->name);
+    st = hsgd_space_create(s->n, HSGD_REPLICATED, reduction, s->comm, s->backend, &s->replicated, err);
+    if (st == HSGD_OK) {
+        st = hsgd_space_create(s->n, HSGD_SPREAD, reduction, s->comm, s->backend, &s->spread, err);
+    }
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+done:
+    return st;
+}

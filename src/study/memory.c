@@ -1,0 +1,166 @@
+/* src/study/memory.c - what a study takes of the host's memory and of its device's, and what is left for base passes. */
+#include "data/batch.h"
+#include "study/limits.h"
+#include <unistd.h>
+
+static const double MIB = 1048576.0;
+static const double SPARE = 256.0 * 1048576.0; /* bytes of a device left to libraries' workspaces and small arrays */
+
+enum { COLUMNS = 8 }; /* vectors in one product: the operator's default */
+
+static double images_of(const study_state *s)
+{
+    const hsgd_split *train = &s->data->train;
+
+    return (double)(train->count + s->data->test.count) * (double)(train->height * train->width + 1);
+}
+
+/* Bytes of one number in a sum: see base/sum.h. */
+static double word_bytes(const study_state *s)
+{
+    return s->deck->run.reduction == 0 ? 16.0 : 8.0;
+}
+
+/* A sweep over `samples` samples that sums `width` vectors, `columns` at a time; *state: of one group. */
+static hsgd_status sweep_bytes(const study_state *s, int64_t samples, int64_t columns, int64_t width, double *bytes,
+                               double *state, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = s->backend;
+    const int64_t group = hsgd_backend_group(backend, (hsgd_reduction)s->deck->run.reduction, samples, s->comm->ranks);
+    const double n = (double)s->n, real = (double)hsgd_real_size(backend->precision), sum = word_bytes(s);
+    size_t one_state = 0, scratch = 0;
+
+    HSGD_TRY(hsgd_pass_measure(s->network, backend, group, columns, &one_state, &scratch, err));
+    *state = (double)one_state;
+    *bytes = (double)backend->workers * (*state + (double)scratch + (double)width * n * (real + sum)) +
+             (double)width * n * sum + n * (real + 48.0) + 8.0 * (double)samples;
+done:
+    return st;
+}
+
+/* Most vectors that a stage holds spread over the ranks. */
+static double spread_vectors(const study_state *s)
+{
+    const study_extent *e = &s->extent;
+    const hsgd_deck *deck = s->deck;
+    const int64_t steps = deck->eigen.basis > 0 && deck->eigen.basis < deck->eigen.max_products
+                              ? deck->eigen.basis
+                              : deck->eigen.max_products;
+    const double eigen = e->pairs > 0 ? 2.0 * (double)e->pairs + (double)(steps < s->n ? steps : s->n) : 0.0;
+    const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(e->probes * (deck->density.steps + 2)) : 0.0;
+    const double hvp = 2.0 * (double)e->vectors;
+
+    return eigen > density ? (eigen > hvp ? eigen : hvp) : (density > hvp ? density : hvp);
+}
+
+/* Whole vectors on the host: weights, gradients, given vectors, directions. */
+static double host_vectors(const study_state *s)
+{
+    const study_extent *e = &s->extent;
+    const double given =
+        (double)(e->vectors + e->file_vectors + (e->eigenvectors ? e->pairs : 0) + e->lines + e->axes) +
+        (study_runs(s, HSGD_STAGE_DENSITY) ? (double)e->probes : 0.0);
+
+    return 8.0 * (double)s->n * (given + 10.0);
+}
+
+hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_deck *deck = s->deck;
+    const double n = (double)s->n, real = (double)hsgd_real_size(s->backend->precision);
+    const int64_t batch = deck->train.batch < s->data->train.count ? deck->train.batch : s->data->train.count;
+    double training = 0.0, products = 0.0, vectors = 0.0, state = 0.0;
+
+    *need = (study_memory){.images = images_of(s), .host = host_vectors(s)};
+    if (study_runs(s, HSGD_STAGE_TRAIN)) {
+        HSGD_TRY(sweep_bytes(s, batch, 1, 1, &training, &state, err));
+        training += 6.0 * 8.0 * n;
+    }
+    if (s->sample_count > 0) {
+        const int64_t group =
+            hsgd_backend_group(s->backend, (hsgd_reduction)deck->run.reduction, s->sample_count, s->comm->ranks);
+        const hsgd_groups groups = hsgd_groups_deal(s->sample_count, group, s->comm->rank, s->comm->ranks);
+
+        HSGD_TRY(sweep_bytes(s, s->sample_count, COLUMNS, COLUMNS, &products, &state, err));
+        need->kept = (double)(groups.high - groups.low) * state;
+        /* sums packed and received, two orders of packing, columns and tangents */
+        products += COLUMNS * n * (4.0 * word_bytes(s) + 8.0 + real);
+        vectors = 8.0 * (double)hsgd_space_rows(s->spread) * (spread_vectors(s) + 4.0);
+    }
+    need->operator_ = products + vectors;
+    *(s->backend->host_memory ? &need->host : &need->device) +=
+        (training > need->operator_ ? training : need->operator_);
+    need->device += s->backend->host_memory ? 0.0 : need->images;
+done:
+    return st;
+}
+
+hsgd_status study_memory_free(const study_state *s, double *free, double *total, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = s->backend;
+    const double page = (double)sysconf(_SC_PAGESIZE);
+    size_t device_free = 0, device_total = 0;
+
+    if (backend->host_memory) {
+        *free = page * (double)sysconf(_SC_AVPHYS_PAGES);
+        *total = page * (double)sysconf(_SC_PHYS_PAGES);
+    } else {
+        HSGD_TRY(backend->ops->memory(backend->self, &device_free, &device_total, err));
+        *free = (double)device_free;
+        *total = (double)device_total;
+    }
+done:
+    return st;
+}
+
+hsgd_status study_memory_check(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    study_memory need = {0};
+    double free = 0.0, total = 0.0;
+
+    if (s->backend->host_memory) {
+        return HSGD_OK; /* what is free on a host changes from minute to minute; --dry-run compares with all there is */
+    }
+    st = study_memory_need(s, &need, err);
+    if (st == HSGD_OK) {
+        st = study_memory_free(s, &free, &total, err);
+    }
+    if (st == HSGD_OK && s->sharers * (need.device + SPARE) > free) {
+        st = hsgd_error_set(
+            err, HSGD_ERR_MEMORY,
+            "memory: this study needs about %.0f MiB of the %s (%s) of rank %d, without kept base passes, "
+            "but %.0f of its %.0f MiB are free for %d ranks; lower eigen.max_products or eigen.basis, or "
+            "use more GPUs",
+            need.device / MIB, s->backend->device, s->backend->place, s->comm->rank, free / MIB, total / MIB,
+            s->sharers);
+    }
+    return hsgd_comm_agree(s->comm, st, err);
+}
+
+/* No bit of any result depends on what is kept, so memory may decide: of a host half of what is free; of a device, which
+ * nobody else uses, what the operator and the vectors leave. */
+hsgd_status study_cache_bytes(const study_state *s, size_t *bytes, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const bool host = s->backend->host_memory;
+    const double asked = (double)s->deck->cache_bytes;
+    double free = 0.0, total = 0.0, room = 0.0;
+
+    HSGD_TRY(study_memory_free(s, &free, &total, err));
+    if (host) {
+        room = asked >= 0.0 ? asked / s->sharers : free / 2.0 / s->sharers;
+    } else {
+        study_memory need = {0};
+
+        HSGD_TRY(study_memory_need(s, &need, err));
+        room = free / s->sharers - need.operator_ - SPARE;
+        room = asked >= 0.0 && asked / s->sharers < room ? asked / s->sharers : room;
+    }
+    *bytes = room > 0.0 ? (size_t)room : 0;
+done:
+    return st;
+}
