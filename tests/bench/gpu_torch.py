@@ -402,8 +402,7 @@ def measure_all(w, wanted, seconds, limit, references):
         except Exception as e:  # whatever a way may raise, the others are still measured
             signal.alarm(0)
             text = " ".join(str(e).split()) or type(e).__name__
-            yield named | {"failed": text[:300]}
-            del e
+            yield named | {"failed": text[:200]}
         w.free()
         w.synchronize()  # raises where the device is lost: then nothing that follows would mean anything
 
