@@ -22,7 +22,8 @@ TUNED = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRE
 def measure(command, extra):
     environment = {k: v for k, v in os.environ.items() if k not in TUNED} | extra
     out = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
-    return {k: float(v) for k, v in (line.split(": ") for line in out.splitlines() if ": " in line)}
+    return {k: float(v) for k, v in (line.split(": ") for line in out.splitlines()
+                                      if ": " in line and not line.startswith("#"))}
 
 
 def flat_weights(path):
@@ -51,11 +52,12 @@ def main():
     a = parser.parse_args()
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OPENBLAS_NUM_THREADS": "1"}
     weights = flat_weights(a.weights) if a.weights else None
-    ours = [os.path.join(a.build, "tests/bench/hsgd-bench"), str(a.threads)]
+    ours = [os.path.join(a.build, "tests/bench/hsgd-bench"), "cpu"]
+    own_words = [str(a.seconds), f"threads={a.threads}"]
     peer = [sys.executable, os.path.join(HERE, "torch_bench.py"), os.environ.get("HSGD_DATA", ""), str(a.threads),
             str(a.seconds)] + ([weights] if weights else [])
     own = root | ({"HSGD_BENCH_WEIGHTS": weights} if weights else {})
-    columns = {"fast": (ours + ["fast", str(a.seconds)], own), "reproducible": (ours + ["reproducible", str(a.seconds)], own)}
+    columns = {mode: (ours + [mode] + own_words, own) for mode in ("fast", "reproducible")}
     if has_torch() and os.environ.get("HSGD_DATA"):
         columns |= {"torch tuned": (peer, TUNED), "torch default": (peer, {})}
     else:
