@@ -27,7 +27,7 @@ rm -f "$steps" "$head" "$measured" "$out/gpu-table.md" "$out/gpu-results.json"
 : >"$log"
 SECONDS=0
 failed=0
-# shellcheck source=../../tools/environment.sh
+# shellcheck source=tools/environment.sh
 source tools/environment.sh
 warming=
 
@@ -35,7 +35,7 @@ say() { echo "gpu.sh: $*" | tee -a "$log" >&2; }
 
 left() { echo $((budget - SECONDS)); }
 
-# step NAME LIMIT RESERVE COMMAND ... - run it for at most LIMIT seconds, so that RESERVE are left, and record how it went.
+# step NAME LIMIT RESERVE COMMAND ... - run it for at most LIMIT seconds, so that RESERVE are left; record how it went.
 step() {
     local name=$1 limit=$2 reserve=$3 start=$SECONDS status=0 note=
     shift 3
@@ -190,7 +190,9 @@ if [[ -n $warming ]]; then
     cat "$out/.warm" >>"$log"
     rm -f "$out/.warm"
 fi
-if [[ -z $python ]]; then record PyTorch "NOT FOUND" 0 "no python3 on PATH has torch and numpy; HSGD_TORCH names one"; fi
+if [[ -z $python ]]; then
+    record PyTorch "NOT FOUND" 0 "no python3 on PATH has torch and numpy; HSGD_TORCH names one"
+fi
 if ((built)); then
     limit=$(($(left) - 15))
     step measure $((limit + 5)) 5 "$table_python" tests/bench/gpu_rounds.py --bench "$build/tests/bench/hsgd-bench" \

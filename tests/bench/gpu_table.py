@@ -214,8 +214,8 @@ def head_lines(head, steps, m, found):
 def text(head, steps, m):
     found = evaluate(m)
     out = ["# Measured on a GPU", ""] + list(head_lines(head, steps, m, found))
-    out += ["", "Medians over the rounds; ratios are medians of the rounds' ratios.  *product* has the base passes kept "
-            "over all samples, *rebuilt* has none; of *8 products* each counts.  PyTorch's ways that keep graphs stand "
+    out += ["", "Medians over the rounds; ratios are medians of the rounds' ratios.  *product* has the base passes "
+            "kept over all samples, *rebuilt* has none; of *8 products* each counts.  PyTorch's ways that keep graphs stand "
             "against the kept figures only.", ""]
     out += [line(COLUMNS), line(["---", "---"] + ["---:"] * (len(COLUMNS) - 2))]
     out += [line(cells(e)) for e in found["rows"]]
@@ -334,8 +334,8 @@ def complaints(m):
                  "- PyTorch, TF32 off: forward, forward, compile: no compiler", "- ours, device: a GPU"):
         if table.count(part) != 1:
             wrong.append(f"the text holds {table.count(part)} times: {part}")
-    widths = {row.count("|") for row in table.splitlines() if row.startswith(("| train", "| product", "| figure | unit"))
-              and row.count("|") > 6}
+    widths = {row.count("|") for row in table.splitlines()
+              if row.startswith(("| train", "| product", "| figure | unit")) and row.count("|") > 6}
     return wrong + ([] if widths == {len(COLUMNS) + 1} else [f"columns: {widths}"])
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """PyTorch's side of the GPU table: every way that PyTorch and PyHessian have to each figure, timed; JSON lines.
 
-usage: gpu_torch.py [--device cuda|cpu] [--tf32 off|on] [--seconds S] [--limit S] [--samples N] [--batch N] [--only WORD]
+usage: gpu_torch.py [--device cuda|cpu] [--tf32 off|on] [--seconds S] [--limit S] [--samples N] [--batch N]
+                    [--points N] [--landscape N] [--only WORD]
        gpu_torch.py --serve ...      measure what each line of the standard input asks for; see `serve`
        gpu_torch.py --self-test      all ways to a figure agree: on the CPU, small, in double
 
@@ -329,8 +330,8 @@ def flat(arrays):
 
 
 def timed(w, call, seconds):
-    """Median seconds of a call that has been made once, and how many bursts.  At least three, but for calls so long that
-    they would take more than five times `seconds`: rounds repeat them."""
+    """Median seconds of a call that has been made once, and how many bursts.  At least three, but for calls so long
+    that they would take more than five times `seconds`: rounds repeat them."""
     w.synchronize()
     start = time.perf_counter()
     call()
@@ -348,7 +349,7 @@ def timed(w, call, seconds):
 
 
 def ceiling(w, figure, method):
-    """(call, amount): floating-point operations of a product of large matrices, or bytes moved by a pass over arrays."""
+    """(call, amount): operations of a product of large matrices, or bytes moved by a pass over large arrays."""
     if figure == "sgemm":
         n = {"large": 4096, "larger": 8192}[method] if w.cuda else {"large": 256, "larger": 512}[method]
         a, b, c = (torch.randn(n, n, device=w.device) for _ in range(3))
