@@ -215,8 +215,8 @@ def text(head, steps, m):
     found = evaluate(m)
     out = ["# Measured on a GPU", ""] + list(head_lines(head, steps, m, found))
     out += ["", "Medians over the rounds; ratios are medians of the rounds' ratios.  *product* has the base passes "
-            "kept over all samples, *rebuilt* has none; of *8 products* each counts.  PyTorch's ways that keep graphs stand "
-            "against the kept figures only.", ""]
+            "kept over all samples, *rebuilt* has none; of *8 products* each counts.  PyTorch's ways that keep graphs "
+            "stand against the kept figures only.", ""]
     out += [line(COLUMNS), line(["---", "---"] + ["---:"] * (len(COLUMNS) - 2))]
     out += [line(cells(e)) for e in found["rows"]]
     out += ["", "## PyTorch's ways", "", line(["figure", "method", "manner", "TF32 off", "TF32 on"]),
