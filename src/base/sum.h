@@ -9,6 +9,12 @@
 #pragma once
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define HSGD_ANYWHERE __host__ __device__ /* the one formula also serves kernels */
+#else
+#define HSGD_ANYWHERE
+#endif
+
 typedef enum { HSGD_REDUCTION_REPRODUCIBLE, HSGD_REDUCTION_FAST } hsgd_reduction;
 
 #define HSGD_SUM_HIGH       134217728.0              /* 2^27: units of the high word in one */
@@ -29,7 +35,7 @@ static inline double hsgd_sum_scale(int64_t groups)
 
 /* Add x * scale to the words *high and *low; returns 0, or 1 where x is NaN or out of range (then nothing is added).
  * Local. */
-static inline int64_t hsgd_sum_add(double x, double scale, int64_t *high, int64_t *low)
+HSGD_ANYWHERE static inline int64_t hsgd_sum_add(double x, double scale, int64_t *high, int64_t *low)
 {
     const int bad = !(x < HSGD_SUM_LIMIT && x > -HSGD_SUM_LIMIT);
     const double y = bad ? 0.0 : x * scale;
@@ -41,7 +47,7 @@ static inline int64_t hsgd_sum_add(double x, double scale, int64_t *high, int64_
 }
 
 /* The sum that the words stand for, for the scale they were added with.  Local. */
-static inline double hsgd_sum_value(int64_t high, int64_t low, double scale)
+HSGD_ANYWHERE static inline double hsgd_sum_value(int64_t high, int64_t low, double scale)
 {
     return ((double)high / HSGD_SUM_HIGH + (double)low / HSGD_SUM_LOW) / scale;
 }
