@@ -46,8 +46,6 @@ static std::vector<fiber *> &fibers = *new std::vector<fiber *>; /* never ended,
 static fiber *current;
 static const std::function<void()> *current_body;
 
-void need_fibers(site where);
-
 /* ---- switching stacks ---- */
 
 #if defined(__x86_64__) && !defined(EMULATION_UCONTEXT)

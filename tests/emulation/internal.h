@@ -32,6 +32,8 @@ bool fails(const char *name); /* as emulation_fails */
 cudaError_t enter(const char *call, cudaError_t failure = cudaErrorUnknown);
 /* End a call: note `error` for cudaGetLastError and return it. */
 cudaError_t leave(cudaError_t error);
+/* End a call that carried out work. */
+cudaError_t outcome();
 bool lost();
 [[noreturn]] void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -43,12 +45,14 @@ bool on_any_device(const void *memory);
 bool pinned(const void *memory);
 void check_guards();
 
-/* streams.cpp.  run: true when the work is done, false to be asked again. */
+/* streams.cpp, copies.cpp.  run: true when the work is done, false to be asked again. */
 cudaError_t enqueue(cudaStream_t stream, const char *name, std::function<bool()> run);
 void drain_all();
+void drain_default();
 
-/* launch.cpp, fibers.cpp: carry out one block whose threads wait for each other. */
+/* launch.cpp, fibers.cpp: carry out one block whose threads wait for each other.  place: the order of the threads. */
 void run_block_with_fibers(const char *kernel, unsigned threads, const std::function<unsigned(unsigned)> &place,
                            const std::function<void()> &body);
 void set_thread(unsigned flat);
+void need_fibers(site where); /* a thread waits: end the program where it was launched as one that does not */
 } // namespace emulation

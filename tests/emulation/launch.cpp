@@ -147,7 +147,6 @@ cudaError_t enqueue_kernel(const char *name, dim3 grid, dim3 block, cudaStream_t
     }));
 }
 
-/* Called by every wait: in a plain launch nobody could be waited for. */
 void need_fibers(site where)
 {
     if (running == NULL || !can_wait) {

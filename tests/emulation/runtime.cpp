@@ -142,6 +142,11 @@ cudaError_t leave(cudaError_t error)
     }
     return error;
 }
+
+cudaError_t outcome()
+{
+    return leave(loss);
+}
 } // namespace emulation
 
 using namespace emulation;

@@ -1,9 +1,9 @@
 /* tests/emulation/include/emulated_device.h - the language of kernels, on the host: qualifiers, places of threads,
  * barriers, shuffles, atomics and launches.
  *
- * One block runs at a time and one thread of it at a time, so that `__shared__` is a static variable.  A kernel launched
- * by emulation::launch runs as a plain loop over its threads and must not wait; one launched by
- * emulation::launch_with_barriers gives each thread of a block a stack of its own. */
+ * One block runs at a time and one thread of it at a time, so that `__shared__` is a static variable.  A kernel is
+ * launched with or without barriers: without, it runs as a plain loop over its threads and must not wait; with, each
+ * thread of a block has a stack of its own. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
