@@ -40,6 +40,7 @@ bool lost();
 /* memory.cpp: device memory.  Queued work runs between open and close; these nest. */
 void open_memory();
 void close_memory();
+void protect_memory(); /* as the settings say now */
 bool on_device(const void *memory, size_t bytes);
 bool on_any_device(const void *memory);
 bool pinned(const void *memory);

@@ -64,6 +64,13 @@ void close_memory()
     }
 }
 
+void protect_memory()
+{
+    if (opened == 0) {
+        protect(configured().guard ? PROT_NONE : PROT_READ | PROT_WRITE);
+    }
+}
+
 static size_t round_up(size_t bytes)
 {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;

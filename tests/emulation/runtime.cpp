@@ -175,7 +175,7 @@ extern "C" void emulation_reconfigure(void)
     fail_count = 0;
     loss = cudaSuccess;
     last_error = cudaSuccess;
-    (void)configured();
+    protect_memory();
 }
 
 #define NAME_OF(code, value, text)                                                                                     \
