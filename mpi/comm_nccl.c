@@ -258,12 +258,12 @@ done:
 /* ---- the end ---- */
 
 /* End all ranks after a failure.  Who tells it?  main prints on rank 0 alone, before it comes here.
- * - A stall is found by every rank, by its own clock; by ranks of one node at once, from the note.  These clocks begin
- *   when a rank comes to the collective, so another rank may get here before rank 0 has found the stall and printed.
- * - So rank 0 ends all at once: it has printed.  Any other rank waits to be ended by that, and ends all itself only when
- *   rank 0 did not come: rank 0 is then the lost one, or on another node and sees nothing of an error that only this
- *   rank had.  It waits as long as a collective may take, but not much longer than main's alarm (20 s after a failure),
- *   which ends such a rank as well: main can speak, this file cannot.
+ * - A stall is found by every rank, by its own clock; by ranks of one node at once, from the note.  The clocks begin when
+ *   a rank comes to the collective, so another rank may get here before rank 0 has found the stall and printed.
+ * - So rank 0 ends all at once: it has printed.  Any other rank waits to be ended by that, and ends all itself only
+ *   where rank 0 does not come: rank 0 is then the lost one, or is on another node and sees nothing of an error that
+ *   only this rank had.  It waits as long as a collective may take, but not much longer than main's alarm (20 s after a
+ *   failure), which ends such a rank as well: main can speak, this file cannot.
  * - A rank that has died comes nowhere; mpirun sees that and ends the rest.
  * Every way the exit code is that of the failure. */
 static void leave(nccl_state *state, hsgd_status failure)
