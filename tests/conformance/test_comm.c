@@ -1,4 +1,5 @@
-/* tests/conformance/test_comm.c - one suite for all communicators: serial, MPI, and MPI with messages cut into pieces.
+/* tests/conformance/test_comm.c - one suite for all communicators: serial, MPI, MPI with messages cut into pieces, and
+ * NCCL's, whose host arrays these are (its device arrays: tests/mpi/test_comm_nccl.c).
  * ranks: 1 2 3 4 7 8
  * Powers of two and others, since MPI's algorithms differ between them. */
 #include <limits.h>
@@ -10,10 +11,17 @@
 #ifdef HSGD_MPI
 #include "comm_mpi.h"
 #endif
+#ifdef HSGD_EMULATED_NCCL
+#include "mpi/nccl_fixture.h"
+#endif
 
 enum { MOST_RANKS = 64, LONGEST = 1003, GUARD = 77 };
 
-typedef enum { SERIAL, LAUNCH, PIECES } kind;
+typedef enum { SERIAL, LAUNCH, PIECES, NCCL } kind;
+
+#ifdef HSGD_EMULATED_NCCL
+static nccl_fixture fixture;
+#endif
 
 static int setup(void **state)
 {
@@ -26,6 +34,12 @@ static int setup(void **state)
     } else {
         comm = test_comm();
     }
+#ifdef HSGD_EMULATED_NCCL
+    if (which == NCCL) {
+        assert_ok(nccl_try(&fixture, comm->rank, 60.0, false, "", &err));
+        assert_non_null(comm = fixture.comm);
+    }
+#endif
 #ifdef HSGD_MPI
     if (which == PIECES) {
         hsgd_comm_mpi_set_piece(comm, 3); /* so that short messages take the way of those beyond INT_MAX */
@@ -43,6 +57,12 @@ static int teardown(void **state)
 #ifdef HSGD_MPI
     if (strcmp(comm->ops->name, "mpi") == 0) {
         hsgd_comm_mpi_set_piece(comm, INT_MAX);
+    }
+#endif
+#ifdef HSGD_EMULATED_NCCL
+    if (comm == fixture.comm) {
+        nccl_end(&fixture);
+        comm = NULL;
     }
 #endif
     if (comm != test_comm()) {
@@ -370,12 +390,17 @@ int main(void)
         PROPERTY(shares_cover_all_items_once_and_differ_by_at_most_one),
     };
     enum { PROPERTIES = sizeof properties / sizeof properties[0] };
-    static const kind kinds[] = {SERIAL, LAUNCH, PIECES};
-    static const char *const names[] = {"serial", "launch", "launch in pieces"};
-    static char titles[3 * PROPERTIES][128];
-    struct CMUnitTest tests[3 * PROPERTIES];
+    static const kind kinds[] = {SERIAL, LAUNCH, PIECES, NCCL};
+    static const char *const names[] = {"serial", "launch", "launch in pieces", "nccl"};
+#ifdef HSGD_EMULATED_NCCL
+    enum { TESTS = 4 * PROPERTIES };
+#else
+    enum { TESTS = 3 * PROPERTIES };
+#endif
+    static char titles[TESTS][128];
+    struct CMUnitTest tests[TESTS];
 
-    for (size_t i = 0; i < 3 * PROPERTIES; i++) {
+    for (size_t i = 0; i < TESTS; i++) {
         const size_t k = i / PROPERTIES, p = i % PROPERTIES;
 
         (void)snprintf(titles[i], sizeof titles[i], "%s: %s", names[k], properties[p].name);
