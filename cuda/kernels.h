@@ -11,6 +11,9 @@
 extern "C" {
 #endif
 
+/* code.cu: does this build have code for the current device?  cudaSuccess, or why not. */
+cudaError_t hsgd_cuda_has_code(void);
+
 /* pointwise.cu */
 cudaError_t hsgd_cuda_relu_value(cudaStream_t stream, hsgd_precision p, int64_t count, const void *x, void *y);
 cudaError_t hsgd_cuda_relu_derivative(cudaStream_t stream, hsgd_precision p, int64_t count, int64_t k, const void *y,
