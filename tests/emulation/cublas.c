@@ -203,10 +203,10 @@ static void multiply(void *argument)
             double sum = 0.0;
 
             for (int l = 0; l < p->k; l++) {
-                const size_t ia = p->trans_a ? (size_t)i * (size_t)p->lda + (size_t)l
-                                             : (size_t)l * (size_t)p->lda + (size_t)i;
-                const size_t ib = p->trans_b ? (size_t)l * (size_t)p->ldb + (size_t)j
-                                             : (size_t)j * (size_t)p->ldb + (size_t)l;
+                const size_t ia =
+                    p->trans_a ? (size_t)i * (size_t)p->lda + (size_t)l : (size_t)l * (size_t)p->lda + (size_t)i;
+                const size_t ib =
+                    p->trans_b ? (size_t)l * (size_t)p->ldb + (size_t)j : (size_t)j * (size_t)p->ldb + (size_t)l;
 
                 sum += entry(p, p->a, ia) * entry(p, p->b, ib);
             }
@@ -255,10 +255,10 @@ static cublasStatus_t queue(cublasHandle_t handle, const char *name, cublasOpera
     if (emulation_fails(name)) {
         return CUBLAS_STATUS_EXECUTION_FAILED;
     }
-    p->rounds = handle->atomics == CUBLAS_ATOMICS_ALLOWED ||
-                (p->twice ? handle->imitates_double
-                          : handle->imitates_single ||
-                                (handle->math == CUBLAS_TF32_TENSOR_OP_MATH && !handle->tf32_forbidden));
+    p->rounds =
+        handle->atomics == CUBLAS_ATOMICS_ALLOWED ||
+        (p->twice ? handle->imitates_double
+                  : handle->imitates_single || (handle->math == CUBLAS_TF32_TENSOR_OP_MATH && !handle->tf32_forbidden));
     emulation_enqueue(handle->stream, multiply, p, sizeof *p);
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -101,9 +101,9 @@ cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t streamId)
 /* ---- descriptors ---- */
 
 #define MAKE(at)                                                                                                       \
-    ((at) == NULL                                    ? CUDNN_STATUS_BAD_PARAM_NULL_POINTER                             \
-     : (*(at) = calloc(1, sizeof **(at))) != NULL ? CUDNN_STATUS_SUCCESS                                              \
-                                                     : CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED)
+    ((at) == NULL                                 ? CUDNN_STATUS_BAD_PARAM_NULL_POINTER                                \
+     : (*(at) = calloc(1, sizeof **(at))) != NULL ? CUDNN_STATUS_SUCCESS                                               \
+                                                  : CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED)
 
 cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t *tensorDesc)
 {
@@ -281,13 +281,10 @@ cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t handle, const
            filterDesc, convDesc, destDesc);
 }
 
-cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t handle,
-                                                          const cudnnFilterDescriptor_t filterDesc,
-                                                          const cudnnTensorDescriptor_t diffDesc,
-                                                          const cudnnConvolutionDescriptor_t convDesc,
-                                                          const cudnnTensorDescriptor_t gradDesc,
-                                                          const int requestedAlgoCount, int *returnedAlgoCount,
-                                                          cudnnConvolutionBwdDataAlgoPerf_t *perfResults)
+cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(
+    cudnnHandle_t handle, const cudnnFilterDescriptor_t filterDesc, const cudnnTensorDescriptor_t diffDesc,
+    const cudnnConvolutionDescriptor_t convDesc, const cudnnTensorDescriptor_t gradDesc, const int requestedAlgoCount,
+    int *returnedAlgoCount, cudnnConvolutionBwdDataAlgoPerf_t *perfResults)
 {
     ADVISE("cudnnGetConvolutionBackwardDataAlgorithm_v7", DATA, data_advice, cudnnConvolutionBwdDataAlgo_t, gradDesc,
            filterDesc, convDesc, diffDesc);
@@ -357,9 +354,9 @@ static bool here(const emulated_conv *v, const void *array, size_t count)
 }
 
 /* Fill in shape and type, and check what all passes have in common. */
-static cudnnStatus_t prepare(emulated_conv *v, cudnnHandle_t handle, int pass, int algorithm,
-                             cudnnTensorDescriptor_t x, cudnnFilterDescriptor_t w, cudnnConvolutionDescriptor_t conv,
-                             cudnnTensorDescriptor_t y, const void *alpha, const void *beta)
+static cudnnStatus_t prepare(emulated_conv *v, cudnnHandle_t handle, int pass, int algorithm, cudnnTensorDescriptor_t x,
+                             cudnnFilterDescriptor_t w, cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t y,
+                             const void *alpha, const void *beta)
 {
     size_t needed = 0;
     const cudnnStatus_t st = workspace_query(handle, pass, algorithm, x, w, conv, y, &needed);
@@ -418,8 +415,7 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void *alpha, c
                                       void *workSpace, size_t workSpaceSizeInBytes, const void *beta,
                                       const cudnnTensorDescriptor_t yDesc, void *y)
 {
-    emulated_conv v = {
-        .a = x, .b = w, .out = y, .workspace = workSpace, .workspace_bytes = workSpaceSizeInBytes};
+    emulated_conv v = {.a = x, .b = w, .out = y, .workspace = workSpace, .workspace_bytes = workSpaceSizeInBytes};
     const cudnnStatus_t st = prepare(&v, handle, FORWARD, (int)algo, xDesc, wDesc, convDesc, yDesc, alpha, beta);
 
     return st != CUDNN_STATUS_SUCCESS
@@ -435,8 +431,7 @@ cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void *alp
                                            size_t workSpaceSizeInBytes, const void *beta,
                                            const cudnnTensorDescriptor_t dxDesc, void *dx)
 {
-    emulated_conv v = {
-        .a = w, .b = dy, .out = dx, .workspace = workSpace, .workspace_bytes = workSpaceSizeInBytes};
+    emulated_conv v = {.a = w, .b = dy, .out = dx, .workspace = workSpace, .workspace_bytes = workSpaceSizeInBytes};
     const cudnnStatus_t st = prepare(&v, handle, DATA, (int)algo, dxDesc, wDesc, convDesc, dyDesc, alpha, beta);
 
     return st != CUDNN_STATUS_SUCCESS
@@ -453,8 +448,7 @@ cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t handle, const void *a
                                              size_t workSpaceSizeInBytes, const void *beta,
                                              const cudnnFilterDescriptor_t dwDesc, void *dw)
 {
-    emulated_conv v = {
-        .a = x, .b = dy, .out = dw, .workspace = workSpace, .workspace_bytes = workSpaceSizeInBytes};
+    emulated_conv v = {.a = x, .b = dy, .out = dw, .workspace = workSpace, .workspace_bytes = workSpaceSizeInBytes};
     const cudnnStatus_t st = prepare(&v, handle, FILTER, (int)algo, xDesc, dwDesc, convDesc, dyDesc, alpha, beta);
 
     return st != CUDNN_STATUS_SUCCESS

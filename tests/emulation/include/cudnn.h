@@ -73,12 +73,12 @@ typedef enum {
         cudnnMathType_t mathType;                                                                                      \
         int reserved[3];                                                                                               \
     }
-typedef struct cudnnConvolutionFwdAlgoPerfStruct CUDNN_EMULATED_ANSWER(cudnnConvolutionFwdAlgo_t)
-    cudnnConvolutionFwdAlgoPerf_t;
-typedef struct cudnnConvolutionBwdDataAlgoPerfStruct CUDNN_EMULATED_ANSWER(cudnnConvolutionBwdDataAlgo_t)
-    cudnnConvolutionBwdDataAlgoPerf_t;
-typedef struct cudnnConvolutionBwdFilterAlgoPerfStruct CUDNN_EMULATED_ANSWER(cudnnConvolutionBwdFilterAlgo_t)
-    cudnnConvolutionBwdFilterAlgoPerf_t;
+typedef struct cudnnConvolutionFwdAlgoPerfStruct
+    CUDNN_EMULATED_ANSWER(cudnnConvolutionFwdAlgo_t) cudnnConvolutionFwdAlgoPerf_t;
+typedef struct cudnnConvolutionBwdDataAlgoPerfStruct
+    CUDNN_EMULATED_ANSWER(cudnnConvolutionBwdDataAlgo_t) cudnnConvolutionBwdDataAlgoPerf_t;
+typedef struct cudnnConvolutionBwdFilterAlgoPerfStruct
+    CUDNN_EMULATED_ANSWER(cudnnConvolutionBwdFilterAlgo_t) cudnnConvolutionBwdFilterAlgoPerf_t;
 #undef CUDNN_EMULATED_ANSWER
 
 typedef struct cudnnContext *cudnnHandle_t;
@@ -114,13 +114,10 @@ cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t handle, const
                                                      const cudnnTensorDescriptor_t destDesc,
                                                      const int requestedAlgoCount, int *returnedAlgoCount,
                                                      cudnnConvolutionFwdAlgoPerf_t *perfResults);
-cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t handle,
-                                                          const cudnnFilterDescriptor_t filterDesc,
-                                                          const cudnnTensorDescriptor_t diffDesc,
-                                                          const cudnnConvolutionDescriptor_t convDesc,
-                                                          const cudnnTensorDescriptor_t gradDesc,
-                                                          const int requestedAlgoCount, int *returnedAlgoCount,
-                                                          cudnnConvolutionBwdDataAlgoPerf_t *perfResults);
+cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(
+    cudnnHandle_t handle, const cudnnFilterDescriptor_t filterDesc, const cudnnTensorDescriptor_t diffDesc,
+    const cudnnConvolutionDescriptor_t convDesc, const cudnnTensorDescriptor_t gradDesc, const int requestedAlgoCount,
+    int *returnedAlgoCount, cudnnConvolutionBwdDataAlgoPerf_t *perfResults);
 cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHandle_t handle, const cudnnTensorDescriptor_t srcDesc,
                                                             const cudnnTensorDescriptor_t diffDesc,
                                                             const cudnnConvolutionDescriptor_t convDesc,
@@ -141,8 +138,7 @@ cudnnStatus_t cudnnGetConvolutionBackwardFilterWorkspaceSize(cudnnHandle_t handl
                                                              const cudnnTensorDescriptor_t dyDesc,
                                                              const cudnnConvolutionDescriptor_t convDesc,
                                                              const cudnnFilterDescriptor_t gradDesc,
-                                                             cudnnConvolutionBwdFilterAlgo_t algo,
-                                                             size_t *sizeInBytes);
+                                                             cudnnConvolutionBwdFilterAlgo_t algo, size_t *sizeInBytes);
 cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void *alpha, const cudnnTensorDescriptor_t xDesc,
                                       const void *x, const cudnnFilterDescriptor_t wDesc, const void *w,
                                       const cudnnConvolutionDescriptor_t convDesc, cudnnConvolutionFwdAlgo_t algo,
