@@ -139,8 +139,8 @@ done:
 
 /* A block of rows of k columns, as cuBLAS gets it.  Which of its kernels runs - so, which bits come out - may depend on
  * whether columns begin at multiples of 16 bytes, and where the rows of a rank begin and how many they are depends on
- * the number of ranks.  Whole blocks begin well (they have a multiple of 16 rows), columns only where the leading
- * dimension is even; where it is odd the block is copied to a panel, whose leading dimension is even. */
+ * the number of ranks.  Where all blocks of all columns begin so, cuBLAS reads them in place; else (an odd number of rows)
+ * each is copied to a panel of even leading dimension. */
 typedef struct {
     double *data;
     int64_t ld;
@@ -148,9 +148,9 @@ typedef struct {
     int64_t home_ld;
 } tile;
 
-static bool well_placed(const double *x, int64_t ld)
+static bool well_placed(const double *x, int64_t ld, int64_t block)
 {
-    return (uintptr_t)x % 16 == 0 && ld % 2 == 0 && ld <= INT_MAX;
+    return (uintptr_t)x % 16 == 0 && ld % 2 == 0 && ld <= INT_MAX && block % 2 == 0;
 }
 
 static hsgd_status move(hsgd_cuda_device *d, int64_t rows, int64_t k, const double *from, int64_t ld_from, double *to,
@@ -162,11 +162,16 @@ static hsgd_status move(hsgd_cuda_device *d, int64_t rows, int64_t k, const doub
                            "cudaMemcpy2DAsync", err);
 }
 
-/* rows of x[.., k], copied to `panel` (leading dimension ld, even) where x lies badly. */
+static int64_t panel_ld(int64_t block)
+{
+    return block + block % 2;
+}
+
+/* rows of x[.., k]; copied to `panel` (leading dimension ld, even) unless that is NULL. */
 static hsgd_status take(hsgd_cuda_device *d, int64_t rows, int64_t k, double *x, int64_t ldx, double *panel, int64_t ld,
                         tile *out, hsgd_error *err)
 {
-    if (well_placed(x, ldx)) {
+    if (panel == NULL) {
         *out = (tile){x, ldx, NULL, 0};
         return HSGD_OK;
     }
@@ -174,16 +179,20 @@ static hsgd_status take(hsgd_cuda_device *d, int64_t rows, int64_t k, double *x,
     return move(d, rows, k, x, ldx, panel, ld, err);
 }
 
-/* Two panels, for kx and for ky columns of up to `block` rows. */
-static hsgd_status panels(hsgd_cuda_device *d, int64_t block, int64_t kx, int64_t ky, double **x, double **y,
-                          int64_t *ld, hsgd_error *err)
+/* Panels of up to `block` rows for the kx columns of x and the ky of y; NULL where these lie well. */
+static hsgd_status panels(hsgd_cuda_device *d, int64_t block, int64_t kx, const double *x, int64_t ldx, int64_t ky,
+                          const double *y, int64_t ldy, double **x_panel, double **y_panel, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
+    const bool x_well = well_placed(x, ldx, block), y_well = well_placed(y, ldy, block);
+    const int64_t ld = panel_ld(block);
 
-    *ld = block + block % 2;
-    HSGD_TRY(hsgd_cuda_scratch_grow(d, &d->panels, (size_t)(*ld * (kx + ky)) * sizeof(double), err));
-    *x = d->panels.memory;
-    *y = *x + *ld * kx;
+    HSGD_TRY(hsgd_cuda_ready(d, err));
+    if (!x_well || !y_well) {
+        HSGD_TRY(hsgd_cuda_scratch_grow(d, &d->panels, (size_t)(ld * (kx + ky)) * sizeof(double), err));
+    }
+    *x_panel = x_well ? NULL : d->panels.memory;
+    *y_panel = y_well ? NULL : (double *)d->panels.memory + ld * kx;
 done:
     return st;
 }
@@ -193,14 +202,16 @@ hsgd_status hsgd_cuda_gram(void *self, int64_t rows, int64_t block, int64_t kx, 
 {
     hsgd_status st = HSGD_OK;
     hsgd_cuda_backend *b = self;
+    const int64_t ld = panel_ld(block);
     double *x_panel = NULL, *y_panel = NULL;
-    int64_t ld = 0;
 
-    HSGD_TRY(hsgd_cuda_ready(b->device, err));
-    if (!well_placed(x, ldx) || !well_placed(y, ldy)) {
-        HSGD_TRY(panels(b->device, block, kx, ky, &x_panel, &y_panel, &ld, err));
+    if (rows == 0 || kx == 0 || ky == 0) {
+        return HSGD_OK;
     }
-    for (int64_t at = 0; at < rows && kx > 0 && ky > 0; at += block, partial += kx * ky) {
+    ldx = kx == 1 ? ld : ldx; /* of a single column it means nothing */
+    ldy = ky == 1 ? ld : ldy;
+    HSGD_TRY(panels(b->device, block, kx, x, ldx, ky, y, ldy, &x_panel, &y_panel, err));
+    for (int64_t at = 0; at < rows; at += block, partial += kx * ky) {
         const int64_t part = rows - at < block ? rows - at : block;
         tile xt, yt;
 
@@ -230,14 +241,16 @@ hsgd_status hsgd_cuda_update(void *self, int64_t rows, int64_t block, double a, 
 {
     hsgd_status st = HSGD_OK;
     hsgd_cuda_backend *b = self;
+    const int64_t ld = panel_ld(block);
     double *x_panel = NULL, *y_panel = NULL;
-    int64_t ld = 0;
 
-    HSGD_TRY(hsgd_cuda_ready(b->device, err));
-    if (!well_placed(x, ldx) || !well_placed(y, ldy)) {
-        HSGD_TRY(panels(b->device, block, kx, ky, &x_panel, &y_panel, &ld, err));
+    if (rows == 0 || kx == 0 || ky == 0) {
+        return HSGD_OK;
     }
-    for (int64_t at = 0; at < rows && kx > 0 && ky > 0; at += block) {
+    ldx = kx == 1 ? ld : ldx; /* of a single column it means nothing */
+    ldy = ky == 1 ? ld : ldy;
+    HSGD_TRY(panels(b->device, block, kx, x, ldx, ky, y, ldy, &x_panel, &y_panel, err));
+    for (int64_t at = 0; at < rows; at += block) {
         const int64_t part = rows - at < block ? rows - at : block;
         tile xt, yt;
 
