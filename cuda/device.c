@@ -213,7 +213,7 @@ void hsgd_cuda_device_destroy(hsgd_cuda_device **device)
     hsgd_cuda_free(d, d->conv_workspace.memory);
     hsgd_cuda_free(d, d->panels.memory);
     hsgd_cuda_transfer_destroy(d);
-    if (d->stream != NULL && hsgd_cuda_wait(d, NULL) == HSGD_OK) { /* else these too might wait for ever */
+    if (d->stream != NULL && hsgd_cuda_at_rest(d)) {
         if (d->dnn != NULL) {
             (void)cudnnDestroy(d->dnn);
         }

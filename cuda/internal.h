@@ -40,6 +40,7 @@ struct hsgd_cuda_device {
     hsgd_cuda_watch watch;
     void *watch_context;
     hsgd_error failure; /* the first; every later call fails with it */
+    bool stuck;         /* it was the watch's: what is queued may never come to its end */
     hsgd_cuda_ring ring;
     char *landing;
     hsgd_cuda_staging *staging;
@@ -81,6 +82,10 @@ hsgd_status hsgd_cuda_no_memory(hsgd_cuda_device *device, size_t bytes, hsgd_err
  * Local.  Errors: HSGD_ERR_DEVICE, the watch's. */
 hsgd_status hsgd_cuda_wait(hsgd_cuda_device *device, hsgd_error *err);
 hsgd_status hsgd_cuda_wait_event(hsgd_cuda_device *device, cudaEvent_t event, hsgd_error *err);
+
+/* Wait before something is given back: CUDA's calls that free and destroy wait for the device by themselves, and ask no
+ * watch.  False: the device is stuck, and what it has must be left to the end of the process.  Local. */
+bool hsgd_cuda_at_rest(hsgd_cuda_device *device);
 
 /* ---- memory (memory.c: the device's; transfer.c: to and from the host; hold.c: shared copies) ---- */
 

@@ -27,11 +27,9 @@ done:
     return st;
 }
 
-/* cudaFree waits for the device by itself, but asks no watch: so everything is waited for before.  Where that fails the
- * memory is given up with the process: to free it might wait for ever. */
 void hsgd_cuda_free(hsgd_cuda_device *device, void *memory)
 {
-    if (memory != NULL && hsgd_cuda_wait(device, NULL) == HSGD_OK) {
+    if (memory != NULL && hsgd_cuda_at_rest(device)) {
         (void)cudaFree(memory);
     }
 }

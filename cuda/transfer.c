@@ -46,10 +46,9 @@ done:
     return st;
 }
 
-/* Pinned memory is given back as device memory is in hsgd_cuda_free. */
 static void unpin(hsgd_cuda_device *device, void *memory)
 {
-    if (memory != NULL && hsgd_cuda_wait(device, NULL) == HSGD_OK) {
+    if (memory != NULL && hsgd_cuda_at_rest(device)) {
         (void)cudaFreeHost(memory);
     }
 }
@@ -66,7 +65,7 @@ void hsgd_cuda_transfer_destroy(hsgd_cuda_device *device)
     unpin(device, device->landing);
     unpin(device, device->ring.memory);
     for (int i = 0; i < HSGD_CUDA_SEGMENTS; i++) {
-        if (device->ring.left[i] != NULL) {
+        if (device->ring.left[i] != NULL) { /* may be destroyed before it comes */
             (void)cudaEventDestroy(device->ring.left[i]);
         }
     }

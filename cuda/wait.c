@@ -23,6 +23,7 @@ static hsgd_status ask(hsgd_cuda_device *device, hsgd_error *err)
     if (st != HSGD_OK) {
         own.status = st;
         device->failure = own;
+        device->stuck = true;
         return hsgd_cuda_ready(device, err);
     }
     return HSGD_OK;
@@ -66,11 +67,10 @@ static hsgd_status poll(hsgd_cuda_device *device, cudaEvent_t event, hsgd_error 
     }
 }
 
-hsgd_status hsgd_cuda_wait_event(hsgd_cuda_device *device, cudaEvent_t event, hsgd_error *err)
+static hsgd_status await(hsgd_cuda_device *device, cudaEvent_t event, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
-    HSGD_TRY(hsgd_cuda_ready(device, err));
     if (device->watch != NULL) {
         HSGD_TRY(poll(device, event, err));
     } else if (event != NULL) {
@@ -82,7 +82,22 @@ done:
     return st;
 }
 
+hsgd_status hsgd_cuda_wait_event(hsgd_cuda_device *device, cudaEvent_t event, hsgd_error *err)
+{
+    const hsgd_status st = hsgd_cuda_ready(device, err);
+
+    return st != HSGD_OK ? st : await(device, event, err);
+}
+
 hsgd_status hsgd_cuda_wait(hsgd_cuda_device *device, hsgd_error *err)
 {
     return hsgd_cuda_wait_event(device, NULL, err);
+}
+
+bool hsgd_cuda_at_rest(hsgd_cuda_device *device)
+{
+    if (!device->stuck) {
+        (void)await(device, NULL, NULL);
+    }
+    return !device->stuck;
 }

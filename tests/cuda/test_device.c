@@ -186,6 +186,8 @@ static void the_failure_of_the_watch_ends_the_waiting(void **state)
     static bool released; /* outlives the test: the stream may still look */
     bool *flag = &released;
     fixture f = fixture_make(HSGD_SINGLE, false);
+    const cublasHandle_t blas = f.device->blas; /* left to the end of the process */
+    const cudnnHandle_t dnn = f.device->dnn;
     watcher w = {0, 3};
     void *memory = NULL;
     int number = 0;
@@ -204,7 +206,8 @@ static void the_failure_of_the_watch_ends_the_waiting(void **state)
     f.backend->ops->release(f.backend->self, memory);
     fixture_end(&f);
     released = true;
-    (void)cudaDeviceSynchronize();
+    assert_int_equal(cublasDestroy(blas), CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(cudnnDestroy(dnn), CUDNN_STATUS_SUCCESS);
 }
 
 /* ---- failures ---- */

@@ -1,0 +1,38 @@
+# nvidia_packages.cmake - hsgd_nvidia_folders(OUT LIBRARY...): where a library of NVIDIA's may be installed besides the
+# system's folders and CMAKE_PREFIX_PATH, which CMake searches first: the toolkit, then the packages of the Python on
+# PATH (site-packages/nvidia/LIBRARY), as PyTorch brings them.
+function(hsgd_nvidia_folders out)
+  set(folders ${CUDAToolkit_TARGET_DIR} ${CUDAToolkit_LIBRARY_ROOT} ${CUDAToolkit_ROOT})
+  find_program(HSGD_PACKAGES_PYTHON NAMES python3)
+  mark_as_advanced(HSGD_PACKAGES_PYTHON)
+  if(HSGD_PACKAGES_PYTHON)
+    execute_process(COMMAND ${HSGD_PACKAGES_PYTHON} -c "import nvidia; print(*nvidia.__path__, sep=';')"
+                    OUTPUT_VARIABLE roots RESULT_VARIABLE failed OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+    if(NOT failed)
+      foreach(root ${roots})
+        foreach(library ${ARGN})
+          list(APPEND folders ${root}/${library})
+        endforeach()
+      endforeach()
+    endif()
+  endif()
+  set(${out} ${folders} PARENT_SCOPE)
+endfunction()
+
+# hsgd_header_version(OUT FILE PREFIX PART...): "9.19.0" from the lines `#define <PREFIX><PART> number` of a header.
+function(hsgd_header_version out file prefix)
+  set(version "")
+  if(EXISTS ${file})
+    foreach(part ${ARGN})
+      file(STRINGS ${file} line REGEX "^#define[ \t]+${prefix}${part}[ \t]+[0-9]+" LIMIT_COUNT 1)
+      string(REGEX REPLACE ".*[ \t]([0-9]+).*" "\\1" number "${line}")
+      if(number STREQUAL "")
+        set(version "")
+        break()
+      endif()
+      list(APPEND version ${number})
+    endforeach()
+    list(JOIN version "." version)
+  endif()
+  set(${out} "${version}" PARENT_SCOPE)
+endfunction()
