@@ -380,7 +380,8 @@ static void fill(hsgd_backend *backend, const hsgd_cuda_device *device, hsgd_pre
     backend->least_group = LEAST_GROUP;
     backend->tf32 = device->tf32;
     (void)snprintf(backend->instruction_set, sizeof backend->instruction_set, "%s", device->architecture);
-    (void)snprintf(backend->device, sizeof backend->device, "%.60s at %s", device->name, device->bus_id);
+    (void)snprintf(backend->device, sizeof backend->device, "%.63s", device->name);
+    (void)snprintf(backend->place, sizeof backend->place, "%.31s", device->bus_id);
     (void)snprintf(backend->libraries, sizeof backend->libraries, "%s", device->libraries);
 }
 

@@ -20,9 +20,8 @@ if(HSGD_NCCL)
   find_package(NCCL 2.18 REQUIRED)
 endif()
 
-file(GLOB module_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.c ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cu)
-set(module_base src/wiring/module.c src/base/error.c src/base/clock.c src/base/comm.c)
-add_library(hsgd-cuda MODULE ${module_sources} ${module_base} $<$<BOOL:${HSGD_NCCL}>:mpi/comm_nccl.c>)
+include(${CMAKE_CURRENT_LIST_DIR}/sources.cmake)
+add_library(hsgd-cuda MODULE ${HSGD_MODULE_C} ${HSGD_CUDA_C} ${HSGD_CUDA_KERNELS} $<$<BOOL:${HSGD_NCCL}>:${HSGD_NCCL_C}>)
 set_target_properties(hsgd-cuda PROPERTIES PREFIX "" SUFFIX ".so" C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
                       INSTALL_RPATH_USE_LINK_PATH ON)
 target_include_directories(hsgd-cuda PRIVATE src cuda mpi)

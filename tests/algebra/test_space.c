@@ -1,5 +1,6 @@
 /* tests/algebra/test_space.c - mirrors src/algebra/space.c.
- * ranks: 1 2 3 4 7 */
+ * ranks: 1 2 3 4 7
+ * devices: cuda */
 #include "algebra/space.h"
 #include "support.h"
 

@@ -1,5 +1,6 @@
 /* tests/algebra/test_vector.c - mirrors src/algebra/vector.c.
- * ranks: 1 2 3 4 7 */
+ * ranks: 1 2 3 4 7
+ * devices: cuda */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* tests/conformance/test_backend.c - convolutions and linear layers of every backend against plain loops in double. */
+/* tests/conformance/test_backend.c - convolutions and linear layers of every backend against plain loops in double.
+ * devices: cuda */
 #include "operands.h"
 
 enum { CASES = 30, LARGEST_GROUP = 10 };

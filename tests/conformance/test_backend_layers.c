@@ -1,4 +1,5 @@
-/* tests/conformance/test_backend_layers.c - activations, pooling and the loss of every backend. */
+/* tests/conformance/test_backend_layers.c - activations, pooling and the loss of every backend.
+ * devices: cuda */
 #include "operands.h"
 
 enum { CASES = 20, LARGEST_GROUP = 10 };

@@ -1,5 +1,6 @@
 /* tests/conformance/test_backend_sums.c - what happens around the layers on every backend: pixels in, group sums out,
- * groups over workers, vector algebra. */
+ * groups over workers, vector algebra.
+ * devices: cuda */
 #include "operands.h"
 
 /* ---- memory and pixels ---- */

@@ -1,5 +1,6 @@
 /* tests/conformance/test_linop.c - what every linear operator owes a solver, whoever implements it: an explicit matrix,
- * the Hessian, the Gauss-Newton matrix.  ranks: 1 2 4 */
+ * the Hessian, the Gauss-Newton matrix.  ranks: 1 2 4
+ * devices: cuda */
 #include "../curvature/fixture.h"
 
 /* ---- an explicit matrix: A[i][j] = 1 / (1 + i + j) - 0.3 on the diagonal ---- */

@@ -1,5 +1,6 @@
 /* tests/curvature/test_exact_trace.c - mirrors src/curvature/exact_trace.c: the trace against the diagonal that unit
- * vectors reveal.  ranks: 1 2 4 */
+ * vectors reveal.  ranks: 1 2 4
+ * devices: cuda */
 #include "fixture.h"
 
 enum { MOST_LAYERS = 4 };

@@ -1,6 +1,7 @@
 /* tests/curvature/test_hessian.c - mirrors src/curvature/hessian.c: identities that the exact Hessian must obey, and
  * the same bits whatever ranks, threads, kept states and chunks of columns.  Run on numbers of ranks that divide
- * nothing evenly.  ranks: 1 2 3 4 7 */
+ * nothing evenly.  ranks: 1 2 3 4 7
+ * devices: cuda */
 #include "fixture.h"
 
 static fixture mixed(hsgd_comm *comm)

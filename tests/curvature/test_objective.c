@@ -1,4 +1,5 @@
-/* tests/curvature/test_objective.c - mirrors src/curvature/network_objective.c.  ranks: 1 2 3 4 7 */
+/* tests/curvature/test_objective.c - mirrors src/curvature/network_objective.c.  ranks: 1 2 3 4 7
+ * devices: cuda */
 #include "fixture.h"
 
 /* Loss and gradient of the fixture's set at `weights` as the optimiser gets them. */

@@ -1,5 +1,6 @@
 /* tests/model/test_pass.c - mirrors src/model/pass.c: the chain rule against differences of what it differentiates, for
- * every arrangement of layers that the passes treat in a way of its own. */
+ * every arrangement of layers that the passes treat in a way of its own.
+ * devices: cuda */
 #include <math.h>
 #include <stdlib.h>
 #include "base/random.h"

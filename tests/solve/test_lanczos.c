@@ -1,5 +1,6 @@
 /* tests/solve/test_lanczos.c - mirrors src/solve/lanczos.c.
- * ranks: 1 2 3 4 7 */
+ * ranks: 1 2 3 4 7
+ * devices: cuda */
 #include "solve/lanczos.h"
 #include "matrix.h"
 

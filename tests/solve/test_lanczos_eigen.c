@@ -1,5 +1,6 @@
 /* tests/solve/test_lanczos_eigen.c - mirrors src/solve/lanczos_eigen.c and eigen.c.
- * ranks: 1 2 3 4 7 */
+ * ranks: 1 2 3 4 7
+ * devices: cuda */
 #include "solve/eigen.h"
 #include "matrix.h"
 

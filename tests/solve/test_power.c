@@ -1,5 +1,6 @@
 /* tests/solve/test_power.c - mirrors src/solve/power.c.
- * ranks: 1 2 3 4 7 */
+ * ranks: 1 2 3 4 7
+ * devices: cuda */
 #include "solve/eigen.h"
 #include "matrix.h"
 

@@ -1,5 +1,6 @@
 /* tests/solve/test_probing.c - mirrors src/solve/probing.c.
- * ranks: 1 2 3 4 7 */
+ * ranks: 1 2 3 4 7
+ * devices: cuda */
 #include "solve/probing.h"
 #include "matrix.h"
 

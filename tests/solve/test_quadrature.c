@@ -1,5 +1,6 @@
 /* tests/solve/test_quadrature.c - mirrors src/solve/quadrature.c.
- * ranks: 1 2 3 4 7 */
+ * ranks: 1 2 3 4 7
+ * devices: cuda */
 #include "solve/quadrature.h"
 #include "matrix.h"
 

@@ -1,5 +1,6 @@
 /* tests/solve/test_sgd.c - mirrors src/solve/sgd.c.
- * ranks: 1 3 */
+ * ranks: 1 3
+ * devices: cuda */
 #include "solve/sgd.h"
 #include "matrix.h"
 
