@@ -42,7 +42,7 @@ static fixture mixed(hsgd_comm *comm, int threads, hsgd_precision precision)
 static void ranks_and_threads_change_no_bit(void **state)
 {
     fixture alone = mixed(NULL, 1, HSGD_SINGLE), together = mixed(test_comm(), 3, HSGD_SINGLE);
-    const int64_t counts[] = {alone.count, 1, alone.backend->group + 1}; /* one sample leaves all other ranks idle */
+    const int64_t counts[] = {alone.count, 1, alone.backend->least_group + 1}; /* one sample leaves all other ranks idle */
 
     (void)state;
     for (int i = 0; i < 3; i++) {
@@ -119,7 +119,7 @@ static void gradient_agrees_with_differences_of_the_loss(void **state)
 static void a_ragged_batch_is_the_mean_of_its_samples(void **state)
 {
     fixture f = mixed(test_comm(), 1, HSGD_DOUBLE);
-    const int64_t count = f.backend->group + 2;
+    const int64_t count = f.backend->least_group + 2;
     hsgd_loss all = {0}, part = {0};
     double *g = gradient_of(&f, f.weights, count, &all), *sum = calloc((size_t)f.n, sizeof *sum), loss = 0.0;
     int64_t *index = f.index;
