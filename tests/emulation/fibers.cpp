@@ -1,8 +1,8 @@
 /* tests/emulation/fibers.cpp - the threads of a block that wait for each other.
  *
- * Each thread has a stack and is left where it waits.  After a round in which every thread ran as far as it could, whole
- * warps and then the whole block are let go; where neither is possible the threads have gone separate ways, which is
- * undefined on a GPU and ends the program here. */
+ * Each thread has a stack and is left where it waits.  Warp after warp runs as far as it can, and then the block is let
+ * go; where that is not possible the threads have gone separate ways, which is undefined on a GPU and ends the program
+ * here. */
 #include "internal.h"
 #include <cstdlib>
 #include <sys/mman.h>
@@ -250,19 +250,30 @@ static void let_warp_go(const char *kernel, unsigned mask, unsigned first)
     }
 }
 
-static bool let_warps_go(const char *kernel, unsigned threads)
+/* Run the threads of the warp from `first` on until none can go on: this warp alone, so that it runs ahead of the others
+ * and spoils what they have yet to read. */
+static void run_warp(const char *kernel, unsigned first, unsigned threads, const uint8_t *lanes)
 {
-    bool any = false;
+    bool again = true;
 
-    for (unsigned t = 0; t < threads; t++) {
-        const fiber *f = fibers[t];
+    while (again) {
+        for (int i = 0; i < WARP; i++) {
+            fiber *f = first + lanes[i] < threads ? fibers[first + lanes[i]] : NULL;
 
-        if (f->state == state::WARP_WAIT && warp_complete(f, t / WARP * WARP, threads)) {
-            let_warp_go(kernel, f->mask, t / WARP * WARP);
-            any = true;
+            if (f != NULL && f->state == state::READY) {
+                current = f;
+                thread_index = f->index;
+                enter_fiber(f);
+            }
+        }
+        again = false;
+        for (unsigned t = first; t < first + WARP && t < threads; t++) {
+            if (fibers[t]->state == state::WARP_WAIT && warp_complete(fibers[t], first, threads)) {
+                let_warp_go(kernel, fibers[t]->mask, first);
+                again = true;
+            }
         }
     }
-    return any;
 }
 
 [[noreturn]] static void tell_divergence(const char *kernel, unsigned threads)
@@ -285,7 +296,7 @@ static bool let_warps_go(const char *kernel, unsigned threads)
         example->where.line);
 }
 
-/* After a round without progress: true where the block is done; lets it go where all wait at one barrier. */
+/* When no warp can go on: true where the block is done; lets it go where all wait at one barrier. */
 static bool block_done(const char *kernel, unsigned threads)
 {
     unsigned done = 0;
@@ -307,8 +318,8 @@ static bool block_done(const char *kernel, unsigned threads)
     return false;
 }
 
-void run_block_with_fibers(const char *kernel, unsigned threads, const std::function<unsigned(unsigned)> &place,
-                           const std::function<void()> &body)
+void run_block_with_fibers(const char *kernel, unsigned threads, const std::vector<uint8_t> &warps,
+                           const std::vector<uint8_t> &lanes, const std::function<void()> &body)
 {
     need(threads);
     current_body = &body;
@@ -318,15 +329,9 @@ void run_block_with_fibers(const char *kernel, unsigned threads, const std::func
         fibers[t]->state = state::READY;
     }
     do {
-        for (unsigned i = 0; i < threads; i++) {
-            fiber *f = fibers[place(i)];
-
-            if (f->state == state::READY) {
-                current = f;
-                thread_index = f->index;
-                enter_fiber(f);
-            }
+        for (uint8_t warp : warps) {
+            run_warp(kernel, (unsigned)warp * WARP, threads, lanes.data());
         }
-    } while (let_warps_go(kernel, threads) || !block_done(kernel, threads));
+    } while (!block_done(kernel, threads));
 }
 } // namespace emulation

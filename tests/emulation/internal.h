@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 namespace emulation
 {
@@ -51,9 +52,9 @@ cudaError_t enqueue(cudaStream_t stream, const char *name, std::function<bool()>
 void drain_all();
 void drain_default();
 
-/* launch.cpp, fibers.cpp: carry out one block whose threads wait for each other.  place: the order of the threads. */
-void run_block_with_fibers(const char *kernel, unsigned threads, const std::function<unsigned(unsigned)> &place,
-                           const std::function<void()> &body);
+/* launch.cpp, fibers.cpp: carry out one block whose threads wait for each other.  warps, lanes: in which order. */
+void run_block_with_fibers(const char *kernel, unsigned threads, const std::vector<uint8_t> &warps,
+                           const std::vector<uint8_t> &lanes, const std::function<void()> &body);
 void set_thread(unsigned flat);
 void need_fibers(site where); /* a thread waits: end the program where it was launched as one that does not */
 } // namespace emulation

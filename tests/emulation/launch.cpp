@@ -90,11 +90,23 @@ static void run_forward_block(const std::function<void()> &body)
     }
 }
 
+static std::vector<uint8_t> listed(unsigned count, uint64_t salt)
+{
+    const permutation order = permute(count, salt);
+    std::vector<uint8_t> list(count);
+
+    for (unsigned i = 0; i < count; i++) {
+        list[i] = (uint8_t)order(i);
+    }
+    return list;
+}
+
 static void run_kernel(const char *name, dim3 grid, dim3 block, bool barriers, const std::function<void()> &body)
 {
     const uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
     const unsigned threads = block.x * block.y * block.z;
     const permutation block_order = permute(blocks, 1), thread_order = permute(threads, 2);
+    const std::vector<uint8_t> warps = listed((threads + WARP - 1) / WARP, 3), lanes = listed(WARP, 4);
 
     grid_size = grid;
     block_size = block;
@@ -105,8 +117,7 @@ static void run_kernel(const char *name, dim3 grid, dim3 block, bool barriers, c
 
         block_index = {(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)};
         if (barriers) {
-            run_block_with_fibers(
-                name, threads, [&thread_order](unsigned t) { return (unsigned)thread_order(t); }, body);
+            run_block_with_fibers(name, threads, warps, lanes, body);
         } else if (configured().order == order::FORWARD) {
             run_forward_block(body);
         } else {
