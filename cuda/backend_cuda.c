@@ -60,6 +60,7 @@ static hsgd_status affine_value(void *self, int worker, const hsgd_layer *layer,
     if (m == 0 || k == 0) {
         return HSGD_OK;
     }
+    HSGD_TRY(hsgd_cuda_weights_in(b, layer, k, w, &w, err));
     if (layer->kind == HSGD_LAYER_CONV) {
         HSGD_TRY(hsgd_cuda_conv_value(b, layer, m, k, x, w, y, add, err));
     } else {
@@ -75,14 +76,18 @@ done:
 static hsgd_status affine_adjoint_input(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
                                         hsgd_columns dy, hsgd_columns w, hsgd_columns dx, bool add, hsgd_error *err)
 {
+    hsgd_status st = HSGD_OK;
     hsgd_cuda_backend *b = self;
 
     (void)worker;
     if (m == 0 || k == 0) {
         return HSGD_OK;
     }
-    return layer->kind == HSGD_LAYER_CONV ? hsgd_cuda_conv_adjoint_input(b, layer, m, k, dy, w, dx, add, err)
-                                          : hsgd_cuda_linear_adjoint_input(b, layer, m, k, dy, w, dx, add, err);
+    HSGD_TRY(hsgd_cuda_weights_in(b, layer, k, w, &w, err));
+    st = layer->kind == HSGD_LAYER_CONV ? hsgd_cuda_conv_adjoint_input(b, layer, m, k, dy, w, dx, add, err)
+                                        : hsgd_cuda_linear_adjoint_input(b, layer, m, k, dy, w, dx, add, err);
+done:
+    return st;
 }
 
 static hsgd_status affine_adjoint_weight(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
@@ -91,16 +96,19 @@ static hsgd_status affine_adjoint_weight(void *self, int worker, const hsgd_laye
 {
     MEMBER;
     hsgd_status st = HSGD_OK;
+    hsgd_columns used = dw;
 
     (void)worker;
     if (m == 0 || k == 0) {
         return HSGD_OK;
     }
+    HSGD_TRY(hsgd_cuda_weights_in(b, layer, k, dw, &used, err));
     if (layer->kind == HSGD_LAYER_CONV) {
-        HSGD_TRY(hsgd_cuda_conv_adjoint_weight(b, layer, m, k, dy, x, dw, err));
+        HSGD_TRY(hsgd_cuda_conv_adjoint_weight(b, layer, m, k, dy, x, used, err));
     } else {
-        HSGD_TRY(hsgd_cuda_linear_adjoint_weight(b, layer, m, k, dy, x, dw, err));
+        HSGD_TRY(hsgd_cuda_linear_adjoint_weight(b, layer, m, k, dy, x, used, err));
     }
+    HSGD_TRY(hsgd_cuda_weights_out(b, layer, k, used, dw, err));
     if (db.data != NULL) {
         st = LAUNCH(b, hsgd_cuda_bias_gradient(stream, p, m, layer->out.channels, places(layer), k, dy, db), err);
     }

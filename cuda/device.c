@@ -61,7 +61,7 @@ static hsgd_status count_devices(int *count, hsgd_error *err)
 /* Does the current device, visible number `ordinal`, run our code? */
 static hsgd_status check_code(int ordinal, hsgd_error *err)
 {
-    const cudaError_t result = hsgd_cuda_has_code();
+    const cudaError_t result = hsgd_cuda_probe();
     int major = 0, minor = 0;
 
     if (result == cudaSuccess) {
@@ -212,6 +212,7 @@ void hsgd_cuda_device_destroy(hsgd_cuda_device **device)
     hsgd_cuda_conv_destroy(d);
     hsgd_cuda_free(d, d->conv_workspace.memory);
     hsgd_cuda_free(d, d->panels.memory);
+    hsgd_cuda_free(d, d->weights.memory);
     hsgd_cuda_transfer_destroy(d);
     if (d->stream != NULL && hsgd_cuda_at_rest(d)) {
         if (d->dnn != NULL) {

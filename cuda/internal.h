@@ -46,7 +46,7 @@ struct hsgd_cuda_device {
     hsgd_cuda_staging *staging;
     hsgd_cuda_held *held;
     hsgd_cuda_conv *convs;
-    hsgd_cuda_scratch conv_workspace, panels;
+    hsgd_cuda_scratch conv_workspace, panels, weights;
 };
 
 /* `self` of the backend's table. */
@@ -132,6 +132,14 @@ hsgd_status hsgd_cuda_linear_adjoint_input(hsgd_cuda_backend *b, const hsgd_laye
                                            hsgd_columns dy, hsgd_columns w, hsgd_columns dx, bool add, hsgd_error *err);
 hsgd_status hsgd_cuda_linear_adjoint_weight(hsgd_cuda_backend *b, const hsgd_layer *layer, int64_t m, int64_t k,
                                             hsgd_columns dy, hsgd_columns x, hsgd_columns dw, hsgd_error *err);
+
+/* (weights.c) k columns of a layer's weight as the libraries get them: *used is w itself or copies at multiples of 64
+ * bytes in the device's scratch memory, good until the next call; and the copies' content back to w, where they are
+ * results.  Local.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
+hsgd_status hsgd_cuda_weights_in(hsgd_cuda_backend *b, const hsgd_layer *layer, int64_t k, hsgd_columns w,
+                                 hsgd_columns *used, hsgd_error *err);
+hsgd_status hsgd_cuda_weights_out(hsgd_cuda_backend *b, const hsgd_layer *layer, int64_t k, hsgd_columns used,
+                                  hsgd_columns w, hsgd_error *err);
 
 /* End what is known of the convolutions met so far.  Local. */
 void hsgd_cuda_conv_destroy(hsgd_cuda_device *device);

@@ -11,8 +11,8 @@
 extern "C" {
 #endif
 
-/* code.cu: does this build have code for the current device?  cudaSuccess, or why not. */
-cudaError_t hsgd_cuda_has_code(void);
+/* sums.cu.  Is there code for the current device in this build?  cudaErrorNoKernelImageForDevice where not. */
+cudaError_t hsgd_cuda_probe(void);
 
 /* pointwise.cu */
 cudaError_t hsgd_cuda_relu_value(cudaStream_t stream, hsgd_precision p, int64_t count, const void *x, void *y);

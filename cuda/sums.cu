@@ -127,6 +127,13 @@ extern "C" cudaError_t hsgd_cuda_merge(cudaStream_t stream, hsgd_reduction reduc
                        static_cast<double *>(out));
 }
 
+extern "C" cudaError_t hsgd_cuda_probe(void)
+{
+    struct cudaFuncAttributes attributes;
+
+    return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void *>(permute));
+}
+
 extern "C" cudaError_t hsgd_cuda_permute(cudaStream_t stream, int64_t count, const int64_t *index, const void *from,
                                          void *to)
 {

@@ -45,7 +45,8 @@ typedef struct {
     int64_t weight_count, bias_count; /* conv: out*in*size*size and out; linear: out*in and out; else 0 */
 } hsgd_layer;
 
-/* k arrays, `stride` reals apart; stride 0: one array that serves all k. */
+/* k arrays, `stride` reals apart; stride 0: one array that serves all k (inputs only).  Arrays of activations begin at
+ * multiples of 64 bytes; of weights, wherever a real may stand. */
 typedef struct {
     void *data;
     int64_t stride;

@@ -42,9 +42,10 @@ typedef struct {
     bool dry_run, restart, quiet, verbose, help, version;
 } arguments;
 
-/* The two things that a signal handler can reach. */
+/* What a signal handler can reach. */
 static volatile sig_atomic_t stop_asked;
 static volatile sig_atomic_t exit_code_at_alarm;
+static char text_at_alarm[sizeof((hsgd_error *)0)->text + 32]; /* a failure that nobody may have told */
 
 static void on_stop(int signal)
 {
@@ -60,16 +61,19 @@ static void on_alarm(int signal)
         "space and the file system, then run again with --restart\n";
 
     (void)signal;
-    if (exit_code_at_alarm == 0) { /* else main has told the failure */
+    if (exit_code_at_alarm == 0) {
         (void)!write(STDERR_FILENO, text, sizeof text - 1);
         _exit(hsgd_error_exit_code(HSGD_ERR_IO));
     }
+    (void)!write(STDERR_FILENO, text_at_alarm, strlen(text_at_alarm));
     _exit(exit_code_at_alarm);
 }
 
-/* Ranks that fail together leave together; one that fails alone must not wait for the others for ever. */
-static void on_failure(hsgd_status status)
+/* Ranks that fail together leave together, and rank 0 tells why; one that fails alone must not wait for the others for
+ * ever, and tells it itself: a rank that is still there after PATIENCE has not been ended by rank 0. */
+static void on_failure(hsgd_status status, const hsgd_error *err)
 {
+    (void)snprintf(text_at_alarm, sizeof text_at_alarm, "hsgd-dist: error: %s\n", err->text);
     exit_code_at_alarm = hsgd_error_exit_code(status);
     (void)alarm(PATIENCE);
 }
@@ -330,7 +334,10 @@ done:
                       err.text[0] != '\0' ? err.text : "memory: not enough for this study; use more nodes");
     }
     if (st != HSGD_OK) {
-        on_failure(st);
+        on_failure(st, &err);
+    }
+    if (first) { /* told */
+        text_at_alarm[0] = '\0';
     }
     free(a.words);
     if (st == HSGD_ERR_IO && comm != NULL) {

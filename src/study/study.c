@@ -77,7 +77,7 @@ hsgd_status hsgd_study_run(const hsgd_study_setup *setup, hsgd_error *err)
     }
 done:
     if (st != HSGD_OK && setup->failing != NULL) {
-        setup->failing(st);
+        setup->failing(st, err);
     }
     if (s != NULL) {
         study_close(s);

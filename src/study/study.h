@@ -20,7 +20,7 @@ typedef struct {
     int threads;         /* per rank, for the files and --dry-run */
     bool restart, dry_run;
     /* Told of a failure before the study cleans up, which other ranks may not join in: see to it that this ends. */
-    void (*failing)(hsgd_status status);
+    void (*failing)(hsgd_status status, const hsgd_error *err);
     bool (*stop)(void *context); /* has somebody asked to stop (signal, time limit)?  Cheap; may differ per rank */
     void *stop_context;
 } hsgd_study_setup;

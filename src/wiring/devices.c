@@ -63,7 +63,6 @@ static hsgd_status open_gpu(hsgd_devices *d, hsgd_error *err)
 
     HSGD_CHECK(insists || driver_sees_device(), HSGD_ERR_DEVICE, err, "cuda: no driver that sees a GPU");
     HSGD_TRY(open_module(&d->cuda, err));
-    HSGD_TRY(d->cuda->available(err));
     HSGD_TRY(d->cuda->device_create(d->comm->local_rank, d->choice.tf32, &d->gpu, err));
 done:
     return st;

@@ -31,7 +31,6 @@ done:
 __attribute__((visibility("default"))) const hsgd_cuda_module_table hsgd_cuda_module = {
     .version = HSGD_CUDA_MODULE_VERSION,
     .size = sizeof(hsgd_cuda_module_table),
-    .available = hsgd_cuda_available,
     .device_create = hsgd_cuda_device_create,
     .device_destroy = hsgd_cuda_device_destroy,
     .device_describe = hsgd_cuda_device_describe,

@@ -10,7 +10,6 @@ enum { HSGD_CUDA_MODULE_VERSION = 1 }; /* of the table, backend.h and comm.h; ch
 typedef struct {
     int version;
     size_t size; /* of this table */
-    hsgd_status (*available)(hsgd_error *err);
     hsgd_status (*device_create)(int local_rank, bool tf32, hsgd_cuda_device **out, hsgd_error *err);
     void (*device_destroy)(hsgd_cuda_device **device);
     hsgd_status (*device_describe)(hsgd_cuda_device *device, hsgd_cuda_description *out, hsgd_error *err);

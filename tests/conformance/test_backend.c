@@ -178,19 +178,19 @@ static operands make_operands(role which, const layer_case *c)
 
     if (which == VALUE) {
         o.first = operand_make(c->m, x_count, c->k, c->share_first, o.x_order, 1);
-        o.second = operand_make(1, w_count, c->k, c->share_second, o.w_order, 0);
+        o.second = weights_make(w_count, c->k, c->share_second, o.w_order);
         o.result = operand_make(c->m, y_count, c->k, false, o.y_order, 0);
-        o.bias = operand_make(1, layer->bias_count, c->k, c->share_second, o.bias_order, 0);
+        o.bias = weights_make(layer->bias_count, c->k, c->share_second, o.bias_order);
     } else {
         o.first = operand_make(c->m, y_count, c->k, c->share_first, o.y_order, c->zeros);
-        o.bias = operand_make(1, layer->bias_count, c->k, false, o.bias_order, 0);
+        o.bias = weights_make(layer->bias_count, c->k, false, o.bias_order);
     }
     if (which == ADJOINT_INPUT) {
-        o.second = operand_make(1, w_count, c->k, c->share_second, o.w_order, 0);
+        o.second = weights_make(w_count, c->k, c->share_second, o.w_order);
         o.result = operand_make(c->m, x_count, c->k, false, o.x_order, 0);
     } else if (which == ADJOINT_WEIGHT) {
         o.second = operand_make(c->m, x_count, c->k, c->share_second, o.x_order, 1);
-        o.result = operand_make(1, w_count, c->k, false, o.w_order, 0);
+        o.result = weights_make(w_count, c->k, false, o.w_order);
     }
     return o;
 }
@@ -370,7 +370,7 @@ static void check_columns_alone(const hsgd_backend *b)
 
         for (role which = VALUE; which <= ADJOINT_WEIGHT; which++) {
             operands together = make_operands(which, &c), alone = together;
-            const int64_t reals = c.k * (together.result.m * together.result.count + GAP);
+            const int64_t reals = c.k * together.result.stride;
             double *before = from_backend(together.result.columns.data, reals);
 
             alone.result.columns.data = to_backend(before, reals);
@@ -378,7 +378,7 @@ static void check_columns_alone(const hsgd_backend *b)
             run_kernel(which, &c, 0, c.k, together.first.columns, together.second.columns, together.bias.columns,
                        together.result.columns);
             for (int64_t j = c.k - 1; j >= 0; j--) {
-                run_kernel(which, &c, WORKERS - 1, 1, operand_at(&together.first, j), operand_at(&together.second, j),
+                run_kernel(which, &c, b->workers - 1, 1, operand_at(&together.first, j), operand_at(&together.second, j),
                            which == VALUE ? operand_at(&together.bias, j) : alone.bias.columns,
                            operand_at(&alone.result, j));
             }
@@ -394,7 +394,6 @@ static void check_columns_alone(const hsgd_backend *b)
             free_operands(&together);
         }
     }
-    (void)b;
 }
 
 static void give_each_column_the_same_bits_in_any_company(void **state)

@@ -36,7 +36,7 @@ static int setup(void **state)
     }
 #ifdef HSGD_EMULATED_NCCL
     if (which == NCCL) {
-        assert_ok(nccl_try(&fixture, comm->rank, 60.0, false, "", &err));
+        assert_ok(nccl_try(&fixture, comm->rank, PATIENT, false, "", &err));
         assert_non_null(comm = fixture.comm);
     }
 #endif

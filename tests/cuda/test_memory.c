@@ -226,11 +226,12 @@ static void want_of_device_memory_is_told_with_figures(void **state)
     assert_non_null(strstr(err.text, "300.0 MiB"));
     assert_non_null(strstr(err.text, "256.0 MiB"));
     assert_non_null(strstr(err.text, "hessian.cache"));
+    assert_int_equal(cudaPeekAtLastError(), cudaSuccess);    /* no later call finds it and takes it for its own */
     assert_ok(b->ops->memory(b->self, &free, &total, &err)); /* the device still works */
     assert_int_equal(total, (size_t)256 * MIB);
     assert_true(free < total && free > total / 2);
     assert_ok(b->ops->alloc(b->self, sizeof number, &memory, &err));
-    assert_ok(b->ops->relu_value(b->self, 0, 1, memory, memory, &err)); /* and no launch tells of the past */
+    assert_ok(b->ops->relu_value(b->self, 0, 1, memory, memory, &err));
     b->ops->release(b->self, memory);
     fixture_end(&f);
     set("HSGD_EMULATION_MEMORY", NULL);

@@ -101,6 +101,12 @@ static void sums_body(fixture *f)
     launched(hsgd_cuda_merge(f->stream, HSGD_REDUCTION_FAST, 0, NULL, NULL));
 }
 
+static void there_is_code_for_the_device(void **state)
+{
+    (void)state;
+    launched(hsgd_cuda_probe());
+}
+
 static void permute_body(fixture *f)
 {
     enum { COUNT = 1013 };
@@ -167,6 +173,7 @@ static void counts_what_is_beyond(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(there_is_code_for_the_device),
         cmocka_unit_test(pixels_are_divided_as_on_the_cpu),
         cmocka_unit_test(sums_are_exact_and_count_what_does_not_fit),
         cmocka_unit_test(permutes),

@@ -15,76 +15,14 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* memfd_create */
 #endif
-#include "emulation.h"
+#include "nccl_internal.h"
 #include <fcntl.h>
-#include <nccl.h>
 #include <sched.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-enum {
-    MOST_RANKS = 64,
-    CHUNK = 4096, /* words that a rank shows to the others in one round: long arrays take several */
-    POLLS = 3,    /* times that a non-blocking communicator says ncclInProgress */
-};
-
-typedef struct {
-    atomic_bool present;
-    char bus_id[64];
-    atomic_uint_fast64_t shown, taken; /* rounds in which this rank showed its part, and took what it wanted */
-} member;
-
-typedef struct { /* what the ranks share; new memory is zero */
-    atomic_int joined, finalized;
-    member members[MOST_RANKS];
-    char parts[MOST_RANKS][8 * CHUNK];
-} meeting;
-
-typedef struct { /* what ncclUniqueId holds */
-    char magic[8];
-    int pid, fd;
-} address;
-
-typedef enum { NO_FAULT, INIT_FAILS, IN_PROGRESS, ASYNC_ERROR, STALL } fault;
-
-typedef enum { REDUCE, BROADCAST, GATHER } kind;
-
-typedef struct work work;
-struct work { /* one collective, or one of a group */
-    struct ncclComm *comm;
-    cudaStream_t stream;
-    kind what;
-    ncclDataType_t type;
-    int root; /* -1: all */
-    const char *send;
-    char *receive;
-    size_t count, done; /* words of one rank's part */
-    bool shown;         /* this rank's part of the present round */
-    fault fault;
-    work *next;
-};
-
-struct ncclComm {
-    meeting *meeting;
-    int rank, ranks, fd; /* fd: of the memory file where this rank made it, else -1 */
-    bool blocking;
-    atomic_int users; /* the caller and the work on the stream */
-    atomic_bool aborted;
-    atomic_int state; /* an ncclResult_t, as ncclCommGetAsyncError tells it */
-    int polls;        /* still to be answered with ncclInProgress */
-    enum { STARTING, QUEUEING, ENDING } doing;
-    work *pending, **last; /* called for, not yet on the stream */
-    cudaStream_t stream;
-    uint64_t round;
-    fault fault;
-    int fault_at, collectives;
-};
 
 static _Thread_local char last_error[256];
 static _Thread_local int group_depth;
@@ -97,126 +35,12 @@ static ncclResult_t refuse(ncclResult_t code, const char *text)
     return code;
 }
 
-/* ---- carrying out ---- */
-
-static void release(struct ncclComm *comm)
-{
-    if (atomic_fetch_sub(&comm->users, 1) == 1) {
-        (void)munmap(comm->meeting, sizeof *comm->meeting);
-        free(comm);
-    }
-}
-
 static void close_file(struct ncclComm *comm)
 {
     if (comm->fd >= 0) {
         (void)close(comm->fd);
         comm->fd = -1;
     }
-}
-
-static bool all_shown(const struct ncclComm *comm, uint64_t rounds)
-{
-    for (int r = 0; r < comm->ranks; r++) {
-        if (atomic_load(&comm->meeting->members[r].shown) < rounds) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool all_taken(const struct ncclComm *comm, uint64_t rounds)
-{
-    for (int r = 0; r < comm->ranks; r++) {
-        if (atomic_load(&comm->meeting->members[r].taken) < rounds) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void add(ncclDataType_t type, size_t n, const char *part, char *sum)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (type == ncclFloat64) {
-            double a, b;
-
-            memcpy(&a, sum + 8 * i, 8);
-            memcpy(&b, part + 8 * i, 8);
-            a += b;
-            memcpy(sum + 8 * i, &a, 8);
-        } else {
-            uint64_t a, b;
-
-            memcpy(&a, sum + 8 * i, 8);
-            memcpy(&b, part + 8 * i, 8);
-            a += b;
-            memcpy(sum + 8 * i, &a, 8);
-        }
-    }
-}
-
-/* Show this rank's next n words to the others. */
-static void show(const work *w, size_t n)
-{
-    if (w->what != BROADCAST || w->root == w->comm->rank) {
-        memcpy(w->comm->meeting->parts[w->comm->rank], w->send + 8 * w->done, 8 * n);
-    }
-}
-
-/* Take from what all have shown the n words that this rank wants. */
-static void take(const work *w, size_t n)
-{
-    const meeting *m = w->comm->meeting;
-
-    if (w->what == GATHER) {
-        for (int r = 0; r < w->comm->ranks; r++) {
-            memcpy(w->receive + 8 * ((size_t)r * w->count + w->done), m->parts[r], 8 * n);
-        }
-    } else if (w->what == BROADCAST) {
-        memcpy(w->receive + 8 * w->done, m->parts[w->root], 8 * n);
-    } else if (w->root < 0 || w->root == w->comm->rank) {
-        memcpy(w->receive + 8 * w->done, m->parts[0], 8 * n);
-        for (int r = 1; r < w->comm->ranks; r++) {
-            add(w->type, n, m->parts[r], w->receive + 8 * w->done);
-        }
-    }
-}
-
-/* Go on with a collective as far as the other ranks allow; 0: not yet at its end. */
-static int carry_on(void *argument)
-{
-    work *w = *(work **)argument;
-    struct ncclComm *comm = w->comm;
-    member *me = &comm->meeting->members[comm->rank];
-
-    while (w->done < w->count && !atomic_load(&comm->aborted)) {
-        const size_t left = w->count - w->done, n = left < CHUNK ? left : CHUNK;
-
-        if (w->fault == ASYNC_ERROR) {
-            atomic_store(&comm->state, ncclRemoteError);
-        }
-        if (w->fault != NO_FAULT || (!w->shown && !all_taken(comm, comm->round))) {
-            (void)sched_yield();
-            return 0;
-        }
-        if (!w->shown) {
-            show(w, n);
-            atomic_store(&me->shown, comm->round + 1);
-            w->shown = true;
-        }
-        if (!all_shown(comm, comm->round + 1)) {
-            (void)sched_yield();
-            return 0;
-        }
-        take(w, n);
-        atomic_store(&me->taken, ++comm->round);
-        w->shown = false;
-        w->done += n;
-    }
-    free(w);
-    release(comm);
-    return 1;
 }
 
 /* ---- what goes on after a call has returned ---- */
@@ -249,7 +73,7 @@ static void put_on_stream(struct ncclComm *comm)
         comm->pending = w->next;
         comm->stream = w->stream;
         (void)atomic_fetch_add(&comm->users, 1);
-        emulation_enqueue_polled(w->stream, carry_on, &w, sizeof w);
+        emulation_enqueue_polled(w->stream, emulation_nccl_carry_on, &w, sizeof(work *));
     }
     comm->last = &comm->pending;
     atomic_store(&comm->state, ncclSuccess);
@@ -322,18 +146,16 @@ static void read_fault(struct ncclComm *comm)
                                         [IN_PROGRESS] = "in-progress-for-ever",
                                         [ASYNC_ERROR] = "async-error",
                                         [STALL] = "stall"};
-    const char *wish = getenv("HSGD_EMULATION_NCCL");
-    char name[32] = "";
-    int rank = -1, at = 0;
+    const char *wish = getenv("HSGD_EMULATION_NCCL"), *colon = wish != NULL ? strchr(wish, ':') : NULL;
+    char *end = NULL;
 
-    if (wish == NULL || sscanf(wish, "%31[^:]:%d:%d", name, &rank, &at) < 2 ||
-        rank != comm->rank) { // NOLINT(cert-err34-c)
+    if (colon == NULL || strtol(colon + 1, &end, 10) != comm->rank || end == colon + 1) {
         return;
     }
     for (int f = INIT_FAILS; f <= STALL; f++) {
-        if (strcmp(name, names[f]) == 0) {
+        if (strncmp(wish, names[f], (size_t)(colon - wish)) == 0 && names[f][colon - wish] == '\0') {
             comm->fault = (fault)f;
-            comm->fault_at = at;
+            comm->fault_at = *end == ':' ? (int)strtol(end + 1, NULL, 10) : 0;
         }
     }
 }
@@ -430,7 +252,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
     if (comm != NULL) {
         close_file(comm);
         forget_pending(comm);
-        release(comm);
+        emulation_nccl_release(comm);
     }
     return ncclSuccess;
 }

@@ -192,7 +192,7 @@ class Memory(CudaTest):
     def test_fewer_base_passes_are_kept_where_memory_is_short_and_no_bit_changes(self):
         words = ("hessian.samples=200", "run.stages=density", "density.steps=4")
         plenty = self.cuda("plenty", *words)
-        scarce = self.cuda("scarce", *words, HSGD_EMULATION_MEMORY=str(275 << 20))
+        scarce = self.cuda("scarce", *words, HSGD_EMULATION_MEMORY=str(300 << 20))
         self.assertEqual(differences(plenty, scarce), [])
 
 
