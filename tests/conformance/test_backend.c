@@ -378,9 +378,9 @@ static void check_columns_alone(const hsgd_backend *b)
             run_kernel(which, &c, 0, c.k, together.first.columns, together.second.columns, together.bias.columns,
                        together.result.columns);
             for (int64_t j = c.k - 1; j >= 0; j--) {
-                run_kernel(which, &c, b->workers - 1, 1, operand_at(&together.first, j), operand_at(&together.second, j),
-                           which == VALUE ? operand_at(&together.bias, j) : alone.bias.columns,
-                           operand_at(&alone.result, j));
+                run_kernel(
+                    which, &c, b->workers - 1, 1, operand_at(&together.first, j), operand_at(&together.second, j),
+                    which == VALUE ? operand_at(&together.bias, j) : alone.bias.columns, operand_at(&alone.result, j));
             }
             double *one = operand_read(&together.result), *other = operand_read(&alone.result);
             for (int64_t i = 0; i < c.k * together.result.m * together.result.count; i++) {

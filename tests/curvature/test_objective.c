@@ -42,7 +42,8 @@ static fixture mixed(hsgd_comm *comm, int threads, hsgd_precision precision)
 static void ranks_and_threads_change_no_bit(void **state)
 {
     fixture alone = mixed(NULL, 1, HSGD_SINGLE), together = mixed(test_comm(), 3, HSGD_SINGLE);
-    const int64_t counts[] = {alone.count, 1, alone.backend->least_group + 1}; /* one sample leaves all other ranks idle */
+    const int64_t counts[] = {alone.count, 1,
+                              alone.backend->least_group + 1}; /* one sample leaves all other ranks idle */
 
     (void)state;
     for (int i = 0; i < 3; i++) {

@@ -13,7 +13,7 @@ need() {
 case $1 in
     format)
         need clang-format
-        find . -path './build*' -prune -o -path './.*' -prune -o \( -name '*.[ch]' -o -name '*.cu' \) -print0 |
+        find . -path './build*' -prune -o -path './.*' -prune -o \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) -print0 |
             xargs -0 clang-format --dry-run -Werror
         ;;
     shell)
@@ -26,7 +26,16 @@ case $1 in
         ;;
     tidy)
         need run-clang-tidy
-        run-clang-tidy -quiet -p "$3" -j "$(nproc)" "^$PWD/(src|mpi)/.*\.c$"
+        # Files that are compiled twice, for the program and for the emulated module, are looked at once.
+        once=$(mktemp -d)
+        trap 'rm -rf "$once"' EXIT
+        "${HSGD_PYTHON:-python3}" - "$3/compile_commands.json" >"$once/compile_commands.json" <<'PYTHON'
+import json, sys
+entries = json.load(open(sys.argv[1]))
+entries.sort(key=lambda entry: "tests/emulation" not in entry["command"])  # the program's last: they win
+json.dump(list({entry["file"]: entry for entry in entries}.values()), sys.stdout)
+PYTHON
+        run-clang-tidy -quiet -p "$once" -j "$(nproc)" "^$PWD/(src|mpi|cuda)/.*\.c$"
         ;;
     *)
         echo "usage: lint.sh format|shell|python|tidy SOURCE-FOLDER BUILD-FOLDER" >&2
