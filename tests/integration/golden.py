@@ -1,12 +1,18 @@
 """The program against independent float64 references on real MNIST: HSGD_GOLDEN and HSGD_DATA name both folders.
 
-The errors seen are printed.  Bounds are relative: 1e-10 in double, 2e-5 in single for gradient and product.
+$HSGD_TEST_MODULE, where it is set, names a CUDA module that computes.  The errors seen are printed.  Bounds are relative: 1e-10 in double, 2e-5 in single for gradient and product.
 """
+import os
+import unittest
+
 import h5py
 import numpy as np
 
 import harness
-from harness import ProgramTest, flat, folder_of
+from harness import EXIT_DEVICE, ProgramTest, flat, folder_of
+
+MODULE = os.environ.get("HSGD_TEST_MODULE", "")
+DEVICE = ("device.backend=cuda",) if MODULE else ()
 
 DOUBLE, SINGLE = 1e-10, 2e-5
 
@@ -19,6 +25,15 @@ class Golden(ProgramTest):
     @classmethod
     def setUpClass(cls):
         cls.golden, cls.data = folder_of("HSGD_GOLDEN"), folder_of("HSGD_DATA")
+        if MODULE:
+            probe = harness.finish(harness.launch("--dry-run", *DEVICE, cwd="/", HSGD_CUDA_MODULE=MODULE))
+            if probe.code == EXIT_DEVICE:
+                raise unittest.SkipTest(probe.errors[0])
+
+    def program(self, *words, **options):
+        if MODULE:
+            options = {"HSGD_CUDA_MODULE": MODULE, **options}
+        return super().program(*words, *DEVICE, **options)
 
     def reference(self, name):
         file = h5py.File(self.golden / name, "r")
