@@ -91,7 +91,6 @@ static hsgd_status create_memory(hsgd_sweep *sweep, hsgd_error *err)
     HSGD_TRY(take(sweep, plan->samples, sizeof(int64_t), &sweep->index, err));
     HSGD_TRY(take(sweep, sweep->n, sizeof(double), &sweep->wide, err));
     HSGD_TRY(take(sweep, words, sizeof(int64_t), &sweep->words, err));
-    HSGD_TRY(take(sweep, 2 * values, sizeof(int64_t), &sweep->spots, err));
     HSGD_TRY(take(sweep, 2 * values, sizeof(int64_t), &sweep->picked, err));
     HSGD_TRY(take(sweep, values + 1, sizeof(double), &sweep->values, err));
     for (int w = 0; w < backend->workers; w++) {
@@ -120,6 +119,58 @@ static hsgd_status create_order(hsgd_sweep *sweep, hsgd_error *err)
     HSGD_TRY(backend->ops->upload(backend->self, bytes, order, sweep->order, err));
 done:
     free(order);
+    return st;
+}
+
+/* Number `at` of the readings stands in these words: high and low, or one. */
+static void put_spot(const hsgd_sweep *sweep, int64_t *spots, int64_t at, int64_t high, int64_t low)
+{
+    if (reproducible(sweep)) {
+        spots[2 * at] = high;
+        spots[2 * at + 1] = low;
+    } else {
+        spots[at] = high;
+    }
+}
+
+static void fill_spots(const hsgd_sweep *sweep, int64_t width, int64_t *spots)
+{
+    const int64_t numbers = width * sweep->n, tallies = sweep->plan.tallies, tally = words_of(sweep, numbers);
+    const int64_t news = tally + words_of(sweep, tallies), nothing = news + HSGD_NEWS_ZERO;
+    const bool counted = reproducible(sweep);
+    int64_t at = 0;
+
+    put_spot(sweep, spots, at++, counted && numbers > 0 ? tally - 1 : nothing, nothing);
+    put_spot(sweep, spots, at++, counted ? news - 1 : nothing, nothing);
+    for (int64_t i = 0; i < numbers; i++) {
+        put_spot(sweep, spots, at++, sweep->position[i], numbers + sweep->position[i]);
+    }
+    for (int64_t t = 0; t < tallies; t++) {
+        put_spot(sweep, spots, at++, tally + t, tally + tallies + t);
+    }
+    put_spot(sweep, spots, at, news + HSGD_NEWS_FAILED, nothing);
+}
+
+/* For every width of a sum that hsgd_sweep_reduce may meet, ahead of all of them: a rank that fails at its share must
+ * still find the news. */
+static hsgd_status create_spots(hsgd_sweep *sweep, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_backend *backend = sweep->problem.backend;
+    int64_t *spots = NULL;
+
+    for (int64_t width = 0; width <= sweep->plan.width && sweep->plan.width < HSGD_SWEEP_WIDTHS; width++) {
+        const int64_t count = 2 * readings(sweep, width);
+
+        free(spots);
+        spots = calloc((size_t)count, sizeof *spots);
+        HSGD_CHECK(spots != NULL, HSGD_ERR_MEMORY, err, "memory: cannot order the sums over samples");
+        fill_spots(sweep, width, spots);
+        HSGD_TRY(take(sweep, count, sizeof *spots, &sweep->spots[width], err));
+        HSGD_TRY(backend->ops->upload(backend->self, (size_t)count * sizeof *spots, spots, sweep->spots[width], err));
+    }
+done:
+    free(spots);
     return st;
 }
 
@@ -153,7 +204,6 @@ hsgd_status hsgd_sweep_create(const hsgd_problem *problem, const hsgd_sweep_plan
     sweep->problem = *problem;
     sweep->plan = *plan;
     sweep->n = problem->network->parameters;
-    sweep->spots_width = -1;
     sweep->exchange = hsgd_exchange_of(problem->comm, backend);
     sweep->workers = calloc((size_t)backend->workers, sizeof *sweep->workers);
     sweep->sums = calloc((size_t)backend->workers, sizeof *sweep->sums);
@@ -163,6 +213,7 @@ hsgd_status hsgd_sweep_create(const hsgd_problem *problem, const hsgd_sweep_plan
         hsgd_pass_create(problem->network, backend, largest_group(problem, plan), plan->columns, &sweep->pass, err));
     HSGD_TRY(create_memory(sweep, err));
     HSGD_TRY(create_order(sweep, err));
+    HSGD_TRY(create_spots(sweep, err));
     HSGD_TRY(hold_samples(sweep, err));
     *out = sweep;
     sweep = NULL;
@@ -174,8 +225,8 @@ done:
 static void destroy_memory(hsgd_sweep *sweep)
 {
     const hsgd_backend *backend = sweep->problem.backend;
-    void *const all[] = {sweep->params, sweep->order, sweep->index,  sweep->wide,
-                         sweep->words,  sweep->spots, sweep->picked, sweep->values};
+    void *const all[] = {sweep->params,   sweep->order,    sweep->index,  sweep->wide,  sweep->words,
+                         sweep->spots[0], sweep->spots[1], sweep->picked, sweep->values};
 
     for (int w = 0; sweep->workers != NULL && w < backend->workers; w++) {
         backend->ops->release(backend->self, sweep->workers[w].state);
@@ -254,57 +305,6 @@ void hsgd_sweep_begin(hsgd_sweep *sweep, int64_t width)
     }
 }
 
-/* ---- where the numbers of `values` stand ---- */
-
-/* Number `at` of the readings stands in these words: high and low, or one. */
-static void put_spot(const hsgd_sweep *sweep, int64_t *spots, int64_t at, int64_t high, int64_t low)
-{
-    if (reproducible(sweep)) {
-        spots[2 * at] = high;
-        spots[2 * at + 1] = low;
-    } else {
-        spots[at] = high;
-    }
-}
-
-static void fill_spots(const hsgd_sweep *sweep, int64_t *spots)
-{
-    const int64_t numbers = sweep->width * sweep->n, tallies = sweep->plan.tallies;
-    const int64_t tally = hsgd_sweep_words(sweep), news = hsgd_sweep_news(sweep), nothing = news + HSGD_NEWS_ZERO;
-    const bool counted = reproducible(sweep);
-    int64_t at = 0;
-
-    put_spot(sweep, spots, at++, counted && numbers > 0 ? tally - 1 : nothing, nothing);
-    put_spot(sweep, spots, at++, counted ? news - 1 : nothing, nothing);
-    for (int64_t i = 0; i < numbers; i++) {
-        put_spot(sweep, spots, at++, sweep->position[i], numbers + sweep->position[i]);
-    }
-    for (int64_t t = 0; t < tallies; t++) {
-        put_spot(sweep, spots, at++, tally + t, tally + tallies + t);
-    }
-    put_spot(sweep, spots, at, news + HSGD_NEWS_FAILED, nothing);
-}
-
-static hsgd_status place_spots(hsgd_sweep *sweep, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    const hsgd_backend *backend = sweep->problem.backend;
-    const size_t bytes = (size_t)(2 * readings(sweep, sweep->width)) * sizeof(int64_t);
-    int64_t *spots = NULL;
-
-    if (sweep->spots_width == sweep->width) {
-        return HSGD_OK;
-    }
-    spots = calloc(1, bytes);
-    HSGD_CHECK(spots != NULL, HSGD_ERR_MEMORY, err, "memory: cannot order the sums over samples");
-    fill_spots(sweep, spots);
-    HSGD_TRY(backend->ops->upload(backend->self, bytes, spots, sweep->spots, err));
-    sweep->spots_width = sweep->width;
-done:
-    free(spots);
-    return st;
-}
-
 /* ---- the rank's own sum ---- */
 
 /* Where the sum of the tallies begins in a worker's sum. */
@@ -364,9 +364,6 @@ hsgd_status hsgd_sweep_run(hsgd_sweep *sweep, hsgd_sweep_body body, void *contex
 
     sweep->body = body;
     sweep->context = context;
-    if (sweep->plan.width <= 1) {
-        HSGD_TRY(place_spots(sweep, err));
-    }
     HSGD_TRY(backend->ops->for_groups(backend->self, sweep->groups.high - sweep->groups.low, !reproducible(sweep),
                                       run_group, sweep, err));
     for (int w = 0; w < backend->workers; w++) {
@@ -427,8 +424,8 @@ static hsgd_status find_values(hsgd_sweep *sweep, hsgd_error *err)
     const int64_t count = readings(sweep, sweep->width);
     double *trouble = sweep->values + count;
 
-    HSGD_TRY(ops->permute(backend->self, reproducible(sweep) ? 2 * count : count, sweep->spots, sweep->words,
-                          sweep->picked, err));
+    HSGD_TRY(ops->permute(backend->self, reproducible(sweep) ? 2 * count : count, sweep->spots[sweep->width],
+                          sweep->words, sweep->picked, err));
     HSGD_TRY(ops->expand(backend->self, sweep->problem.reduction, count, 1, sweep->picked, sweep->scale,
                          (double)sweep->groups.count, NULL, sweep->values, count, err));
     HSGD_TRY(ops->zero(backend->self, 0, sizeof *trouble, trouble, err));

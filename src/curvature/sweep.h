@@ -37,6 +37,8 @@ typedef hsgd_status (*hsgd_sweep_body)(void *context, hsgd_sweep *sweep, hsgd_sw
 /* Words behind the sums: what the ranks tell each other; ZERO is a word that is 0.  Numbers as the sums are. */
 enum { HSGD_NEWS_FAILED, HSGD_NEWS_STOPPED, HSGD_NEWS_BAD, HSGD_NEWS_ZERO, HSGD_NEWS };
 
+enum { HSGD_SWEEP_WIDTHS = 2 }; /* 0 and 1: those of which hsgd_sweep_reduce finds the means */
+
 struct hsgd_sweep {
     hsgd_problem problem;
     hsgd_sweep_plan plan;
@@ -48,17 +50,16 @@ struct hsgd_sweep {
     hsgd_exchange exchange;
     const void *held[2]; /* host memory: pixels and labels, as held */
     /* backend memory: */
-    const uint8_t *pixels, *labels; /* held */
-    void *params;                   /* reals [n] */
-    int64_t *order;                 /* [n]: backend[i] = canonical[order[i]] */
-    int64_t *index;                 /* [samples of the set]: of the set being summed over */
-    double *wide;                   /* [n] on the way from the host to params */
-    int64_t *words;                 /* 8-byte words: sums, news; see sweep.c */
-    int64_t *spots;                 /* where the numbers of `values` stand in `words`, for `spots_width` */
-    int64_t *picked;                /* these words, in order */
-    double *values;                 /* see hsgd_sweep_vector */
+    const uint8_t *pixels, *labels;    /* held */
+    void *params;                      /* reals [n] */
+    int64_t *order;                    /* [n]: backend[i] = canonical[order[i]] */
+    int64_t *index;                    /* [samples of the set]: of the set being summed over */
+    double *wide;                      /* [n] on the way from the host to params */
+    int64_t *words;                    /* 8-byte words: sums, news; see sweep.c */
+    int64_t *spots[HSGD_SWEEP_WIDTHS]; /* [width]: where the numbers of `values` stand in `words` */
+    int64_t *picked;                   /* these words, in order */
+    double *values;                    /* see hsgd_sweep_vector */
     /* of the sum being formed: */
-    int64_t spots_width;
     hsgd_groups groups;
     int64_t width;
     double scale;
