@@ -134,7 +134,7 @@ done:
 hsgd_status hsgd_exact_trace(const hsgd_problem *problem, const double *weights, const int64_t *index, int64_t count,
                              double *traces, hsgd_error *err)
 {
-    hsgd_status st = HSGD_OK;
+    hsgd_status st = HSGD_OK, local = HSGD_OK;
     const hsgd_network *net = problem->network;
     trace_context trace = {.columns = net->classes < MOST_COLUMNS ? net->classes : MOST_COLUMNS};
     const hsgd_sweep_plan plan = {.samples = count,
@@ -151,9 +151,9 @@ hsgd_status hsgd_exact_trace(const hsgd_problem *problem, const double *weights,
     }
     HSGD_TRY(hsgd_comm_agree(problem->comm, st, err));
     hsgd_sweep_begin(sweep, 0);
-    st = trace_local(sweep, weights, index, count, &trace, err);
-    HSGD_TRY(hsgd_sweep_reduce(sweep, st, err));
-    HSGD_TRY(hsgd_sweep_finish(sweep, st, traces, err));
+    local = trace_local(sweep, weights, index, count, &trace, err);
+    HSGD_TRY(hsgd_sweep_reduce(sweep, local, err));
+    HSGD_TRY(hsgd_sweep_finish(sweep, local, traces, err));
 done:
     hsgd_sweep_destroy(&sweep);
     destroy_context(&trace, problem->backend);
