@@ -73,9 +73,10 @@ static int exponent_of(int64_t n, const double *x)
 
         squares += scaled * scaled;
     }
-    if (isfinite(squares)) { /* else there is a NaN, which the product reports */
-        (void)frexp(sqrt(squares), &second);
+    if (!isfinite(squares)) { /* a NaN, which fmax passes over */
+        return 0;
     }
+    (void)frexp(sqrt(squares), &second);
     return first + second;
 }
 
