@@ -8,7 +8,7 @@
 
 /* What was done on the way. */
 static struct {
-    int stagings, releases, uploads, downloads, copies, device_calls;
+    int stagings, releases, uploads, downloads, copies, device_calls, overlaps;
     bool full; /* staging memory is refused */
 } seen;
 
@@ -76,13 +76,47 @@ static hsgd_status device_all_gather(void *self, hsgd_type type, const int64_t *
     return plain_comm->all_gather(self, type, counts, send, receive, err);
 }
 
+/* ---- a communicator that looks where host arrays lie ---- */
+
+/* Words that are sent and received may not overlap (comm.h). */
+static void look(const void *send, int64_t sent, const void *receive, int64_t received)
+{
+    const uintptr_t from = (uintptr_t)send, to = (uintptr_t)receive;
+
+    seen.overlaps += to < from + (uintptr_t)sent * 8 && from < to + (uintptr_t)received * 8;
+}
+
+static int64_t total_of(const int64_t *counts)
+{
+    int64_t total = 0;
+
+    for (int rank = 0; rank < test_comm()->ranks; rank++) {
+        total += counts[rank];
+    }
+    return total;
+}
+
+static hsgd_status seen_reduce_scatter(void *self, hsgd_type type, const int64_t *counts, const void *send,
+                                       void *receive, hsgd_error *err)
+{
+    look(send, total_of(counts), receive, counts[test_comm()->rank]);
+    return plain_comm->reduce_scatter(self, type, counts, send, receive, err);
+}
+
+static hsgd_status seen_all_gather(void *self, hsgd_type type, const int64_t *counts, const void *send, void *receive,
+                                   hsgd_error *err)
+{
+    look(send, counts[test_comm()->rank], receive, total_of(counts));
+    return plain_comm->all_gather(self, type, counts, send, receive, err);
+}
+
 /* ---- the fixture: the CPU, the same in disguise, and the communicator that takes it ---- */
 
 typedef struct {
     hsgd_backend *host, disguised;
     hsgd_backend_ops ops;
-    hsgd_comm device_comm;
-    hsgd_comm_ops comm_ops;
+    hsgd_comm host_comm, device_comm;
+    hsgd_comm_ops host_ops, device_ops;
 } fixture;
 
 static int setup(void **state)
@@ -103,12 +137,17 @@ static int setup(void **state)
     f->disguised.ops = &f->ops;
     f->disguised.host_memory = false;
     plain_comm = test_comm()->ops;
-    f->comm_ops = *plain_comm;
-    f->comm_ops.device_sum = device_sum;
-    f->comm_ops.device_reduce_scatter = device_reduce_scatter;
-    f->comm_ops.device_all_gather = device_all_gather;
+    f->host_ops = *plain_comm;
+    f->host_ops.reduce_scatter = seen_reduce_scatter;
+    f->host_ops.all_gather = seen_all_gather;
+    f->host_comm = *test_comm();
+    f->host_comm.ops = &f->host_ops;
+    f->device_ops = *plain_comm;
+    f->device_ops.device_sum = device_sum;
+    f->device_ops.device_reduce_scatter = device_reduce_scatter;
+    f->device_ops.device_all_gather = device_all_gather;
     f->device_comm = *test_comm();
-    f->device_comm.ops = &f->comm_ops;
+    f->device_comm.ops = &f->device_ops;
     memset(&seen, 0, sizeof seen);
     *state = f;
     return 0;
@@ -130,13 +169,10 @@ enum { MOST_RANKS = 16, LONGEST = 100 };
 /* Unequal, and none for rank 1. */
 static int64_t shares(int64_t *counts)
 {
-    int64_t total = 0;
-
     for (int rank = 0; rank < test_comm()->ranks; rank++) {
         counts[rank] = rank == 1 ? 0 : 5 + 3 * rank;
-        total += counts[rank];
     }
-    return total;
+    return total_of(counts);
 }
 
 /* Word i of rank `rank`: whole numbers, exact in both types. */
@@ -293,7 +329,7 @@ static void the_backend_of_the_launch_is_served(void **state)
 static void other_memory_goes_by_way_of_staging(void **state)
 {
     fixture *f = *state;
-    hsgd_exchange e = hsgd_exchange_of(test_comm(), &f->disguised);
+    hsgd_exchange e = hsgd_exchange_of(&f->host_comm, &f->disguised);
     const bool staged = test_comm()->ranks > 1;
     hsgd_error err = {0};
     int calls = 0;
@@ -305,6 +341,7 @@ static void other_memory_goes_by_way_of_staging(void **state)
     assert_int_equal(seen.uploads, 10 + (staged ? calls : 0));
     assert_int_equal(seen.downloads, 6 + (staged ? calls : 0));
     assert_int_equal(seen.stagings, staged);
+    assert_int_equal(seen.overlaps, 0);
     hsgd_exchange_release(&e);
     assert_int_equal(seen.releases, seen.stagings);
     hsgd_exchange_release(&e); /* harmless */
@@ -331,7 +368,7 @@ static void a_communicator_that_takes_device_memory_gets_it(void **state)
 static void what_was_not_reserved_for_is_refused(void **state)
 {
     fixture *f = *state;
-    hsgd_exchange e = hsgd_exchange_of(test_comm(), &f->disguised);
+    hsgd_exchange e = hsgd_exchange_of(&f->host_comm, &f->disguised);
     int64_t counts[MOST_RANKS], total = 0;
     void *x = put(&f->disguised, HSGD_TYPE_I64, 0), *y = put(&f->disguised, HSGD_TYPE_I64, 0);
     const hsgd_status expected = test_comm()->ranks > 1 ? HSGD_ERR_DEVICE : HSGD_OK;
@@ -360,7 +397,7 @@ static void what_was_not_reserved_for_is_refused(void **state)
 static void staging_memory_grows_and_survives_a_refusal(void **state)
 {
     fixture *f = *state;
-    hsgd_exchange e = hsgd_exchange_of(test_comm(), &f->disguised);
+    hsgd_exchange e = hsgd_exchange_of(&f->host_comm, &f->disguised);
     const int staged = test_comm()->ranks > 1;
     hsgd_error err = {0};
 

@@ -103,6 +103,35 @@ static void a_nearly_dependent_vector_is_left_orthogonal(void **state)
     }
 }
 
+/* For columns of length 1/2 the second pass finds 3/4 of what the first found. */
+static void the_coefficients_are_those_of_both_passes(void **state)
+{
+    enum { N = 256, K = 3 };
+
+    (void)state;
+    for (int mode = 0; mode < 2; mode++) {
+        fixture f;
+        hsgd_vector *x = NULL, *y = NULL;
+        double got[2 * K + 1], first[K], norm = 0.0, size = 0.0;
+        hsgd_error err = {0};
+
+        begin(&f, N, modes[mode]);
+        x = hadamard(f.space, K);
+        y = draw(f.space, 1, 40);
+        assert_ok(hsgd_vector_scale(0.5, x, &err));
+        assert_ok(hsgd_vector_gram(x, y, first, &err));
+        assert_ok(hsgd_vector_norm(y, &size, &err));
+        assert_ok(hsgd_vector_orthogonalize(x, y, got, &norm, &err));
+        for (int i = 0; i < K; i++) {
+            assert_near(got[i], 1.75 * first[i], 2.0 * product_error(N) * size);
+            assert_true(fabs(first[i]) > 1e-3 * size);
+        }
+        hsgd_vector_destroy(&y);
+        hsgd_vector_destroy(&x);
+        end(&f);
+    }
+}
+
 static void has_the_same_bits_on_any_number_of_ranks(void **state)
 {
     enum { K = 9 };
@@ -189,6 +218,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_nearly_dependent_vector_is_left_orthogonal),
+        cmocka_unit_test(the_coefficients_are_those_of_both_passes),
         cmocka_unit_test(has_the_same_bits_on_any_number_of_ranks),
         cmocka_unit_test(whole_columns_are_copied_only_where_rows_are_elsewhere),
     };

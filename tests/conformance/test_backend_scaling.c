@@ -298,7 +298,7 @@ static void check_expand_case(const hsgd_backend *b, hsgd_reduction reduction, c
 
 static void check_expand(const hsgd_backend *b)
 {
-    static const int32_t exponents[COLUMNS] = {0, 7, -1050, HSGD_MOST_EXPONENT};
+    static const int32_t exponents[COLUMNS] = {7, -1073, HSGD_MOST_EXPONENT, 1029}; /* 2^1029 is no double */
     static const double divisors[] = {1.0, 7.0, 60000.0};
     const double scale = 1.0 / 32.0;
     int64_t words[2 * ROWS * COLUMNS];
