@@ -24,6 +24,9 @@ include(${CMAKE_CURRENT_LIST_DIR}/sources.cmake)
 add_library(hsgd-cuda MODULE ${HSGD_MODULE_C} ${HSGD_CUDA_C} ${HSGD_CUDA_KERNELS} $<$<BOOL:${HSGD_NCCL}>:${HSGD_NCCL_C}>)
 set_target_properties(hsgd-cuda PROPERTIES PREFIX "" SUFFIX ".so" C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
                       INSTALL_RPATH_USE_LINK_PATH ON)
+# Our kernels wait for memory, not for arithmetic; without fused multiply-adds what is written is what is computed, and
+# updates, sums and conversions have the CPU's bits.
+target_compile_options(hsgd-cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false>)
 target_include_directories(hsgd-cuda PRIVATE src cuda mpi)
 target_compile_definitions(hsgd-cuda PRIVATE $<$<BOOL:${HSGD_NCCL}>:HSGD_NCCL>)
 target_link_libraries(hsgd-cuda PRIVATE CUDA::cudart CUDA::cublas CUDNN::cudnn $<$<BOOL:${HSGD_NCCL}>:NCCL::nccl> m)

@@ -5,7 +5,8 @@
 enum {
     MOST_BLOCKS = 128,   /* ranks that can share a vector; also the length of the sum over blocks in a dot product */
     BLOCK_MULTIPLE = 16, /* doubles: two cache lines, so that blocks do not share one and fill whole SIMD registers */
-    SCRATCHES = HSGD_SCRATCH_BACKEND + 1
+    SCRATCHES = HSGD_SCRATCH_BACKEND + 1,
+    RESULT_BYTES = 1024 /* a few numbers, such as the outcome of an evaluation */
 };
 
 struct hsgd_scratch {
@@ -28,6 +29,33 @@ static void rows_of(const hsgd_space *space, int rank, int64_t *low, int64_t *hi
     *high = *high * space->block < space->n ? *high * space->block : space->n;
 }
 
+/* Replace the scratch memory of a kind by a larger one. */
+static hsgd_status grow(const hsgd_space *space, hsgd_scratch_kind kind, size_t bytes, hsgd_error *err)
+{
+    const hsgd_backend *backend = space->backend;
+    hsgd_scratch *scratch = space->scratch;
+    hsgd_status st = HSGD_OK;
+    void *memory = NULL;
+
+    if (kind != HSGD_SCRATCH_HOST) {
+        HSGD_TRY(backend->ops->alloc(backend->self, bytes, &memory, err));
+        backend->ops->release(backend->self, scratch->memory[kind]);
+        scratch->memory[kind] = NULL;
+    } else {
+        memory = malloc(bytes);
+        HSGD_CHECK(memory != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate %zu bytes for vector products",
+                   bytes);
+        free(scratch->memory[kind]);
+    }
+    scratch->memory[kind] = memory;
+    scratch->bytes[kind] = bytes;
+    if (kind == HSGD_SCRATCH_SHARED) {
+        HSGD_TRY(hsgd_exchange_reserve(space->exchange, (int64_t)(bytes / sizeof(int64_t)), err));
+    }
+done:
+    return st;
+}
+
 static hsgd_status create_parts(hsgd_space *space, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -45,6 +73,7 @@ static hsgd_status create_parts(hsgd_space *space, hsgd_error *err)
     HSGD_TRY(backend->ops->alloc(backend->self, sizeof one, &memory, err));
     space->one = memory;
     HSGD_TRY(backend->ops->upload(backend->self, sizeof one, &one, memory, err));
+    HSGD_TRY(grow(space, HSGD_SCRATCH_RESULT, RESULT_BYTES, err)); /* who needs no more cannot fail alone later */
 done:
     return st;
 }
@@ -115,33 +144,6 @@ int64_t hsgd_space_block(const hsgd_space *space)
     const int64_t rows = hsgd_space_rows(space);
 
     return space->reduction == HSGD_REDUCTION_FAST && rows > 0 ? rows : space->block;
-}
-
-/* Replace the scratch memory of a kind by a larger one. */
-static hsgd_status grow(const hsgd_space *space, hsgd_scratch_kind kind, size_t bytes, hsgd_error *err)
-{
-    const hsgd_backend *backend = space->backend;
-    hsgd_scratch *scratch = space->scratch;
-    hsgd_status st = HSGD_OK;
-    void *memory = NULL;
-
-    if (kind != HSGD_SCRATCH_HOST) {
-        HSGD_TRY(backend->ops->alloc(backend->self, bytes, &memory, err));
-        backend->ops->release(backend->self, scratch->memory[kind]);
-        scratch->memory[kind] = NULL;
-    } else {
-        memory = malloc(bytes);
-        HSGD_CHECK(memory != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate %zu bytes for vector products",
-                   bytes);
-        free(scratch->memory[kind]);
-    }
-    scratch->memory[kind] = memory;
-    scratch->bytes[kind] = bytes;
-    if (kind == HSGD_SCRATCH_SHARED) {
-        HSGD_TRY(hsgd_exchange_reserve(space->exchange, (int64_t)(bytes / sizeof(int64_t)), err));
-    }
-done:
-    return st;
 }
 
 hsgd_status hsgd_space_scratch(const hsgd_space *space, hsgd_scratch_kind kind, size_t bytes, void **out,

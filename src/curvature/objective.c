@@ -9,6 +9,8 @@ hsgd_status hsgd_objective_judge(hsgd_objective *f, const double *outcome, int64
 
     if (outcome[HSGD_OUTCOME_FAILED] != 0.0) {
         HSGD_TRY(f->ops->failure(f->self, err));
+        HSGD_CHECK(false, HSGD_ERR_DEVICE, err,
+                   "sums over samples: a rank failed and cannot say why; see its node's log");
     }
     HSGD_CHECK(outcome[HSGD_OUTCOME_TROUBLE] == 0.0, HSGD_ERR_NUMERIC, err,
                "sums over samples: NaN, Inf or out of range; check the weights, lower the learning rate");

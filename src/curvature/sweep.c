@@ -205,9 +205,10 @@ hsgd_status hsgd_sweep_create(const hsgd_problem *problem, const hsgd_sweep_plan
     sweep->plan = *plan;
     sweep->n = problem->network->parameters;
     sweep->exchange = hsgd_exchange_of(problem->comm, backend);
+    sweep->outcome = calloc((size_t)plan->tallies + LAST_OF_ALL, sizeof *sweep->outcome);
     sweep->workers = calloc((size_t)backend->workers, sizeof *sweep->workers);
     sweep->sums = calloc((size_t)backend->workers, sizeof *sweep->sums);
-    HSGD_CHECK(sweep->workers != NULL && sweep->sums != NULL, HSGD_ERR_MEMORY, err,
+    HSGD_CHECK(sweep->outcome != NULL && sweep->workers != NULL && sweep->sums != NULL, HSGD_ERR_MEMORY, err,
                "memory: cannot allocate the sums over samples");
     HSGD_TRY(
         hsgd_pass_create(problem->network, backend, largest_group(problem, plan), plan->columns, &sweep->pass, err));
@@ -251,6 +252,7 @@ void hsgd_sweep_destroy(hsgd_sweep **sweep)
     hsgd_exchange_release(&(*sweep)->exchange);
     hsgd_pass_destroy(&(*sweep)->pass);
     free((*sweep)->position);
+    free((*sweep)->outcome);
     free((*sweep)->workers);
     free((*sweep)->sums);
     free(*sweep);
@@ -455,26 +457,18 @@ hsgd_status hsgd_sweep_finish(hsgd_sweep *sweep, hsgd_status local, double *mean
     hsgd_status st = HSGD_OK;
     const hsgd_backend *backend = sweep->problem.backend;
     const int64_t tallies = sweep->plan.tallies;
-    double failed = 0.0, trouble = 0.0;
-    double *outcome = calloc((size_t)tallies + LAST_OF_ALL, sizeof *outcome);
+    const double *outcome = sweep->outcome;
 
-    st = outcome != NULL ? HSGD_OK : hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot read the sums over samples");
-    if (st == HSGD_OK) {
-        st = backend->ops->download(backend->self, (size_t)(tallies + LAST_OF_ALL) * sizeof *outcome,
-                                    hsgd_sweep_outcome(sweep), outcome, err);
-    }
-    HSGD_TRY(st);
-    failed = outcome[tallies];
-    trouble = outcome[tallies + 1];
-    if (failed != 0.0 || local != HSGD_OK) {
+    HSGD_TRY(backend->ops->download(backend->self, (size_t)(tallies + LAST_OF_ALL) * sizeof *outcome,
+                                    hsgd_sweep_outcome(sweep), sweep->outcome, err));
+    if (outcome[tallies] != 0.0 || local != HSGD_OK) {
         HSGD_TRY(hsgd_comm_agree(sweep->problem.comm, local, err));
+        HSGD_CHECK(false, HSGD_ERR_DEVICE, err,
+                   "sums over samples: a rank failed and cannot say why; see its node's log");
     }
-    HSGD_CHECK(trouble == 0.0, HSGD_ERR_NUMERIC, err,
+    HSGD_CHECK(outcome[tallies + 1] == 0.0, HSGD_ERR_NUMERIC, err,
                "sums over samples: NaN, Inf or out of range; check the weights, lower the learning rate");
-    for (int64_t t = 0; t < tallies; t++) {
-        means[t] = outcome[t];
-    }
+    memcpy(means, outcome, (size_t)tallies * sizeof *means);
 done:
-    free(outcome);
     return st;
 }

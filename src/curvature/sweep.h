@@ -45,6 +45,7 @@ struct hsgd_sweep {
     int64_t n;
     hsgd_pass *pass;
     int64_t *position; /* host, [n]: canonical[i] = backend[position[i]] */
+    double *outcome;   /* host: see hsgd_sweep_outcome */
     hsgd_sweep_worker *workers;
     void **sums; /* [workers]: of the workers in use, for merge */
     hsgd_exchange exchange;

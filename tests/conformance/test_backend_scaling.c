@@ -1,5 +1,6 @@
 /* tests/conformance/test_backend_scaling.c - what lies between a vector in double and the kernels on every backend: order,
- * powers of two, rounding to reals, and the way back from words. */
+ * powers of two, rounding to reals, and the way back from words.
+ * devices: cuda */
 #include "operands.h"
 
 static uint64_t draw_bits(void)

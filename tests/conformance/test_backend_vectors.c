@@ -1,5 +1,6 @@
 /* tests/conformance/test_backend_vectors.c - what a step and a product do with numbers in backend memory on every backend:
- * the optimiser's update, sums in a fixed order, counts, the root of the softmax's Hessian, memory that is held. */
+ * the optimiser's update, sums in a fixed order, counts, the root of the softmax's Hessian, memory that is held.
+ * devices: cuda */
 #include "operands.h"
 
 /* A number in backend memory, and back. */

@@ -1,5 +1,6 @@
 /* tests/curvature/test_failures.c - one rank that cannot do its share of a sum over samples: every rank gets its error,
- * none is left waiting, and the next sum is as it should be.  ranks: 1 2 3 4 */
+ * none is left waiting, and the next sum is as it should be.  ranks: 1 2 3 4
+ * devices: cuda */
 #include "broken.h"
 
 /* What an objective has done before: nothing, evaluated the loss alone, or with its gradient. */

@@ -1,5 +1,6 @@
 /* tests/solve/test_sgd_network.c - src/solve/sgd.c on the network's own loss, where one rank cannot do its share of one
- * of the pending updates: told to all when they are settled, and no rank's weights have moved on.  ranks: 1 2 3 */
+ * of the pending updates: told to all when they are settled, and no rank's weights have moved on.  ranks: 1 2 3
+ * devices: cuda */
 #include "curvature/broken.h"
 #include "solve/sgd.h"
 
