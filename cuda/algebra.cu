@@ -97,7 +97,7 @@ static __global__ void __launch_bounds__(1024)
             }
         }
         if (threadIdx.x == 0) {
-            exponents[j] = first + second;
+            exponents[j] = isfinite(sum) ? first + second : 0;
         }
     }
 }

@@ -133,13 +133,13 @@ static void scratch_is_kept_and_grows(void **state)
     for (int kind = HSGD_SCRATCH_HOST; kind <= HSGD_SCRATCH_BACKEND; kind++) {
         void *first = NULL, *again = NULL, *larger = NULL;
 
-        assert_ok(hsgd_space_scratch(space, (hsgd_scratch_kind)kind, 1000, &first, &err));
-        fill(space, kind, 1000, first);
+        assert_ok(hsgd_space_scratch(space, (hsgd_scratch_kind)kind, 10000, &first, &err));
+        fill(space, kind, 10000, first);
         assert_ok(hsgd_space_scratch(space, (hsgd_scratch_kind)kind, 10, &again, &err));
         assert_ptr_equal(first, again);
-        assert_ok(hsgd_space_scratch(space, (hsgd_scratch_kind)kind, 1001, &larger, &err));
-        fill(space, kind, 1001, larger);
-        assert_ok(hsgd_space_scratch(space, (hsgd_scratch_kind)kind, 2000, &again, &err)); /* it was doubled */
+        assert_ok(hsgd_space_scratch(space, (hsgd_scratch_kind)kind, 10001, &larger, &err));
+        fill(space, kind, 10001, larger);
+        assert_ok(hsgd_space_scratch(space, (hsgd_scratch_kind)kind, 20000, &again, &err)); /* it was doubled */
         assert_ptr_equal(larger, again);
     }
     hsgd_space_destroy(&space);

@@ -44,9 +44,10 @@ static int32_t exponent_of(int64_t n, const double *x)
     for (int64_t i = 0; i < n; i++) {
         sum += pow(ldexp(x[i], -first), 2.0);
     }
-    if (isfinite(sum)) {
-        (void)frexp(sqrt(sum), &second);
+    if (!isfinite(sum)) { /* a NaN among numbers */
+        return 0;
     }
+    (void)frexp(sqrt(sum), &second);
     return first + second;
 }
 
