@@ -128,7 +128,8 @@ static const hsgd_key SCHEMA[] = {
      .help = "samples between looks for a signal to stop; 0: chosen; no bit depends on it"},
     {AT(hessian, cache), WORDS("auto | BYTES[K|M|G]"), .initial = "auto", MAY_CHANGE(NONE),
      .help =
-         "memory of a node for base passes kept between products; auto: half of what is free; no bit depends on it"},
+         "memory for base passes kept between products, of a node or of each GPU; auto: half of what a node has free, "
+         "what a GPU has left; no bit depends on it"},
 
     {AT(hvp, vectors), MAYBE_EMPTY("none | FILE"), .initial = "none", RESULTS_OF(HVP),
      .help = "HDF5 file whose /vectors [k, n] the stage hvp multiplies by the operator"},
