@@ -96,52 +96,49 @@ static int64_t total_of(const hsgd_exchange *e, const int64_t *counts)
     return total;
 }
 
+/* A reduce-scatter or an all-gather of a communicator: of host arrays or of device arrays. */
+typedef hsgd_status (*exchange_call)(void *self, hsgd_type type, const int64_t *counts, const void *send, void *receive,
+                                     hsgd_error *err);
+
+/* `sent` words become `received` by one of the two calls, whichever the memory asks for. */
+static hsgd_status carry(hsgd_exchange *e, exchange_call on_host, exchange_call on_device, hsgd_type type,
+                         const int64_t *counts, int64_t sent, const void *send, int64_t received, void *receive,
+                         hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char *landing = NULL;
+
+    if (e->comm->ranks == 1) {
+        return keep(e, sent, send, receive, err);
+    }
+    if (e->backend->host_memory) {
+        return on_host(e->comm->self, type, counts, send, receive, err);
+    }
+    if (has_device_calls(e)) {
+        return on_device(e->comm->self, type, counts, send, receive, err);
+    }
+    HSGD_TRY(stage(e, sent, send, received, err));
+    landing = (char *)e->host + sent * WORD;
+    HSGD_TRY(on_host(e->comm->self, type, counts, e->host, landing, err));
+    HSGD_TRY(e->backend->ops->upload(e->backend->self, (size_t)received * WORD, landing, receive, err));
+done:
+    return st;
+}
+
 hsgd_status hsgd_exchange_reduce_scatter(hsgd_exchange *e, hsgd_type type, const int64_t *counts, const void *send,
                                          void *receive, hsgd_error *err)
 {
     const hsgd_comm_ops *ops = e->comm->ops;
-    const int64_t all = total_of(e, counts), mine = counts[e->comm->rank];
-    hsgd_status st = HSGD_OK;
-    char *received = NULL;
 
-    if (e->comm->ranks == 1) {
-        return keep(e, mine, send, receive, err);
-    }
-    if (e->backend->host_memory) {
-        return ops->reduce_scatter(e->comm->self, type, counts, send, receive, err);
-    }
-    if (has_device_calls(e)) {
-        return ops->device_reduce_scatter(e->comm->self, type, counts, send, receive, err);
-    }
-    HSGD_TRY(stage(e, all, send, mine, err));
-    received = (char *)e->host + all * WORD;
-    HSGD_TRY(ops->reduce_scatter(e->comm->self, type, counts, e->host, received, err));
-    HSGD_TRY(e->backend->ops->upload(e->backend->self, (size_t)mine * WORD, received, receive, err));
-done:
-    return st;
+    return carry(e, ops->reduce_scatter, ops->device_reduce_scatter, type, counts, total_of(e, counts), send,
+                 counts[e->comm->rank], receive, err);
 }
 
 hsgd_status hsgd_exchange_all_gather(hsgd_exchange *e, hsgd_type type, const int64_t *counts, const void *send,
                                      void *receive, hsgd_error *err)
 {
     const hsgd_comm_ops *ops = e->comm->ops;
-    const int64_t all = total_of(e, counts), mine = counts[e->comm->rank];
-    hsgd_status st = HSGD_OK;
-    char *received = NULL;
 
-    if (e->comm->ranks == 1) {
-        return keep(e, mine, send, receive, err);
-    }
-    if (e->backend->host_memory) {
-        return ops->all_gather(e->comm->self, type, counts, send, receive, err);
-    }
-    if (has_device_calls(e)) {
-        return ops->device_all_gather(e->comm->self, type, counts, send, receive, err);
-    }
-    HSGD_TRY(stage(e, mine, send, all, err));
-    received = (char *)e->host + mine * WORD;
-    HSGD_TRY(ops->all_gather(e->comm->self, type, counts, e->host, received, err));
-    HSGD_TRY(e->backend->ops->upload(e->backend->self, (size_t)all * WORD, received, receive, err));
-done:
-    return st;
+    return carry(e, ops->all_gather, ops->device_all_gather, type, counts, counts[e->comm->rank], send,
+                 total_of(e, counts), receive, err);
 }
