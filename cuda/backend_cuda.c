@@ -386,7 +386,7 @@ static void fill(hsgd_backend *backend, const hsgd_cuda_device *device, hsgd_pre
     backend->workers = 1; /* one stream; the host queues ahead of it */
     backend->group = GROUP;
     backend->least_group = LEAST_GROUP;
-    backend->tf32 = device->tf32;
+    backend->tf32 = device->tf32 && precision == HSGD_SINGLE;
     (void)snprintf(backend->instruction_set, sizeof backend->instruction_set, "%s", device->architecture);
     (void)snprintf(backend->device, sizeof backend->device, "%.63s", device->name);
     (void)snprintf(backend->place, sizeof backend->place, "%.31s", device->bus_id);

@@ -34,6 +34,8 @@ struct hsgd_cuda_conv {
  * take gigabytes for a group of 1000 samples; copies of the tensors and tables of indices take tens of MiB, and a GPU's
  * memory is better spent on base passes that are kept (hessian.cache). */
 enum { HSGD_CUDA_CONV_WORKSPACE = 64 * 1024 * 1024 };
+/* And the most that is taken where nothing runs with less: a backward pass has one algorithm only. */
+enum { HSGD_CUDA_CONV_LIMIT = 1024 * 1024 * 1024 };
 
 /* Find the pass's algorithm, once.  Local.  Errors: HSGD_ERR_DEVICE (cuDNN offers none that will do). */
 hsgd_status hsgd_cuda_conv_choose(hsgd_cuda_device *device, hsgd_cuda_conv *conv, hsgd_cuda_pass pass, hsgd_error *err);

@@ -139,7 +139,7 @@ hsgd_status hsgd_cuda_conv_choose(hsgd_cuda_device *device, hsgd_cuda_conv *conv
     }
     if (first_within(device->dnn, pass, algorithms, count, HSGD_CUDA_CONV_WORKSPACE, conv, number) ||
         first_within(device->dnn, pass, pass->allowed, pass->count, HSGD_CUDA_CONV_WORKSPACE, conv, number) ||
-        first_within(device->dnn, pass, pass->allowed, pass->count, SIZE_MAX, conv, number)) { /* rather than give up */
+        first_within(device->dnn, pass, pass->allowed, pass->count, HSGD_CUDA_CONV_LIMIT, conv, number)) {
         return HSGD_OK;
     }
     HSGD_CHECK(false, HSGD_ERR_DEVICE, err,

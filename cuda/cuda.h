@@ -15,10 +15,6 @@ typedef struct {
     void *stream;          /* a cudaStream_t */
 } hsgd_cuda_description;
 
-/* Can this process use a GPU: is there a driver, and a visible device that this build has code for?
- * Local.  Errors: HSGD_ERR_DEVICE with the reason. */
-hsgd_status hsgd_cuda_available(hsgd_error *err);
-
 /* Take visible device number local_rank modulo their number (CUDA_VISIBLE_DEVICES and a batch system's binding decide
  * what is visible).  tf32: products of floats may be rounded to TF32; else they never are, whatever the environment says.
  * Local.  Errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */

@@ -82,21 +82,6 @@ static hsgd_status check_code(int ordinal, hsgd_error *err)
         cudaGetErrorString(result), cudaGetErrorName(result));
 }
 
-hsgd_status hsgd_cuda_available(hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    int count = 0, ordinal = 0;
-
-    HSGD_TRY(count_devices(&count, err));
-    if (cudaGetDevice(&ordinal) != cudaSuccess) {
-        (void)cudaGetLastError();
-        ordinal = 0;
-    }
-    HSGD_TRY(check_code(ordinal, err));
-done:
-    return st;
-}
-
 /* ---- precision ---- */
 
 /* Before the libraries begin, for they look at the environment.  NVIDIA_TF32_OVERRIDE=0 forbids them to round products

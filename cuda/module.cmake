@@ -30,4 +30,13 @@ target_compile_options(hsgd-cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false
 target_include_directories(hsgd-cuda PRIVATE src cuda mpi)
 target_compile_definitions(hsgd-cuda PRIVATE $<$<BOOL:${HSGD_NCCL}>:HSGD_NCCL>)
 target_link_libraries(hsgd-cuda PRIVATE CUDA::cudart CUDA::cublas CUDNN::cudnn $<$<BOOL:${HSGD_NCCL}>:NCCL::nccl> m)
+# Toolkits outside the loader's own places (environment modules, Python packages) are found again when the program runs;
+# CMake itself leaves the toolkit's folder out.
+foreach(library ${CUDA_cudart_LIBRARY} ${CUDNN_LIBRARY} ${NCCL_LIBRARY})
+  get_filename_component(folder ${library} DIRECTORY)
+  list(APPEND module_rpath ${folder})
+endforeach()
+list(APPEND module_rpath ${CUDAToolkit_LIBRARY_DIR})
+list(REMOVE_DUPLICATES module_rpath)
+set_target_properties(hsgd-cuda PROPERTIES BUILD_RPATH "${module_rpath}" INSTALL_RPATH "${module_rpath}")
 install(TARGETS hsgd-cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/hsgd-dist)

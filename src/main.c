@@ -33,7 +33,7 @@ static const char USAGE[] =
     "  --version   the version\n"
     "\n"
     "exit: 0 done, 2 usage or deck or existing output, 3 data or weights, 4 numerical failure, 5 input/output,\n"
-    "      6 device or MPI or memory, 75 stopped with everything saved: run again with --restart\n";
+    "      6 MPI, NCCL, device or memory, 75 stopped with everything saved: run again with --restart\n";
 
 typedef struct {
     const char *input;
@@ -218,7 +218,7 @@ static hsgd_status study(hsgd_comm **comm, hsgd_devices **devices, int argc, cha
     hsgd_status st = HSGD_OK;
     hsgd_deck *deck = calloc(1, sizeof *deck);
     hsgd_progress *progress = NULL;
-    char *command = join(argc, argv), note[256] = "";
+    char *command = join(argc, argv), note[512] = "";
     hsgd_device_choice choice = {0};
     double stop_at = 0.0;
 

@@ -48,10 +48,11 @@ static hsgd_status grow(const hsgd_space *space, hsgd_scratch_kind kind, size_t 
         free(scratch->memory[kind]);
     }
     scratch->memory[kind] = memory;
-    scratch->bytes[kind] = bytes;
-    if (kind == HSGD_SCRATCH_SHARED) {
+    scratch->bytes[kind] = 0; /* until all that belongs to it is there */
+    if (kind == HSGD_SCRATCH_SHARED && space->layout == HSGD_SPREAD) {
         HSGD_TRY(hsgd_exchange_reserve(space->exchange, (int64_t)(bytes / sizeof(int64_t)), err));
     }
+    scratch->bytes[kind] = bytes;
 done:
     return st;
 }
@@ -157,6 +158,8 @@ hsgd_status hsgd_space_scratch(const hsgd_space *space, hsgd_scratch_kind kind, 
         st = grow(space, kind, bytes > 2 * held ? bytes : 2 * held, err);
         if (kind != HSGD_SCRATCH_BACKEND && space->layout == HSGD_SPREAD) {
             st = hsgd_comm_agree(space->comm, st, err);
+            space->scratch->bytes[kind] =
+                st == HSGD_OK ? space->scratch->bytes[kind] : 0; /* all grow at the next call */
         }
     }
     *out = space->scratch->memory[kind];

@@ -1,6 +1,5 @@
 /* src/algebra/vector.c - columns on a space: products whose bits do not depend on the ranks, and their like. */
 #include "algebra/vector.h"
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -370,27 +369,4 @@ hsgd_status hsgd_vector_get_local(const hsgd_vector *x, double *local, hsgd_erro
     const hsgd_backend *backend = x->space->backend;
 
     return bytes_of(x) == 0 ? HSGD_OK : backend->ops->download(backend->self, bytes_of(x), x->data, local, err);
-}
-
-hsgd_status hsgd_vector_finite(const hsgd_vector *x, bool *finite, hsgd_error *err)
-{
-    const hsgd_backend *backend = x->space->backend;
-    hsgd_status st = HSGD_OK;
-    void *memory = NULL;
-    double beyond = 0.0;
-    int64_t bad = 0;
-
-    if (bytes_of(x) > 0) {
-        HSGD_TRY(hsgd_space_scratch(x->space, HSGD_SCRATCH_BACKEND, sizeof beyond, &memory, err));
-        HSGD_TRY(zero(x->space, sizeof beyond, memory, err));
-        HSGD_TRY(backend->ops->count_beyond(backend->self, x->columns * rows_of(x), x->data, DBL_MAX, memory, err));
-        HSGD_TRY(backend->ops->download(backend->self, sizeof beyond, memory, &beyond, err));
-    }
-    bad = beyond != 0.0;
-    if (x->space->layout == HSGD_SPREAD) {
-        HSGD_TRY(hsgd_comm_max(x->space->comm, HSGD_TYPE_I64, 1, &bad, err));
-    }
-    *finite = bad == 0;
-done:
-    return st;
 }

@@ -65,6 +65,3 @@ hsgd_status hsgd_vector_gather(const hsgd_vector *x, double *full, hsgd_error *e
 hsgd_status hsgd_vector_set_full(hsgd_vector *x, const double *full, hsgd_error *err);
 hsgd_status hsgd_vector_set_local(hsgd_vector *x, const double *local, hsgd_error *err);
 hsgd_status hsgd_vector_get_local(const hsgd_vector *x, double *local, hsgd_error *err);
-
-/* true where every entry of every rank is finite.  Collective if spread. */
-hsgd_status hsgd_vector_finite(const hsgd_vector *x, bool *finite, hsgd_error *err);

@@ -90,25 +90,43 @@ hsgd_status hsgd_cpu_exponents(void *self, int64_t n, int64_t k, const double *x
     return HSGD_OK;
 }
 
+/* y[i] = number i of every k words, divided by scale and divisor; scale is a power of two, so its inverse is exact. */
+static void expand_exact(int64_t rows, int64_t k, const int64_t *restrict words, double scale, double divisor,
+                         double *restrict y)
+{
+    const double high = 1.0 / HSGD_SUM_HIGH, low = 1.0 / HSGD_SUM_LOW, inverse = 1.0 / scale;
+
+    for (int64_t i = 0; i < rows; i++) {
+        const int64_t *at = words + 2 * k * i;
+
+        y[i] = ((double)at[0] * high + (double)at[1] * low) * inverse / divisor;
+    }
+}
+
+static void expand_plain(int64_t rows, int64_t k, const double *restrict sums, double divisor, double *restrict y)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        y[i] = sums[k * i] / divisor;
+    }
+}
+
 hsgd_status hsgd_cpu_expand(void *self, hsgd_reduction reduction, int64_t rows, int64_t k, const void *words,
                             double scale, double divisor, const int32_t *exponents, double *y, int64_t ldy,
                             hsgd_error *err)
 {
-    const int64_t *exact = words;
-    const double *plain = words;
-
     (void)self;
     (void)err;
     for (int64_t j = 0; j < k; j++) {
         const power_of_two up = power(exponents != NULL ? exponents[j] : 0);
+        double *to = y + j * ldy;
 
-        for (int64_t i = 0; i < rows; i++) {
-            const int64_t at = i * k + j;
-            const double sum = reduction == HSGD_REDUCTION_REPRODUCIBLE
-                                   ? hsgd_sum_value(exact[2 * at], exact[2 * at + 1], scale)
-                                   : plain[at];
-
-            y[j * ldy + i] = sum / divisor * up.half * up.rest;
+        if (reduction == HSGD_REDUCTION_REPRODUCIBLE) {
+            expand_exact(rows, k, (const int64_t *)words + 2 * j, scale, divisor, to);
+        } else {
+            expand_plain(rows, k, (const double *)words + j, divisor, to);
+        }
+        for (int64_t i = 0; i < rows && exponents != NULL; i++) {
+            to[i] = to[i] * up.half * up.rest;
         }
     }
     return HSGD_OK;
@@ -128,22 +146,39 @@ hsgd_status hsgd_cpu_count_beyond(void *self, int64_t count, const double *x, do
     return HSGD_OK;
 }
 
+/* The flags are constants where this is put in line, so that the loop has no branch. */
+static inline __attribute__((always_inline)) void descend(const hsgd_sgd_rule rule, const bool with_momentum,
+                                                          const bool round, int64_t n, const double *restrict g,
+                                                          double *restrict p, double *restrict momentum)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double d = rule.lr * (g[i] + rule.weight_decay * p[i]);
+
+        if (with_momentum) {
+            momentum[i] = rule.first ? d : rule.momentum * momentum[i] + (1.0 - rule.dampening) * d;
+            d = rule.nesterov ? d + rule.momentum * momentum[i] : momentum[i];
+        }
+        p[i] -= d;
+        if (round) {
+            p[i] = (double)(float)p[i];
+        }
+    }
+}
+
 hsgd_status hsgd_cpu_sgd_update(void *self, const hsgd_sgd_rule *rule, int64_t n, const double *g, const double *halted,
                                 double *p, double *momentum, hsgd_error *err)
 {
     (void)self;
     (void)err;
-    for (int64_t i = 0; i < n && *halted == 0.0; i++) {
-        double d = rule->lr * (g[i] + rule->weight_decay * p[i]);
-
-        if (rule->momentum != 0.0) {
-            momentum[i] = rule->first ? d : rule->momentum * momentum[i] + (1.0 - rule->dampening) * d;
-            d = rule->nesterov ? d + rule->momentum * momentum[i] : momentum[i];
-        }
-        p[i] -= d;
-        if (rule->round_to_single) {
-            p[i] = (double)(float)p[i];
-        }
+    if (*halted != 0.0) {
+        return HSGD_OK;
+    }
+    if (rule->momentum == 0.0) {
+        descend(*rule, false, rule->round_to_single, n, g, p, momentum);
+    } else if (rule->round_to_single) {
+        descend(*rule, true, true, n, g, p, momentum);
+    } else {
+        descend(*rule, true, false, n, g, p, momentum);
     }
     return HSGD_OK;
 }

@@ -326,13 +326,15 @@ static hsgd_status create_cache(hessian *h, hsgd_error *err)
 
     h->cached = mine < room ? mine : room;
     while (h->cached > 0 && st == HSGD_OK && cache == NULL) {
-        st = backend->ops->alloc(backend->self, (size_t)h->cached * bytes, &cache, err);
+        hsgd_error own = {0};
+
+        st = backend->ops->alloc(backend->self, (size_t)h->cached * bytes, &cache, &own);
         if (st == HSGD_ERR_MEMORY) { /* no result depends on what is kept */
             st = HSGD_OK;
             h->cached /= 2;
         }
+        HSGD_CHECK(st == HSGD_OK, st, err, "%s", own.text);
     }
-    HSGD_TRY(st);
     if (h->cached > 0) {
         h->cache = cache;
         h->built = calloc((size_t)h->cached, sizeof *h->built);

@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert((int)HSGD_OUTCOME_LOSS == HSGD_TALLY_LOSS && (int)HSGD_OUTCOME_ACCURACY == HSGD_TALLY_CORRECT &&
+                   (int)HSGD_OUTCOME_FAILED == HSGD_TALLIES_OF_LOSS && HSGD_OUTCOMES == HSGD_TALLIES_OF_LOSS + 2,
+               "an outcome is what a sweep leaves: the means of the loss's tallies, failures, trouble");
+
 /* ---- batches ---- */
 
 typedef struct {

@@ -280,8 +280,11 @@ hsgd_status hsgd_deck_stage_keys(const hsgd_deck *deck, hsgd_stage stage, char *
 
     HSGD_CHECK(out != NULL, HSGD_ERR_MEMORY, err, "memory: cannot write the keys of a stage");
     for (int i = 0; i < count; i++) {
-        if ((schema[i].stages & (1u << stage)) != 0 && !schema[i].may_change) {
-            hsgd_value_write(&schema[i], deck, value);
+        if ((schema[i].stages & (1u << stage)) == 0 || schema[i].may_change) {
+            continue;
+        }
+        hsgd_value_write(&schema[i], deck, value);
+        if (!schema[i].silent_default || strcmp(value, schema[i].initial) != 0) {
             (void)fprintf(out, "%s.%s = %s\n", schema[i].section, schema[i].key, value);
         }
     }

@@ -187,7 +187,7 @@ static const hsgd_key SCHEMA[] = {
     {AT(device, threads), WHOLE(0, MOST_THREADS), .initial = "0", MAY_CHANGE(NONE),
      .help = "threads of a rank; 0: the cores of the node over its ranks"},
     {AT(device, allreduce), ONE_OF(ALLREDUCES), .initial = "auto", MAY_CHANGE(NONE), .help = "what adds over ranks"},
-    {AT(device, tf32), YES_NO, .initial = "false", RESULTS_OF(ALL),
+    {AT(device, tf32), YES_NO, .initial = "false", RESULTS_OF(ALL), .silent_default = true,
      .help =
          "cuda in single precision: let products be rounded to TF32, faster and about a thousand times less accurate"},
 };

@@ -23,6 +23,7 @@ typedef struct {
     const char *form;           /* text: what may be written */
     unsigned stages;            /* bit 1 << stage: the results of the stage depend on the key */
     bool may_change;            /* on restart, without making finished work invalid */
+    bool silent_default; /* the default does not count among the keys of a stage: results older than the key hold */
     const char *help;
 } hsgd_key;
 

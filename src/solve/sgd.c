@@ -104,5 +104,10 @@ hsgd_status hsgd_sgd_settle(hsgd_objective *objective, hsgd_sgd_state *state, do
     }
     state->step = before + pending;
 done:
+    if (st != HSGD_OK) { /* weights and momentum are those of state->step: who goes on goes on from there */
+        hsgd_error unheard = {0};
+
+        (void)backend->ops->zero(backend->self, 0, sizeof *state->halted, state->halted, &unheard);
+    }
     return st;
 }

@@ -43,5 +43,5 @@ hsgd_status hsgd_sgd_step(const hsgd_sgd_options *options, double lr, hsgd_objec
 
 /* Wait for the pending updates; loss[pending]: each batch's before its update (may be NULL).
  * Collective.  Errors: HSGD_ERR_NUMERIC (loss or gradient not finite: weights, momentum and state->step are those before
- * that update, which the text names), the failures of an evaluation. */
+ * that update, which the text names, and the next update goes on from there), the failures of an evaluation. */
 hsgd_status hsgd_sgd_settle(hsgd_objective *objective, hsgd_sgd_state *state, double *loss, hsgd_error *err);

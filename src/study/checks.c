@@ -38,9 +38,10 @@ static hsgd_status product(check_bench *b, const check_way *way, int64_t k, cons
     hsgd_linop *op = NULL;
 
     problem.comm = way->comm;
-    HSGD_TRY(hsgd_space_create(s->n, HSGD_SPREAD, problem.reduction, way->comm, way->backend, &space, err));
-    HSGD_TRY(hsgd_vector_create(space, k, &vx, err));
-    HSGD_TRY(hsgd_vector_create(space, k, &vy, err));
+    st = hsgd_space_create(s->n, HSGD_SPREAD, problem.reduction, way->comm, way->backend, &space, err);
+    st = st == HSGD_OK ? hsgd_vector_create(space, k, &vx, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(space, k, &vy, err) : st;
+    HSGD_TRY(hsgd_comm_agree(way->comm, st, err));
     HSGD_TRY(hsgd_vector_set_full(vx, x, err));
     HSGD_TRY(hsgd_hessian_create(&problem, space, &options, &op, err));
     for (int turn = 0; turn < (way->cache_bytes > 0 ? 2 : 1); turn++) {

@@ -3,34 +3,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Place on the node: equal for ranks that share a device, or the memory of the node. */
+/* FNV-1a of the device's place on its node; the same for ranks that share it, or the memory of the node. */
 static int64_t place_code(const study_state *s)
 {
-    uint64_t code = 14695981039346656037u; /* FNV-1a of host and place */
-    const char *const parts[] = {s->comm->host, "/", s->backend->place};
+    uint64_t code = 14695981039346656037u;
 
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        for (const char *c = parts[i]; *c != '\0'; c++) {
-            code = (code ^ (unsigned char)*c) * 1099511628211u;
-        }
+    for (const char *c = s->backend->place; *c != '\0'; c++) {
+        code = (code ^ (unsigned char)*c) * 1099511628211u;
     }
     return (int64_t)code;
 }
 
+/* How many ranks of this node are on the same device. */
 static hsgd_status count_sharers(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const int ranks = s->comm->ranks;
-    int64_t mine = place_code(s), *all = calloc(2 * (size_t)ranks, sizeof *all), *ones = all + ranks;
+    int64_t mine[2] = {place_code(s), 0}, *all = calloc(3 * (size_t)ranks, sizeof *all);
 
     HSGD_TRY(hsgd_comm_agree(s->comm, all != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-    for (int rank = 0; rank < ranks; rank++) {
-        ones[rank] = 1;
+    for (const char *c = s->comm->host; *c != '\0'; c++) {
+        mine[1] = (int64_t)(((uint64_t)mine[1] ^ (unsigned char)*c) * 1099511628211u);
     }
-    HSGD_TRY(hsgd_comm_all_gather(s->comm, HSGD_TYPE_I64, ones, &mine, all, err));
     for (int rank = 0; rank < ranks; rank++) {
-        s->sharers += all[rank] == mine;
+        all[2 * ranks + rank] = 2;
     }
+    HSGD_TRY(hsgd_comm_all_gather(s->comm, HSGD_TYPE_I64, all + 2 * ranks, mine, all, err));
+    for (int rank = 0; rank < ranks; rank++) {
+        s->sharers += all[2 * rank] == mine[0] && all[2 * rank + 1] == mine[1];
+    }
+    s->sharers = s->sharers < s->comm->local_ranks ? s->sharers : s->comm->local_ranks; /* hosts may share a name */
 done:
     free(all);
     return st;
@@ -42,17 +44,16 @@ static hsgd_status describe_device(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const hsgd_backend *b = s->backend;
-    char set[sizeof b->instruction_set];
     int64_t differs = 0;
 
     memcpy(s->device, b->device, sizeof s->device);
     memcpy(s->libraries, b->libraries, sizeof s->libraries);
-    memcpy(set, b->instruction_set, sizeof set);
+    memcpy(s->instruction_set, b->instruction_set, sizeof s->instruction_set);
     HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof s->device, s->device, err));
     HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof s->libraries, s->libraries, err));
-    HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof set, set, err));
+    HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof s->instruction_set, s->instruction_set, err));
     differs = strcmp(s->device, b->device) != 0 || strcmp(s->libraries, b->libraries) != 0 ||
-              strcmp(set, b->instruction_set) != 0;
+              strcmp(s->instruction_set, b->instruction_set) != 0;
     HSGD_TRY(hsgd_comm_max(s->comm, HSGD_TYPE_I64, 1, &differs, err));
     if (differs != 0) {
         hsgd_progress_warn(s->progress,

@@ -40,8 +40,9 @@ hsgd_status stage_hvp(study_state *s, hsgd_error *err)
 
     HSGD_TRY(hsgd_comm_agree(s->comm, gradient != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     HSGD_TRY(study_read_rows(s, s->deck->hvp.vectors, "/vectors", &vectors, &k, err));
-    HSGD_TRY(hsgd_vector_create(s->spread, k, &x, err));
-    HSGD_TRY(hsgd_vector_create(s->spread, k, &y, err));
+    st = hsgd_vector_create(s->spread, k, &x, err);
+    st = st == HSGD_OK ? hsgd_vector_create(s->spread, k, &y, err) : st;
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     HSGD_TRY(hsgd_vector_set_full(x, vectors, err));
     HSGD_TRY(study_gradient(s, gradient, &loss, err));
     HSGD_TRY(study_operator(s, &op, err));

@@ -26,8 +26,8 @@ typedef struct {
     hsgd_dataset *data;
     hsgd_network *network;
     hsgd_backend *backend;
-    char device[64], libraries[96]; /* of rank 0's backend: what files tell */
-    int sharers;                    /* ranks that compute on this rank's device, or with this node's memory */
+    char device[64], libraries[96], instruction_set[32]; /* of rank 0's backend: what files tell */
+    int sharers; /* ranks that compute on this rank's device, or with this node's memory */
     hsgd_space *replicated, *spread;
     int64_t n; /* parameters */
     study_extent extent;

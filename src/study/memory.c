@@ -1,12 +1,21 @@
 /* src/study/memory.c - what a study takes of the host's memory and of its device's, and what is left for base passes. */
 #include "data/batch.h"
 #include "study/limits.h"
+#include <math.h>
 #include <unistd.h>
 
 static const double MIB = 1048576.0;
-static const double SPARE = 256.0 * 1048576.0; /* bytes of a device left to libraries' workspaces and small arrays */
 
-enum { COLUMNS = 8 }; /* vectors in one product: the operator's default */
+enum { COLUMNS = 8, FIRST_BASIS = 64 }; /* vectors in one product, and a Lanczos basis's first capacity: the defaults */
+
+/* Bytes of a device left to what cannot be counted: CUDA's libraries load kernels when these are first used, cuDNN and
+ * NCCL take buffers of their own.  That is some hundred MiB whatever the card; small ones give what they can. */
+static double spare_of(double total)
+{
+    const double share = total / 16.0;
+
+    return fmax(64.0 * MIB, fmin(1024.0 * MIB, share));
+}
 
 static double images_of(const study_state *s)
 {
@@ -34,9 +43,20 @@ static hsgd_status sweep_bytes(const study_state *s, int64_t samples, int64_t co
     HSGD_TRY(hsgd_pass_measure(s->network, backend, group, columns, &one_state, &scratch, err));
     *state = (double)one_state;
     *bytes = (double)backend->workers * (*state + (double)scratch + (double)width * n * (real + sum)) +
-             (double)width * n * sum + n * (real + 48.0) + 8.0 * (double)samples;
+             (double)width * n * sum + n * (real + 56.0) + 8.0 * (double)samples;
 done:
     return st;
+}
+
+/* Most vectors that a basis of up to `limit` takes on its way: it is doubled, and the old one is held meanwhile. */
+static double basis_vectors(int64_t limit)
+{
+    int64_t before = FIRST_BASIS;
+
+    while (2 * before < limit) {
+        before *= 2;
+    }
+    return (double)(limit > FIRST_BASIS ? before + limit : limit);
 }
 
 /* Most vectors that a stage holds spread over the ranks. */
@@ -47,7 +67,7 @@ static double spread_vectors(const study_state *s)
     const int64_t steps = deck->eigen.basis > 0 && deck->eigen.basis < deck->eigen.max_products
                               ? deck->eigen.basis
                               : deck->eigen.max_products;
-    const double eigen = e->pairs > 0 ? 2.0 * (double)e->pairs + (double)(steps < s->n ? steps : s->n) : 0.0;
+    const double eigen = e->pairs > 0 ? 2.0 * (double)e->pairs + basis_vectors(steps < s->n ? steps : s->n) : 0.0;
     const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(e->probes * (deck->density.steps + 2)) : 0.0;
     const double hvp = 2.0 * (double)e->vectors;
 
@@ -71,12 +91,15 @@ hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_err
     const hsgd_deck *deck = s->deck;
     const double n = (double)s->n, real = (double)hsgd_real_size(s->backend->precision);
     const int64_t batch = deck->train.batch < s->data->train.count ? deck->train.batch : s->data->train.count;
-    double training = 0.0, products = 0.0, vectors = 0.0, state = 0.0;
+    double training = 0.0, tests = 0.0, products = 0.0, vectors = 0.0, state = 0.0, most = 0.0;
 
     *need = (study_memory){.images = images_of(s), .host = host_vectors(s)};
     if (study_runs(s, HSGD_STAGE_TRAIN)) {
         HSGD_TRY(sweep_bytes(s, batch, 1, 1, &training, &state, err));
         training += 6.0 * 8.0 * n;
+    }
+    if (study_runs(s, HSGD_STAGE_TRAIN) || study_runs(s, HSGD_STAGE_EVALUATE)) {
+        HSGD_TRY(sweep_bytes(s, s->data->test.count, 1, 0, &tests, &state, err)); /* of the test set, during training */
     }
     if (s->sample_count > 0) {
         const int64_t group =
@@ -90,8 +113,8 @@ hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_err
         vectors = 8.0 * (double)hsgd_space_rows(s->spread) * (spread_vectors(s) + 4.0);
     }
     need->operator_ = products + vectors;
-    *(s->backend->host_memory ? &need->host : &need->device) +=
-        (training > need->operator_ ? training : need->operator_);
+    most = training + tests > need->operator_ ? training + tests : need->operator_;
+    *(s->backend->host_memory ? &need->host : &need->device) += most;
     need->device += s->backend->host_memory ? 0.0 : need->images;
 done:
     return st;
@@ -129,7 +152,7 @@ hsgd_status study_memory_check(study_state *s, hsgd_error *err)
     if (st == HSGD_OK) {
         st = study_memory_free(s, &free, &total, err);
     }
-    if (st == HSGD_OK && s->sharers * (need.device + SPARE) > free) {
+    if (st == HSGD_OK && s->sharers * (need.device + spare_of(total)) > free) {
         st = hsgd_error_set(
             err, HSGD_ERR_MEMORY,
             "memory: this study needs about %.0f MiB of the %s (%s) of rank %d, without kept base passes, "
@@ -157,7 +180,8 @@ hsgd_status study_cache_bytes(const study_state *s, size_t *bytes, hsgd_error *e
         study_memory need = {0};
 
         HSGD_TRY(study_memory_need(s, &need, err));
-        room = free / s->sharers - need.operator_ - SPARE;
+        /* in a dry run the images are not there yet */
+        room = free / s->sharers - need.operator_ - spare_of(total) - (s->setup->dry_run ? need.images : 0.0);
         room = asked >= 0.0 && asked / s->sharers < room ? asked / s->sharers : room;
     }
     *bytes = room > 0.0 ? (size_t)room : 0;

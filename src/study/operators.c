@@ -47,9 +47,10 @@ hsgd_status study_gradient(study_state *s, double *gradient, hsgd_loss *loss, hs
     hsgd_objective *objective = NULL;
     hsgd_vector *weights = NULL, *g = NULL;
 
-    HSGD_TRY(hsgd_network_objective_create(&problem, s->replicated, s->sample_count, &objective, err));
-    HSGD_TRY(hsgd_vector_create(s->replicated, 1, &weights, err));
-    HSGD_TRY(hsgd_vector_create(s->replicated, 1, &g, err));
+    st = hsgd_network_objective_create(&problem, s->replicated, s->sample_count, &objective, err);
+    st = st == HSGD_OK ? hsgd_vector_create(s->replicated, 1, &weights, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(s->replicated, 1, &g, err) : st;
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     HSGD_TRY(hsgd_vector_set_full(weights, s->weights, err));
     HSGD_TRY(hsgd_objective_evaluate(objective, weights, s->samples, s->sample_count, g, loss, err));
     HSGD_TRY(hsgd_vector_get_local(g, gradient, err));

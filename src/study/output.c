@@ -96,7 +96,7 @@ hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsg
         .command = s->setup->command,
         .deck = s->deck_text,
         .backend = s->backend->ops->name,
-        .instruction_set = s->backend->instruction_set,
+        .instruction_set = s->instruction_set,
         .device = s->device[0] != '\0' ? s->device : NULL,
         .libraries = s->libraries[0] != '\0' ? s->libraries : NULL,
         .communicator = s->comm->ops->name,

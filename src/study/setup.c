@@ -193,7 +193,10 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
     HSGD_TRY(choose_samples(s, err));
     HSGD_TRY(study_open_device(s, err));
     s->weights = calloc((size_t)s->n, sizeof *s->weights);
-    HSGD_CHECK(s->weights != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate %lld weights", (long long)s->n);
+    if (s->weights == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld weights", (long long)s->n);
+    }
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     if (!s->setup->dry_run) { /* which tells the figures, and compares with all there is */
         HSGD_TRY(study_memory_check(s, err));
         HSGD_TRY(study_hold_images(s, err));

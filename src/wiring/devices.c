@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char MODULE[] = "hsgd-cuda.so"; /* found by the program's run path */
 static const double NCCL_TIMEOUT = 300.0;    /* seconds: more than ranks of one job are ever apart, less than a night */
@@ -55,15 +56,41 @@ static bool driver_sees_device(void)
     return init != NULL && get_count != NULL && init(0) == 0 && get_count(&count) == 0 && count > 0;
 }
 
-/* This rank's GPU, as far as it goes: on failure *d has none. */
-static hsgd_status open_gpu(hsgd_devices *d, hsgd_error *err)
+/* This rank's GPU, as far as it goes: on failure *d has none.  *seen: a device is there, or is insisted on. */
+static hsgd_status open_gpu(hsgd_devices *d, bool *seen, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const bool insists = d->choice.backend == HSGD_DEVICE_CUDA || getenv("HSGD_CUDA_MODULE") != NULL;
+    const char *named = getenv("HSGD_CUDA_MODULE");
 
-    HSGD_CHECK(insists || driver_sees_device(), HSGD_ERR_DEVICE, err, "cuda: no driver that sees a GPU");
+    *seen = d->choice.backend == HSGD_DEVICE_CUDA || (named != NULL && named[0] != '\0') || driver_sees_device();
+    if (!*seen) {
+        return HSGD_ERR_DEVICE; /* nothing to tell: nobody asked for a GPU, and there is none */
+    }
     HSGD_TRY(open_module(&d->cuda, err));
     HSGD_TRY(d->cuda->device_create(d->comm->local_rank, d->choice.tf32, &d->gpu, err));
+done:
+    return st;
+}
+
+/* Under auto: why the GPUs that some ranks see do not serve; "" where none sees one.  Collective. */
+static hsgd_status tell_why(hsgd_devices *d, int64_t able, bool seen, const hsgd_error *why, char *note, size_t size,
+                            hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int ranks = d->comm->ranks;
+    int64_t last = seen && why->text[0] != '\0' ? ranks - d->comm->rank : 0; /* of the ranks that know, the first */
+    char text[sizeof why->text];
+
+    HSGD_TRY(hsgd_comm_max(d->comm, HSGD_TYPE_I64, 1, &last, err));
+    if (last == 0 && able > 0) {
+        (void)snprintf(note, size, "device.backend = auto: the CPU serves, for only %lld of %d ranks have a GPU",
+                       (long long)able, ranks);
+    } else if (last > 0) {
+        memcpy(text, why->text, sizeof text);
+        HSGD_TRY(hsgd_comm_broadcast(d->comm, ranks - (int)last, sizeof text, text, err));
+        (void)snprintf(note, size, "device.backend = auto: the CPU serves, for %lld of %d ranks can use a GPU: %.400s",
+                       (long long)able, ranks, text);
+    }
 done:
     return st;
 }
@@ -73,8 +100,9 @@ static hsgd_status choose_cuda(hsgd_devices *d, bool *use, char *note, size_t si
 {
     hsgd_status st = HSGD_OK;
     hsgd_error why = {0};
-    const hsgd_status mine = open_gpu(d, &why);
-    int64_t lacking = mine != HSGD_OK, all = 0;
+    bool seen = false;
+    const hsgd_status mine = open_gpu(d, &seen, &why);
+    int64_t able = mine == HSGD_OK;
 
     *use = false;
     if (d->choice.backend == HSGD_DEVICE_CUDA) {
@@ -82,15 +110,11 @@ static hsgd_status choose_cuda(hsgd_devices *d, bool *use, char *note, size_t si
             (void)hsgd_error_set(err, mine, "%s", why.text);
         }
         HSGD_TRY(hsgd_comm_agree(d->comm, mine, err));
-    } else {
-        HSGD_TRY(hsgd_comm_max(d->comm, HSGD_TYPE_I64, 1, &lacking, err));
-        all = mine == HSGD_OK;
-        HSGD_TRY(hsgd_comm_sum(d->comm, HSGD_TYPE_I64, 1, &all, err));
     }
-    *use = lacking == 0;
-    if (lacking != 0 && all > 0) {
-        (void)snprintf(note, size, "device.backend = auto: the CPU serves, for only %lld of %d ranks have a GPU",
-                       (long long)all, d->comm->ranks);
+    HSGD_TRY(hsgd_comm_sum(d->comm, HSGD_TYPE_I64, 1, &able, err));
+    *use = able == d->comm->ranks;
+    if (!*use) {
+        HSGD_TRY(tell_why(d, able, seen, &why, note, size, err));
     }
 done:
     return st;
@@ -113,6 +137,7 @@ static hsgd_status choose_allreduce(hsgd_devices *d, hsgd_comm **comm, char *not
         return HSGD_OK;
     }
     HSGD_TRY(d->cuda->comm_create(*comm, d->gpu, NCCL_TIMEOUT, &wrapped, why, sizeof why, err));
+    HSGD_CHECK(!asked || wrapped != NULL, HSGD_ERR_DEVICE, err, "device.allreduce = nccl: %s; take auto or mpi", why);
     if (wrapped != NULL) {
         *comm = d->comm = wrapped;
     } else {

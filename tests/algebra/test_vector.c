@@ -279,31 +279,6 @@ static void normalizing_gives_unit_norm_or_refuses(void **state)
     end(&f);
 }
 
-static void one_bad_row_anywhere_is_seen_everywhere(void **state)
-{
-    enum { N = 200 };
-    fixture f;
-    hsgd_vector *x = NULL;
-    double full[2 * N] = {0};
-    bool finite = false;
-    hsgd_error err = {0};
-
-    (void)state;
-    begin(&f, N, HSGD_REDUCTION_REPRODUCIBLE);
-    assert_ok(hsgd_vector_create(f.space, 2, &x, &err));
-    assert_ok(hsgd_vector_finite(x, &finite, &err));
-    assert_true(finite);
-    for (int row = 0; row < 2 * N; row += 33) {
-        full[row] = row % 2 == 0 ? NAN : -INFINITY;
-        assert_ok(hsgd_vector_set_full(x, full, &err));
-        assert_ok(hsgd_vector_finite(x, &finite, &err));
-        assert_false(finite);
-        full[row] = 0.0;
-    }
-    hsgd_vector_destroy(&x);
-    end(&f);
-}
-
 static void rows_travel_to_and_from_the_host_unchanged(void **state)
 {
     (void)state;
@@ -412,7 +387,6 @@ int main(void)
         cmocka_unit_test(scaling_rounds_once_and_copying_not_at_all),
         cmocka_unit_test(an_infinite_column_leaves_the_others_alone),
         cmocka_unit_test(normalizing_gives_unit_norm_or_refuses),
-        cmocka_unit_test(one_bad_row_anywhere_is_seen_everywhere),
         cmocka_unit_test(rows_travel_to_and_from_the_host_unchanged),
         cmocka_unit_test(a_view_is_the_columns_themselves_and_swap_exchanges_all),
         cmocka_unit_test(products_on_a_replicated_space_are_local),

@@ -156,6 +156,7 @@ static double compare(int64_t n, const double *found, const double *expected, do
     const double product = relative(n, found + 1 + n, expected + 1 + n);
 
     assert_true(fabs(found[0] - expected[0]) <= bound * expected[0]);
+    assert_true(isfinite(gradient) && isfinite(product));
     return gradient > product ? gradient : product;
 }
 

@@ -136,14 +136,18 @@ class Layouts(CudaTest):
         done = self.program(*SMALL, "run.output=shared", "device.backend=cuda", ranks=2,
                             **{**self.environment, **self.devices(1)})
         self.assertEqual(differences(one, self.folder / "shared"), [])
-        self.assertLessEqual(len(re.findall("share GPU", done.out + done.err)), 1)
+        said = len(re.findall("share GPU", done.out + done.err))
         with h5py.File(self.folder / "shared" / "eigen.h5", "r") as file:
-            self.assertIn(file.attrs["communicator"], ("mpi", "nccl"))
+            if EMULATED or file.attrs["communicator"] == "mpi":  # else the machine has two
+                self.assertEqual((said, file.attrs["communicator"]), (1, "mpi"))
 
     @needs_ranks()
     def test_nccl_with_one_rank(self):
         words = ("run.stages=train trace", "train.steps=4")
-        self.assertEqual(differences(self.cuda("a", *words), self.cuda("b", *words, "device.allreduce=nccl")), [])
+        other = self.cuda("b", *words, "device.allreduce=nccl")
+        self.assertEqual(differences(self.cuda("a", *words), other), [])
+        with h5py.File(other / "trace.h5", "r") as file:
+            self.assertEqual(file.attrs["communicator"], "nccl")
 
     @needs_ranks()
     @emulation_only
@@ -192,7 +196,7 @@ class Memory(CudaTest):
     def test_fewer_base_passes_are_kept_where_memory_is_short_and_no_bit_changes(self):
         words = ("hessian.samples=200", "run.stages=density", "density.steps=4")
         kept = {}
-        for name, memory in (("plenty", 2048), ("scarce", 310)):
+        for name, memory in (("plenty", 2048), ("scarce", 118)):
             told = self.program(*SMALL, *words, "--dry-run", "device.backend=cuda", **self.limited(memory)).out
             kept[name] = float(re.search(r"([0-9.]+) MiB of them kept base passes", told).group(1))
             self.cuda(name, *words, **self.limited(memory))

@@ -50,6 +50,8 @@ class CudaBuild(ProgramTest):
                 self.assertEqual(done.code, EXIT_DEVICE, str(done))
                 self.assertEqual(len(done.errors), 1, str(done))
                 self.assertIn("driver", done.errors[0])
+        if has_driver():
+            return
         done = self.with_program(folder / "hsgd-dist", "run.stages=evaluate", "run.output=auto", LD_DEBUG="files")
         self.assertEqual(done.code, 0, str(done)[-3000:])
         for library in ("hsgd-cuda.so", "libcudnn", "libcublas", "libnccl"):

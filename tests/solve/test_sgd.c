@@ -192,6 +192,11 @@ static void a_step_that_is_not_finite_changes_nothing_and_names_itself(void **st
         assert_memory_equal(f->p, after, sizeof f->p);
         assert_ok(hsgd_vector_get_local(f->state.momentum, kept, &err));
         assert_memory_equal(kept, momentum, sizeof kept);
+        f->quadratic = (quadratic){.st = HSGD_OK}; /* and a good one moves on from there */
+        assert_ok(hsgd_sgd_step(&options, 0.1, &f->objective, NULL, 0, &f->state, &err));
+        assert_ok(hsgd_sgd_settle(&f->objective, &f->state, NULL, &err));
+        assert_ok(hsgd_vector_get_local(f->state.weights, f->p, &err));
+        assert_true(fabs(f->p[0]) < fabs(after[0]));
     }
 }
 
