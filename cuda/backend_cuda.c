@@ -11,8 +11,8 @@ enum { GROUP = 1000, LEAST_GROUP = 50 };
 
 /* The status of a launch, unless the device failed before: then nothing is launched. */
 #define LAUNCH(b, call, err)                                                                                           \
-    (hsgd_cuda_ready((b)->device, (err)) != HSGD_OK ? (b)->device->failure.status                                      \
-                                                    : hsgd_cuda_check((b)->device, (call), #call, (err)))
+    (hsgd_cuda_pace((b)->device, 1, (err)) != HSGD_OK ? (b)->device->failure.status                                    \
+                                                      : hsgd_cuda_check((b)->device, (call), #call, (err)))
 
 /* For `self` of a member: the backend, its stream and its precision. */
 #define MEMBER                                                                                                         \

@@ -123,12 +123,12 @@ done:
 }
 
 /* What a pass needs: record, algorithm, and as much workspace as the device's buffer must have. */
-static hsgd_status prepare(hsgd_cuda_backend *b, const hsgd_layer *layer, int64_t m, hsgd_cuda_pass pass,
+static hsgd_status prepare(hsgd_cuda_backend *b, const hsgd_layer *layer, int64_t m, int64_t k, hsgd_cuda_pass pass,
                            hsgd_cuda_conv **out, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
-    HSGD_TRY(hsgd_cuda_ready(b->device, err));
+    HSGD_TRY(hsgd_cuda_pace(b->device, 3 * k, err)); /* a call of cuDNN is a few launches */
     HSGD_TRY(find(b, layer, m, out, err));
     if (!(*out)->pass[pass].known) {
         HSGD_TRY(hsgd_cuda_conv_choose(b->device, *out, pass, err));
@@ -148,7 +148,7 @@ hsgd_status hsgd_cuda_conv_value(hsgd_cuda_backend *b, const hsgd_layer *layer, 
     const hsgd_precision p = b->precision;
     hsgd_cuda_conv *c = NULL;
 
-    HSGD_TRY(prepare(b, layer, m, HSGD_CUDA_FORWARD, &c, err));
+    HSGD_TRY(prepare(b, layer, m, k, HSGD_CUDA_FORWARD, &c, err));
     for (int64_t j = 0; j < k; j++) {
         DNN_TRY(d,
                 cudnnConvolutionForward(
@@ -169,7 +169,7 @@ hsgd_status hsgd_cuda_conv_adjoint_input(hsgd_cuda_backend *b, const hsgd_layer 
     const hsgd_precision p = b->precision;
     hsgd_cuda_conv *c = NULL;
 
-    HSGD_TRY(prepare(b, layer, m, HSGD_CUDA_BACKWARD_DATA, &c, err));
+    HSGD_TRY(prepare(b, layer, m, k, HSGD_CUDA_BACKWARD_DATA, &c, err));
     for (int64_t j = 0; j < k; j++) {
         DNN_TRY(d,
                 cudnnConvolutionBackwardData(d->dnn, hsgd_cuda_scalar(p, true), c->w, hsgd_cuda_column(p, w, j), c->y,
@@ -191,7 +191,7 @@ hsgd_status hsgd_cuda_conv_adjoint_weight(hsgd_cuda_backend *b, const hsgd_layer
     const hsgd_precision p = b->precision;
     hsgd_cuda_conv *c = NULL;
 
-    HSGD_TRY(prepare(b, layer, m, HSGD_CUDA_BACKWARD_FILTER, &c, err));
+    HSGD_TRY(prepare(b, layer, m, k, HSGD_CUDA_BACKWARD_FILTER, &c, err));
     for (int64_t j = 0; j < k; j++) {
         DNN_TRY(d,
                 cudnnConvolutionBackwardFilter(

@@ -196,7 +196,6 @@ void hsgd_cuda_device_destroy(hsgd_cuda_device **device)
     hsgd_cuda_held_destroy(d);
     hsgd_cuda_conv_destroy(d);
     hsgd_cuda_free(d, d->conv_workspace.memory);
-    hsgd_cuda_free(d, d->panels.memory);
     hsgd_cuda_free(d, d->weights.memory);
     hsgd_cuda_transfer_destroy(d);
     if (d->stream != NULL && hsgd_cuda_at_rest(d)) {
@@ -207,6 +206,11 @@ void hsgd_cuda_device_destroy(hsgd_cuda_device **device)
             (void)cublasDestroy(d->blas);
         }
         hsgd_cuda_free(d, d->blas_workspace);
+        for (int i = 0; i < HSGD_CUDA_MARKS; i++) {
+            if (d->marks[i] != NULL) {
+                (void)cudaEventDestroy(d->marks[i]);
+            }
+        }
         (void)cudaStreamDestroy(d->stream);
     }
     free(d);

@@ -19,6 +19,8 @@ typedef struct {
 /* Pinned memory through which downloads to other host memory go, piece by piece. */
 enum { HSGD_CUDA_LANDING = 4 * 1024 * 1024 };
 
+enum { HSGD_CUDA_MARKS = 4 };
+
 typedef struct hsgd_cuda_staging hsgd_cuda_staging; /* transfer.c */
 typedef struct hsgd_cuda_held hsgd_cuda_held;       /* hold.c */
 typedef struct hsgd_cuda_conv hsgd_cuda_conv;       /* conv.h */
@@ -46,7 +48,10 @@ struct hsgd_cuda_device {
     hsgd_cuda_staging *staging;
     hsgd_cuda_held *held;
     hsgd_cuda_conv *convs;
-    hsgd_cuda_scratch conv_workspace, panels, weights;
+    hsgd_cuda_scratch conv_workspace, weights;
+    int64_t queued; /* calls since the last mark: see hsgd_cuda_pace */
+    int mark;
+    cudaEvent_t marks[HSGD_CUDA_MARKS]; /* made when first needed */
 };
 
 /* `self` of the backend's table. */
@@ -82,6 +87,12 @@ hsgd_status hsgd_cuda_no_memory(hsgd_cuda_device *device, size_t bytes, hsgd_err
  * Local.  Errors: HSGD_ERR_DEVICE, the watch's. */
 hsgd_status hsgd_cuda_wait(hsgd_cuda_device *device, hsgd_error *err);
 hsgd_status hsgd_cuda_wait_event(hsgd_cuda_device *device, cudaEvent_t event, hsgd_error *err);
+
+/* To be called before `calls` launches are queued, about: whether the device works, as hsgd_cuda_ready; and, where there
+ * is a watch, that no more than some hundred launches are outstanding.  A stream takes about a thousand; then a launch
+ * waits inside CUDA, asking nobody, and behind a collective of a lost rank for ever.
+ * Local.  Errors: HSGD_ERR_DEVICE, the watch's. */
+hsgd_status hsgd_cuda_pace(hsgd_cuda_device *device, int64_t calls, hsgd_error *err);
 
 /* Wait before something is given back: CUDA's calls that free and destroy wait for the device by themselves, and ask no
  * watch.  False: the device is stuck, and what it has must be left to the end of the process.  Local. */

@@ -74,6 +74,11 @@ cudaError_t hsgd_cuda_expand(cudaStream_t stream, hsgd_reduction reduction, int6
                              double scale, double divisor, const int32_t *exponents, double *y, int64_t ldy);
 cudaError_t hsgd_cuda_sgd_update(cudaStream_t stream, const hsgd_sgd_rule *rule, int64_t n, const double *g,
                                  const double *halted, double *weights, double *momentum);
+/* gram and update as backend.h says, block > 0; update needs no block, for every row is by itself. */
+cudaError_t hsgd_cuda_gram_blocks(cudaStream_t stream, int64_t rows, int64_t block, int64_t kx, const double *x,
+                                  int64_t ldx, int64_t ky, const double *y, int64_t ldy, double *partial);
+cudaError_t hsgd_cuda_update_rows(cudaStream_t stream, int64_t rows, double a, int64_t kx, const double *x, int64_t ldx,
+                                  const double *c, int64_t ky, double *y, int64_t ldy);
 cudaError_t hsgd_cuda_add_blocks(cudaStream_t stream, int64_t blocks, int64_t products, const double *partial,
                                  double *g);
 

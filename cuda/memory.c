@@ -65,7 +65,7 @@ hsgd_status hsgd_cuda_memory_zero(void *self, int worker, size_t bytes, void *me
     hsgd_status st = HSGD_OK;
 
     (void)worker;
-    HSGD_TRY(hsgd_cuda_ready(device, err));
+    HSGD_TRY(hsgd_cuda_pace(device, 1, err));
     if (bytes > 0) {
         CUDA_TRY(device, cudaMemsetAsync(memory, 0, bytes, device->stream), err);
     }
@@ -79,7 +79,7 @@ hsgd_status hsgd_cuda_memory_copy(void *self, int worker, size_t bytes, const vo
     hsgd_status st = HSGD_OK;
 
     (void)worker;
-    HSGD_TRY(hsgd_cuda_ready(device, err));
+    HSGD_TRY(hsgd_cuda_pace(device, 1, err));
     if (bytes > 0) {
         CUDA_TRY(device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, device->stream), err);
     }

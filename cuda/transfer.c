@@ -97,7 +97,7 @@ hsgd_status hsgd_cuda_memory_upload(void *self, size_t bytes, const void *host, 
     const char *from = host;
     char *to = memory;
 
-    HSGD_TRY(hsgd_cuda_ready(device, err));
+    HSGD_TRY(hsgd_cuda_pace(device, 1, err));
     while (bytes > 0) {
         if (ring->used == HSGD_CUDA_SEGMENT) {
             HSGD_TRY(next_segment(device, err));

@@ -94,6 +94,32 @@ hsgd_status hsgd_cuda_wait(hsgd_cuda_device *device, hsgd_error *err)
     return hsgd_cuda_wait_event(device, NULL, err);
 }
 
+/* Launches between two marks: with four marks and the weight of one call a few hundred are outstanding at most, and as
+ * many keep the device busy while the host looks. */
+enum { PACE = 96 };
+
+hsgd_status hsgd_cuda_pace(hsgd_cuda_device *device, int64_t calls, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    cudaEvent_t *mark = &device->marks[device->mark];
+
+    HSGD_TRY(hsgd_cuda_ready(device, err));
+    device->queued += calls;
+    if (device->watch == NULL || device->queued < PACE) {
+        goto done;
+    }
+    device->queued = 0;
+    if (*mark == NULL) {
+        CUDA_TRY(device, cudaEventCreateWithFlags(mark, cudaEventDisableTiming), err);
+    } else {
+        HSGD_TRY(hsgd_cuda_wait_event(device, *mark, err));
+    }
+    CUDA_TRY(device, cudaEventRecord(*mark, device->stream), err);
+    device->mark = (device->mark + 1) % HSGD_CUDA_MARKS;
+done:
+    return st;
+}
+
 bool hsgd_cuda_at_rest(hsgd_cuda_device *device)
 {
     if (!device->stuck) {

@@ -36,7 +36,7 @@ hsgd_status hsgd_cuda_weights_in(hsgd_cuda_backend *b, const hsgd_layer *layer, 
     const size_t arrays = (size_t)arrays_of(w, k), bytes = (size_t)layer->weight_count * real;
 
     *used = w;
-    HSGD_TRY(hsgd_cuda_ready(d, err));
+    HSGD_TRY(hsgd_cuda_pace(d, 1, err));
     if (!all_aligned(b, k, w)) {
         HSGD_TRY(hsgd_cuda_scratch_grow(d, &d->weights, arrays * pitch, err));
         *used = (hsgd_columns){d->weights.memory, w.stride == 0 ? 0 : (int64_t)(pitch / real)};

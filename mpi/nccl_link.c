@@ -27,6 +27,7 @@ static void *abort_nccl(void *argument)
 {
     hsgd_nccl_link *link = argument;
 
+    (void)cudaSetDevice(link->device); /* a new thread's is number 0 */
     (void)ncclCommAbort(link->nccl);
     atomic_store(&link->aborted, true);
     return NULL;
@@ -136,6 +137,9 @@ static ncclResult_t settle(const hsgd_nccl_link *link, ncclResult_t code, double
 {
     const double end = hsgd_clock() + seconds;
 
+    if (code == ncclSuccess && link->nccl != NULL) {
+        code = ncclInProgress; /* it may say so before the work is on the stream: the communicator's own state tells */
+    }
     for (int64_t polls = 0; code == ncclInProgress; polls++) {
         ncclResult_t asked;
 
@@ -341,6 +345,7 @@ hsgd_status hsgd_nccl_link_create(const hsgd_comm *comm, cudaStream_t stream, do
     memcpy(link->host, comm->host, sizeof link->host);
     link->stream = stream;
     link->timeout = timeout;
+    EVENT_TRY(&work, cudaGetDevice, (&link->device));
     for (int i = 0; i < HSGD_NCCL_OUTSTANDING; i++) {
         EVENT_TRY(&work, cudaEventCreateWithFlags, (&link->ring[i].before, cudaEventDisableTiming));
         EVENT_TRY(&work, cudaEventCreateWithFlags, (&link->ring[i].after, cudaEventDisableTiming));

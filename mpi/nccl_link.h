@@ -37,6 +37,7 @@ typedef struct {
     char host[64];
     double timeout;       /* seconds */
     cudaStream_t stream;  /* borrowed */
+    int device;           /* the calling thread's, which the stream belongs to */
     hsgd_nccl_note *note; /* borrowed, one for the node; NULL: none */
     ncclComm_t nccl;      /* owned; NULL before the start and after an abort */
     bool joined;          /* the start succeeded */

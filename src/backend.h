@@ -213,8 +213,9 @@ typedef struct {
                               double *p, double *momentum, hsgd_error *err);
 
     /* Double-precision vector algebra on columns of `rows` rows (leading dimensions ldx, ldy), in blocks of `block` rows
-     * (the last may be shorter), each block by calls whose shape and bits depend on nothing but block, kx and ky.
-     * gram:       partial[b][i][j] = x_i' y_j over block b; partial: [ceil(rows/block)][kx][ky].
+     * (the last may be shorter); the bits of a block depend on nothing but its rows, kx and ky.  block 0: all rows are one
+     * block, by whatever way is fastest.
+     * gram:       partial[b][i][j] = x_i' y_j over block b; partial: [blocks][kx][ky].
      * add_blocks: g[i] = partial[0][i] + partial[1][i] + ..., in this order, i < products.
      * update:     y_j += a * sum over i of x_i c[i][j]; c: [kx][ky]. */
     hsgd_status (*gram)(void *self, int64_t rows, int64_t block, int64_t kx, const double *x, int64_t ldx, int64_t ky,

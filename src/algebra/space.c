@@ -142,9 +142,7 @@ void hsgd_space_destroy(hsgd_space **space)
 
 int64_t hsgd_space_block(const hsgd_space *space)
 {
-    const int64_t rows = hsgd_space_rows(space);
-
-    return space->reduction == HSGD_REDUCTION_FAST && rows > 0 ? rows : space->block;
+    return space->reduction == HSGD_REDUCTION_FAST ? 0 : space->block;
 }
 
 hsgd_status hsgd_space_scratch(const hsgd_space *space, hsgd_scratch_kind kind, size_t bytes, void **out,

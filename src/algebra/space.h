@@ -50,7 +50,7 @@ static inline int64_t hsgd_space_rows(const hsgd_space *space)
     return space->high - space->low;
 }
 
-/* Rows in a block of an operation: in fast mode all rows held here are one (at least 1).  Local. */
+/* Rows in a block of an operation, as gram and update want it: in fast mode 0, all rows held here.  Local. */
 int64_t hsgd_space_block(const hsgd_space *space);
 
 /* At least `bytes` of the space's scratch memory of a kind, until the next call for that kind; content undefined.

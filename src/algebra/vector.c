@@ -147,7 +147,8 @@ static hsgd_status products(const hsgd_vector *x, const hsgd_vector *y, double *
 {
     const hsgd_space *space = x->space;
     const hsgd_backend *backend = space->backend;
-    const int64_t rows = hsgd_space_rows(space), block = hsgd_space_block(space), blocks = (rows + block - 1) / block;
+    const int64_t rows = hsgd_space_rows(space), block = hsgd_space_block(space);
+    const int64_t blocks = block > 0 ? (rows + block - 1) / block : rows > 0;
     const int64_t count = x->columns * y->columns, slots = space->blocks * count; /* slots: the same on every rank */
     const bool spread = space->layout == HSGD_SPREAD && space->comm->ranks > 1;
     const bool in_order = spread && space->reduction == HSGD_REDUCTION_REPRODUCIBLE;

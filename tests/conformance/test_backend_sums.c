@@ -345,8 +345,50 @@ static void check_gram_case(const hsgd_backend *b, int64_t rows, int64_t block, 
     free(got);
 }
 
+/* All rows at once: the products of a single block, but for rounding. */
+static void check_whole(const hsgd_backend *b, int64_t rows, int64_t kx, int64_t ky)
+{
+    double *x = draw_reals(kx * rows, 1), *y = draw_reals(ky * rows, 1), *c = draw_reals(kx * ky, 1);
+    double *got = calloc((size_t)(kx * ky), sizeof *got), *moved = calloc((size_t)(ky * rows), sizeof *moved);
+    void *dx = upload_doubles(b, x, kx * rows), *dy = upload_doubles(b, y, ky * rows);
+    void *dc = upload_doubles(b, c, kx * ky), *partial = upload_doubles(b, got, kx * ky);
+    hsgd_error err = {0};
+
+    assert_true(got != NULL && moved != NULL);
+    assert_ok(b->ops->gram(b->self, rows, 0, kx, dx, rows, ky, dy, rows, partial, &err));
+    get_bytes(partial, got, (size_t)(kx * ky) * sizeof *got);
+    assert_ok(b->ops->update(b->self, rows, 0, 0.5, kx, dx, rows, dc, ky, dy, rows, &err));
+    get_bytes(dy, moved, (size_t)(ky * rows) * sizeof *moved);
+    for (int64_t e = 0; e < kx * ky; e++) {
+        double sum = 0.0;
+
+        for (int64_t r = 0; r < rows; r++) {
+            sum += x[e / ky * rows + r] * y[e % ky * rows + r];
+        }
+        check_near("gram of all rows", e, got[e], sum, double_bound(rows, (double)rows));
+    }
+    for (int64_t e = 0; e < ky * rows; e++) {
+        double sum = y[e];
+
+        for (int64_t i = 0; i < kx; i++) {
+            sum += 0.5 * x[i * rows + e % rows] * c[i * ky + e / rows];
+        }
+        check_near("update of all rows", e, moved[e], sum, double_bound(2 * kx + 1, (double)kx + 1.0));
+    }
+    release(dx);
+    release(dy);
+    release(dc);
+    release(partial);
+    free(x);
+    free(y);
+    free(c);
+    free(got);
+    free(moved);
+}
+
 static void check_gram(const hsgd_backend *b)
 {
+    check_whole(b, 301, 4, 3);
     for (int number = 0; number < 12; number++) {
         check_gram_case(b, draw_between(1, 300), draw_between(1, 120), draw_between(1, 13), draw_between(1, 13));
     }

@@ -239,7 +239,7 @@ class Faults(CudaTest):
         self.fails(pattern="cuda", ranks=2, HSGD_EMULATION_DEVICES="2", **{"prefix": lacking})
         done = self.program(*SMALL, "run.stages=evaluate", "run.output=auto", ranks=2, prefix=lacking,
                             **{**self.environment, "HSGD_EMULATION_DEVICES": "2"})
-        self.assertRegex(done.err, "the CPU serves, for only 1 of 2 ranks have a GPU")
+        self.assertRegex(done.err, "the CPU serves, for 1 of 2 ranks can use a GPU: cuda: no GPU is visible")
 
     @needs_ranks()
     @emulation_only

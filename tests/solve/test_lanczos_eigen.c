@@ -1,6 +1,5 @@
 /* tests/solve/test_lanczos_eigen.c - mirrors src/solve/lanczos_eigen.c and eigen.c.
- * ranks: 1 2 3 4 7
- * devices: cuda */
+ * ranks: 1 2 3 4 7 */
 #include "solve/eigen.h"
 #include "matrix.h"
 

@@ -9,6 +9,7 @@ hsgd_status KERNEL(gram)(void *self, int64_t rows, int64_t block, int64_t kx, co
 {
     (void)self;
     (void)err;
+    block = block > 0 ? block : rows;
     for (int64_t b = 0; b * block < rows; b++) {
         all_dots(least(block, rows - b * block), kx, x + b * block, ldx, ky, y + b * block, ldy, partial + b * kx * ky,
                  ky, 1);
@@ -21,6 +22,7 @@ hsgd_status KERNEL(update)(void *self, int64_t rows, int64_t block, double a, in
 {
     (void)self;
     (void)err;
+    block = block > 0 ? block : rows;
     for (int64_t b = 0; b * block < rows; b++) {
         for (int64_t j = 0; j < ky; j++) {
             combine(least(block, rows - b * block), kx, a, c + j, ky, x + b * block, ldx, y + j * ldy + b * block);
