@@ -54,6 +54,7 @@ if ((gpus > 0)); then
 fi
 if ! deck_says 'threads[[:space:]]*[=:]'; then words+=("device.threads=$((threads > 0 ? threads : 1))"); fi
 
-# mpirun takes the hosts from Slurm, and without a layout the number of ranks and their places.
-exec mpirun "${layout[@]}" "$program" ${HSGD_DECK:+"$HSGD_DECK"} run.stages="train evaluate verify" \
-    "${words[@]}" --restart "$@"
+# mpirun takes the hosts from Slurm, and without a layout the number of ranks and their places.  (An empty list is
+# unset to a bash before 4.4.)
+exec mpirun ${layout[@]+"${layout[@]}"} "$program" ${HSGD_DECK:+"$HSGD_DECK"} run.stages="train evaluate verify" \
+    ${words[@]+"${words[@]}"} --restart "$@"
