@@ -35,12 +35,12 @@ enum {
     MOST_GRID_YZ = 65535 /* CUDA's limit */
 };
 
-static inline int64_t least(int64_t a, int64_t b)
+static inline __host__ __device__ int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-static inline int64_t quotient_up(int64_t a, int64_t b)
+static inline __host__ __device__ int64_t quotient_up(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
 }
