@@ -48,6 +48,19 @@ bool test_backend_is_cuda(void)
     return wanted != NULL && strcmp(wanted, "cuda") == 0;
 }
 
+/* No device: skipped, or, where there must be one, failed. */
+static void end_without_device(const char *why)
+{
+    const char *required = getenv("HSGD_TEST_DEVICE_REQUIRED");
+    const bool failed = required != NULL && strcmp(required, "1") == 0;
+
+    if (launch->rank == 0) {
+        (void)printf("%s: %s\n", failed ? "failed, for HSGD_TEST_DEVICE_REQUIRED=1" : "skipped", why);
+    }
+    hsgd_comm_destroy(&launch);
+    exit(failed ? 1 : 77);
+}
+
 /* The device is opened once; its all-reduce goes through host memory, so that the launch's communicator stays. */
 static void open_devices(void)
 {
@@ -57,11 +70,7 @@ static void open_devices(void)
     char note[256];
 
     if (devices == NULL && hsgd_devices_open(&choice, &comm, note, sizeof note, &devices, &err) != HSGD_OK) {
-        if (comm->rank == 0) {
-            (void)printf("skipped: %s\n", err.text);
-        }
-        hsgd_comm_destroy(&launch);
-        exit(77);
+        end_without_device(err.text);
     }
 }
 

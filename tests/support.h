@@ -20,7 +20,7 @@ int test_finish(int failed);
 
 /* A backend for tests of what stands above backends: the CPU's with so many threads or, where $HSGD_TEST_BACKEND is
  * "cuda", CUDA's (of the module that $HSGD_CUDA_MODULE names).  Where there is no such device the test program ends as
- * skipped (77), with the reason.  Collective on test_comm(). */
+ * skipped (77), with the reason, or with $HSGD_TEST_DEVICE_REQUIRED=1 as failed.  Collective on test_comm(). */
 hsgd_status test_backend_create(hsgd_precision precision, int threads, hsgd_backend **out, hsgd_error *err);
 bool test_backend_is_cuda(void);
 

@@ -3,13 +3,12 @@
 $HSGD_TEST_MODULE, where it is set, names a CUDA module that computes.  The errors seen are printed.  Bounds are relative: 1e-10 in double, 2e-5 in single for gradient and product.
 """
 import os
-import unittest
 
 import h5py
 import numpy as np
 
 import harness
-from harness import EXIT_DEVICE, ProgramTest, flat, folder_of
+from harness import ProgramTest, flat, folder_of
 
 MODULE = os.environ.get("HSGD_TEST_MODULE", "")
 DEVICE = ("device.backend=cuda",) if MODULE else ()
@@ -26,9 +25,7 @@ class Golden(ProgramTest):
     def setUpClass(cls):
         cls.golden, cls.data = folder_of("HSGD_GOLDEN"), folder_of("HSGD_DATA")
         if MODULE:
-            probe = harness.finish(harness.launch("--dry-run", *DEVICE, cwd="/", HSGD_CUDA_MODULE=MODULE))
-            if probe.code == EXIT_DEVICE:
-                raise unittest.SkipTest(probe.errors[0])
+            harness.need_device(MODULE)
 
     def program(self, *words, **options):
         if MODULE:

@@ -119,6 +119,15 @@ def folder_of(variable):
     return Path(path).resolve()
 
 
+def need_device(module, *words):
+    """Skips the test where a CUDA module finds no usable device, or fails it where HSGD_TEST_DEVICE_REQUIRED=1."""
+    probe = finish(launch("--dry-run", "device.backend=cuda", *words, cwd="/", HSGD_CUDA_MODULE=module))
+    if probe.code == EXIT_DEVICE and os.environ.get("HSGD_TEST_DEVICE_REQUIRED") != "1":
+        raise unittest.SkipTest(probe.errors[0] if probe.errors else str(probe))
+    if probe.code != 0:
+        raise AssertionError(str(probe))
+
+
 def datasets(path):
     """All datasets of an HDF5 file by path, as arrays."""
     found = {}
@@ -162,8 +171,10 @@ def flat(group):
 
 
 def main():
-    """Run the tests of the calling file: 0 passed, 1 failed, 77 all skipped."""
+    """Run the tests of the calling file: 0 passed, 1 failed or none was picked, 77 all skipped."""
     result = unittest.main(exit=False, verbosity=2).result
-    if not result.wasSuccessful():
+    if not result.wasSuccessful() or (result.testsRun == 0 and not result.skipped):
         sys.exit(1)
-    sys.exit(77 if result.testsRun <= len(result.skipped) else 0)  # a skipped class has run no test
+    # A class that setUpClass skips is no TestCase and has run no test.
+    skipped = sum(isinstance(test, unittest.TestCase) for test, _ in result.skipped)
+    sys.exit(77 if result.testsRun <= skipped else 0)
