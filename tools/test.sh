@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # tools/test.sh [LABEL|all] [CTEST-OPTION ...] - install what is missing, build, pass the tests.
 #
-# LABEL picks the tests: quick (the default: minutes), slow, slurm, lint, or a room such as solve; `all` is every test.
+# LABEL picks the tests: quick (the default: minutes), slow, slurm, lint, emulated (CUDA's
+# code on the host), gpu (in a build with CUDA), or a room such as solve; `all` is every test.
 # HSGD_DATA (a folder with MNIST) and HSGD_GOLDEN (one with reference files) widen the tests; without them those that
 # need them are skipped and say so.
 set -euo pipefail
