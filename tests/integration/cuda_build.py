@@ -55,7 +55,7 @@ class CudaBuild(ProgramTest):
         done = self.with_program(folder / "hsgd-dist", "run.stages=evaluate", "run.output=auto", LD_DEBUG="files")
         self.assertEqual(done.code, 0, str(done)[-3000:])
         for library in ("hsgd-cuda.so", "libcudnn", "libcublas", "libnccl"):
-            self.assertNotIn(f"{library}", done.err.replace("libcuda.so", ""), f"{library} was loaded for a run on the CPU")
+            self.assertNotIn(library, done.err, f"{library} was loaded for a run on the CPU")
 
     def test_the_emulation_agrees_with_the_toolkit(self):
         include = Path(NVCC).resolve().parents[1] / "include"
