@@ -9,17 +9,16 @@
  * The least: 100 = 2 x 50 keeps two GPUs busy at the default batch. */
 enum { GROUP = 1000, LEAST_GROUP = 50 };
 
-/* The status of a launch, unless the device failed before: then nothing is launched. */
-#define LAUNCH(b, call, err)                                                                                           \
-    (hsgd_cuda_pace((b)->device, 1, (err)) != HSGD_OK ? (b)->device->failure.status                                    \
-                                                      : hsgd_cuda_check((b)->device, (call), #call, (err)))
-
-/* For `self` of a member: the backend, its stream and its precision. */
+/* For `self` of a member that launches once: the backend, its stream and its precision, and leave to launch. */
 #define MEMBER                                                                                                         \
     hsgd_cuda_backend *const b = self;                                                                                 \
     const cudaStream_t stream = b->device->stream;                                                                     \
     const hsgd_precision p = b->precision;                                                                             \
+    const hsgd_status paced = hsgd_cuda_pace(b->device, 1, err);                                                       \
     (void)p
+
+/* The status of a launch; without leave nothing is launched. */
+#define LAUNCH(call) (paced != HSGD_OK ? paced : hsgd_cuda_check(b->device, (call), #call, err))
 
 static hsgd_status for_groups(void *self, int64_t count, bool spread_fixed, hsgd_group_body body, void *context,
                               hsgd_error *err)
@@ -40,7 +39,7 @@ static hsgd_status images(void *self, int worker, const uint8_t *pixels, int64_t
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_images(stream, p, pixels, count, m, index, mean, deviation, x), err);
+    return LAUNCH(hsgd_cuda_images(stream, p, pixels, count, m, index, mean, deviation, x));
 }
 
 /* ---- convolutions and linear layers ---- */
@@ -67,7 +66,7 @@ static hsgd_status affine_value(void *self, int worker, const hsgd_layer *layer,
         HSGD_TRY(hsgd_cuda_linear_value(b, layer, m, k, x, w, y, add, err));
     }
     if (bias.data != NULL) {
-        st = LAUNCH(b, hsgd_cuda_bias_add(stream, p, m, layer->out.channels, places(layer), k, bias, y), err);
+        st = LAUNCH(hsgd_cuda_bias_add(stream, p, m, layer->out.channels, places(layer), k, bias, y));
     }
 done:
     return st;
@@ -110,7 +109,7 @@ static hsgd_status affine_adjoint_weight(void *self, int worker, const hsgd_laye
     }
     HSGD_TRY(hsgd_cuda_weights_out(b, layer, k, used, dw, err));
     if (db.data != NULL) {
-        st = LAUNCH(b, hsgd_cuda_bias_gradient(stream, p, m, layer->out.channels, places(layer), k, dy, db), err);
+        st = LAUNCH(hsgd_cuda_bias_gradient(stream, p, m, layer->out.channels, places(layer), k, dy, db));
     }
 done:
     return st;
@@ -122,7 +121,7 @@ static hsgd_status relu_value(void *self, int worker, int64_t count, const void 
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_relu_value(stream, p, count, x, y), err);
+    return LAUNCH(hsgd_cuda_relu_value(stream, p, count, x, y));
 }
 
 static hsgd_status relu_derivative(void *self, int worker, int64_t count, int64_t k, const void *y, hsgd_columns t,
@@ -130,14 +129,14 @@ static hsgd_status relu_derivative(void *self, int worker, int64_t count, int64_
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_relu_derivative(stream, p, count, k, y, t, out), err);
+    return LAUNCH(hsgd_cuda_relu_derivative(stream, p, count, k, y, t, out));
 }
 
 static hsgd_status tanh_value(void *self, int worker, int64_t count, const void *x, void *y, hsgd_error *err)
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_tanh_value(stream, p, count, x, y), err);
+    return LAUNCH(hsgd_cuda_tanh_value(stream, p, count, x, y));
 }
 
 static hsgd_status tanh_derivative(void *self, int worker, int64_t count, int64_t k, const void *y, hsgd_columns t,
@@ -145,7 +144,7 @@ static hsgd_status tanh_derivative(void *self, int worker, int64_t count, int64_
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_tanh_derivative(stream, p, count, k, y, t, out), err);
+    return LAUNCH(hsgd_cuda_tanh_derivative(stream, p, count, k, y, t, out));
 }
 
 static hsgd_status tanh_second(void *self, int worker, int64_t count, int64_t k, const void *y, hsgd_columns ty,
@@ -153,7 +152,7 @@ static hsgd_status tanh_second(void *self, int worker, int64_t count, int64_t k,
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_tanh_second(stream, p, count, k, y, ty, dy, dx), err);
+    return LAUNCH(hsgd_cuda_tanh_second(stream, p, count, k, y, ty, dy, dx));
 }
 
 static hsgd_status maxpool_value(void *self, int worker, const hsgd_layer *layer, int64_t m, const void *x, void *y,
@@ -161,7 +160,7 @@ static hsgd_status maxpool_value(void *self, int worker, const hsgd_layer *layer
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_maxpool_value(stream, p, layer, m, x, y, choice), err);
+    return LAUNCH(hsgd_cuda_maxpool_value(stream, p, layer, m, x, y, choice));
 }
 
 static hsgd_status maxpool_tangent(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
@@ -169,7 +168,7 @@ static hsgd_status maxpool_tangent(void *self, int worker, const hsgd_layer *lay
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_maxpool_tangent(stream, p, layer, m, k, choice, tx, ty), err);
+    return LAUNCH(hsgd_cuda_maxpool_tangent(stream, p, layer, m, k, choice, tx, ty));
 }
 
 static hsgd_status maxpool_adjoint(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
@@ -177,7 +176,7 @@ static hsgd_status maxpool_adjoint(void *self, int worker, const hsgd_layer *lay
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_maxpool_adjoint(stream, p, layer, m, k, choice, dy, dx), err);
+    return LAUNCH(hsgd_cuda_maxpool_adjoint(stream, p, layer, m, k, choice, dy, dx));
 }
 
 static hsgd_status avgpool_value(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k, hsgd_columns x,
@@ -185,7 +184,7 @@ static hsgd_status avgpool_value(void *self, int worker, const hsgd_layer *layer
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_avgpool_value(stream, p, layer, m, k, x, y), err);
+    return LAUNCH(hsgd_cuda_avgpool_value(stream, p, layer, m, k, x, y));
 }
 
 static hsgd_status avgpool_adjoint(void *self, int worker, const hsgd_layer *layer, int64_t m, int64_t k,
@@ -193,7 +192,7 @@ static hsgd_status avgpool_adjoint(void *self, int worker, const hsgd_layer *lay
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_avgpool_adjoint(stream, p, layer, m, k, dy, dx), err);
+    return LAUNCH(hsgd_cuda_avgpool_adjoint(stream, p, layer, m, k, dy, dx));
 }
 
 /* ---- the loss ---- */
@@ -208,9 +207,7 @@ static hsgd_status softmax_loss(void *self, int worker, int64_t m, int64_t class
     (void)worker;
     HSGD_TRY(hsgd_cuda_scratch_grow(b->device, &b->loss, (size_t)(2 * m) * sizeof(double), err));
     st = LAUNCH(
-        b,
-        hsgd_cuda_softmax_loss(stream, p, m, classes, z, labels, index, soft, delta, tally, confusion, b->loss.memory),
-        err);
+        hsgd_cuda_softmax_loss(stream, p, m, classes, z, labels, index, soft, delta, tally, confusion, b->loss.memory));
 done:
     return st;
 }
@@ -220,7 +217,7 @@ static hsgd_status softmax_tangent(void *self, int worker, int64_t m, int64_t cl
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_softmax_tangent(stream, p, m, classes, k, soft, tz, tdelta), err);
+    return LAUNCH(hsgd_cuda_softmax_tangent(stream, p, m, classes, k, soft, tz, tdelta));
 }
 
 static hsgd_status softmax_root(void *self, int worker, int64_t classes, int64_t first, int64_t k, const void *soft,
@@ -228,7 +225,7 @@ static hsgd_status softmax_root(void *self, int worker, int64_t classes, int64_t
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_softmax_root(stream, p, classes, first, k, soft, out), err);
+    return LAUNCH(hsgd_cuda_softmax_root(stream, p, classes, first, k, soft, out));
 }
 
 /* ---- sums ---- */
@@ -238,7 +235,7 @@ static hsgd_status squares(void *self, int worker, int64_t count, int64_t k, hsg
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_squares(stream, p, count, k, x, out, b->squares), err);
+    return LAUNCH(hsgd_cuda_squares(stream, p, count, k, x, out, b->squares));
 }
 
 static hsgd_status accumulate(void *self, int worker, hsgd_reduction reduction, int64_t count, const void *x,
@@ -246,7 +243,7 @@ static hsgd_status accumulate(void *self, int worker, hsgd_reduction reduction, 
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_accumulate(stream, p, reduction, count, x, scale, sum), err);
+    return LAUNCH(hsgd_cuda_accumulate(stream, p, reduction, count, x, scale, sum));
 }
 
 static hsgd_status accumulate_double(void *self, int worker, hsgd_reduction reduction, int64_t count, const double *x,
@@ -254,7 +251,7 @@ static hsgd_status accumulate_double(void *self, int worker, hsgd_reduction redu
 {
     MEMBER;
     (void)worker;
-    return LAUNCH(b, hsgd_cuda_accumulate(stream, HSGD_DOUBLE, reduction, count, x, scale, sum), err);
+    return LAUNCH(hsgd_cuda_accumulate(stream, HSGD_DOUBLE, reduction, count, x, scale, sum));
 }
 
 static hsgd_status merge(void *self, hsgd_reduction reduction, int64_t words, int workers, void *const *sums, void *out,
@@ -265,7 +262,7 @@ static hsgd_status merge(void *self, hsgd_reduction reduction, int64_t words, in
 
     HSGD_TRY(hsgd_cuda_memory_copy(self, 0, (size_t)words * sizeof(int64_t), sums[0], out, err));
     for (int w = 1; w < workers; w++) {
-        HSGD_TRY(LAUNCH(b, hsgd_cuda_merge(stream, reduction, words, sums[w], out), err));
+        HSGD_TRY(LAUNCH(hsgd_cuda_merge(stream, reduction, words, sums[w], out)));
     }
 done:
     return st;
@@ -274,13 +271,13 @@ done:
 static hsgd_status permute(void *self, int64_t count, const int64_t *index, const void *from, void *to, hsgd_error *err)
 {
     MEMBER;
-    return LAUNCH(b, hsgd_cuda_permute(stream, count, index, from, to), err);
+    return LAUNCH(hsgd_cuda_permute(stream, count, index, from, to));
 }
 
 static hsgd_status count_beyond(void *self, int64_t count, const double *x, double limit, double *out, hsgd_error *err)
 {
     MEMBER;
-    return LAUNCH(b, hsgd_cuda_count_beyond(stream, count, x, limit, out), err);
+    return LAUNCH(hsgd_cuda_count_beyond(stream, count, x, limit, out));
 }
 
 /* ---- vectors ---- */
@@ -288,35 +285,35 @@ static hsgd_status count_beyond(void *self, int64_t count, const double *x, doub
 static hsgd_status exponents(void *self, int64_t n, int64_t k, const double *x, int32_t *out, hsgd_error *err)
 {
     MEMBER;
-    return LAUNCH(b, hsgd_cuda_exponents(stream, n, k, x, out), err);
+    return LAUNCH(hsgd_cuda_exponents(stream, n, k, x, out));
 }
 
 static hsgd_status narrow(void *self, int64_t n, int64_t k, const double *x, const int64_t *order,
                           const int32_t *powers, void *out, hsgd_error *err)
 {
     MEMBER;
-    return LAUNCH(b, hsgd_cuda_narrow(stream, p, n, k, x, order, powers, out), err);
+    return LAUNCH(hsgd_cuda_narrow(stream, p, n, k, x, order, powers, out));
 }
 
 static hsgd_status expand(void *self, hsgd_reduction reduction, int64_t rows, int64_t k, const void *words,
                           double scale, double divisor, const int32_t *powers, double *y, int64_t ldy, hsgd_error *err)
 {
     MEMBER;
-    return LAUNCH(b, hsgd_cuda_expand(stream, reduction, rows, k, words, scale, divisor, powers, y, ldy), err);
+    return LAUNCH(hsgd_cuda_expand(stream, reduction, rows, k, words, scale, divisor, powers, y, ldy));
 }
 
 static hsgd_status sgd_update(void *self, const hsgd_sgd_rule *rule, int64_t n, const double *g, const double *halted,
                               double *weights, double *momentum, hsgd_error *err)
 {
     MEMBER;
-    return LAUNCH(b, hsgd_cuda_sgd_update(stream, rule, n, g, halted, weights, momentum), err);
+    return LAUNCH(hsgd_cuda_sgd_update(stream, rule, n, g, halted, weights, momentum));
 }
 
 static hsgd_status add_blocks(void *self, int64_t blocks, int64_t products, const double *partial, double *g,
                               hsgd_error *err)
 {
     MEMBER;
-    return LAUNCH(b, hsgd_cuda_add_blocks(stream, blocks, products, partial, g), err);
+    return LAUNCH(hsgd_cuda_add_blocks(stream, blocks, products, partial, g));
 }
 
 /* ---- making and ending ---- */

@@ -52,88 +52,76 @@ done:
 
 /* ---- linear layers ---- */
 
-hsgd_status hsgd_cuda_linear_value(hsgd_cuda_backend *b, const hsgd_layer *layer, int64_t m, int64_t k, hsgd_columns x,
-                                   hsgd_columns w, hsgd_columns y, bool add, hsgd_error *err)
+/* p in the backend's precision for each of k columns: A, B and C are the j-th of a, b and c. */
+static hsgd_status multiply_columns(hsgd_cuda_backend *backend, product p, int64_t k, hsgd_columns a, hsgd_columns b,
+                                    hsgd_columns c, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const int64_t in = layer->in.channels, out = layer->out.channels;
+    const hsgd_precision precision = backend->precision;
 
-    HSGD_TRY(hsgd_cuda_pace(b->device, 2 * k, err));
+    HSGD_TRY(hsgd_cuda_pace(backend->device, 2 * k, err));
     for (int64_t j = 0; j < k; j++) {
-        const product p = {.op_a = CUBLAS_OP_T,
-                           .op_b = CUBLAS_OP_N,
-                           .rows = out,
-                           .columns = m,
-                           .inner = in,
-                           .a = hsgd_cuda_column(b->precision, w, j),
-                           .lda = in,
-                           .b = hsgd_cuda_column(b->precision, x, j),
-                           .ldb = in,
-                           .c = hsgd_cuda_column(b->precision, y, j),
-                           .ldc = out,
-                           .alpha = 1.0,
-                           .beta = add ? 1.0 : 0.0};
-
-        HSGD_TRY(multiply(b, b->precision, &p, err));
+        p.a = hsgd_cuda_column(precision, a, j);
+        p.b = hsgd_cuda_column(precision, b, j);
+        p.c = hsgd_cuda_column(precision, c, j);
+        HSGD_TRY(multiply(backend, precision, &p, err));
     }
 done:
     return st;
+}
+
+hsgd_status hsgd_cuda_linear_value(hsgd_cuda_backend *b, const hsgd_layer *layer, int64_t m, int64_t k, hsgd_columns x,
+                                   hsgd_columns w, hsgd_columns y, bool add, hsgd_error *err)
+{
+    const int64_t in = layer->in.channels, out = layer->out.channels;
+    const product p = {.op_a = CUBLAS_OP_T,
+                       .op_b = CUBLAS_OP_N,
+                       .rows = out,
+                       .columns = m,
+                       .inner = in,
+                       .lda = in,
+                       .ldb = in,
+                       .ldc = out,
+                       .alpha = 1.0,
+                       .beta = add ? 1.0 : 0.0};
+
+    return multiply_columns(b, p, k, w, x, y, err);
 }
 
 hsgd_status hsgd_cuda_linear_adjoint_input(hsgd_cuda_backend *b, const hsgd_layer *layer, int64_t m, int64_t k,
                                            hsgd_columns dy, hsgd_columns w, hsgd_columns dx, bool add, hsgd_error *err)
 {
-    hsgd_status st = HSGD_OK;
     const int64_t in = layer->in.channels, out = layer->out.channels;
+    const product p = {.op_a = CUBLAS_OP_N,
+                       .op_b = CUBLAS_OP_N,
+                       .rows = in,
+                       .columns = m,
+                       .inner = out,
+                       .lda = in,
+                       .ldb = out,
+                       .ldc = in,
+                       .alpha = 1.0,
+                       .beta = add ? 1.0 : 0.0};
 
-    HSGD_TRY(hsgd_cuda_pace(b->device, 2 * k, err));
-    for (int64_t j = 0; j < k; j++) {
-        const product p = {.op_a = CUBLAS_OP_N,
-                           .op_b = CUBLAS_OP_N,
-                           .rows = in,
-                           .columns = m,
-                           .inner = out,
-                           .a = hsgd_cuda_column(b->precision, w, j),
-                           .lda = in,
-                           .b = hsgd_cuda_column(b->precision, dy, j),
-                           .ldb = out,
-                           .c = hsgd_cuda_column(b->precision, dx, j),
-                           .ldc = in,
-                           .alpha = 1.0,
-                           .beta = add ? 1.0 : 0.0};
-
-        HSGD_TRY(multiply(b, b->precision, &p, err));
-    }
-done:
-    return st;
+    return multiply_columns(b, p, k, w, dy, dx, err);
 }
 
 hsgd_status hsgd_cuda_linear_adjoint_weight(hsgd_cuda_backend *b, const hsgd_layer *layer, int64_t m, int64_t k,
                                             hsgd_columns dy, hsgd_columns x, hsgd_columns dw, hsgd_error *err)
 {
-    hsgd_status st = HSGD_OK;
     const int64_t in = layer->in.channels, out = layer->out.channels;
+    const product p = {.op_a = CUBLAS_OP_N,
+                       .op_b = CUBLAS_OP_T,
+                       .rows = in,
+                       .columns = out,
+                       .inner = m,
+                       .lda = in,
+                       .ldb = out,
+                       .ldc = in,
+                       .alpha = 1.0,
+                       .beta = 1.0};
 
-    HSGD_TRY(hsgd_cuda_pace(b->device, 2 * k, err));
-    for (int64_t j = 0; j < k; j++) {
-        const product p = {.op_a = CUBLAS_OP_N,
-                           .op_b = CUBLAS_OP_T,
-                           .rows = in,
-                           .columns = out,
-                           .inner = m,
-                           .a = hsgd_cuda_column(b->precision, x, j),
-                           .lda = in,
-                           .b = hsgd_cuda_column(b->precision, dy, j),
-                           .ldb = out,
-                           .c = hsgd_cuda_column(b->precision, dw, j),
-                           .ldc = in,
-                           .alpha = 1.0,
-                           .beta = 1.0};
-
-        HSGD_TRY(multiply(b, b->precision, &p, err));
-    }
-done:
-    return st;
+    return multiply_columns(b, p, k, x, dy, dw, err);
 }
 
 /* ---- products of tall columns ---- */

@@ -1,7 +1,7 @@
 /* cuda/kernels.h - the launchers of our own kernels: arguments as the members of src/backend.h, queued on `stream`.
  *
- * Each returns cudaGetLastError() of its launch, or cudaSuccess where there is nothing to do (an empty launch is an
- * error to CUDA, an empty shard is normal to us).  `p` tells what `void *` reals are.  Results depend on the arguments'
+ * Each returns what its launch says, or cudaSuccess where there is nothing to do (an empty launch is an error to CUDA,
+ * an empty shard is normal to us).  `p` tells what `void *` reals are.  Results depend on the arguments'
  * values and sizes alone: reductions go by fixed trees, and atomics add whole numbers only. */
 #pragma once
 #include "backend.h"
