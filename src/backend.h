@@ -226,8 +226,6 @@ typedef struct {
                           const double *c, int64_t ky, double *y, int64_t ldy, hsgd_error *err);
 } hsgd_backend_ops;
 
-/* Optional tier: fused whole passes; a NULL slot means model/pass.c composes them.  (No backend fills it yet.) */
-
 typedef struct {
     const hsgd_backend_ops *ops;
     void *self;

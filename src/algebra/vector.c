@@ -126,8 +126,7 @@ hsgd_status hsgd_vector_scale(double a, hsgd_vector *x, hsgd_error *err)
         /* by way of 0 + a x, which rounds once; x += (a - 1) x would round twice */
         HSGD_TRY(zero(x->space, bytes, scaled, err));
         HSGD_TRY(add_column(x->space, a, column, scaled, err));
-        HSGD_TRY(zero(x->space, bytes, column, err));
-        HSGD_TRY(add_column(x->space, 1.0, scaled, column, err));
+        HSGD_TRY(x->space->backend->ops->copy(x->space->backend->self, 0, bytes, scaled, column, err));
     }
 done:
     return st;

@@ -13,7 +13,6 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { DEFAULT_COLUMNS = 8 }; /* amortises the shared base pass; more only takes memory */
 enum { NEWS_BAD, NEWS_FAILED, NEWS_STOPPED, NEWS };
@@ -344,16 +343,6 @@ done:
     return st;
 }
 
-static hsgd_status take(const hessian *h, int64_t count, size_t size, void *out, hsgd_error *err)
-{
-    const hsgd_backend *backend = h->sweep->problem.backend;
-    void *memory = NULL;
-    const hsgd_status st = backend->ops->alloc(backend->self, (size_t)count * size, &memory, err);
-
-    memcpy(out, &memory, sizeof memory); /* into a pointer of any type */
-    return st;
-}
-
 static hsgd_status create_buffers(hessian *h, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -362,13 +351,13 @@ static hsgd_status create_buffers(hessian *h, hsgd_error *err)
 
     h->counts = malloc((size_t)h->space->comm->ranks * sizeof *h->counts);
     HSGD_CHECK(h->counts != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the operator's buffers");
-    HSGD_TRY(take(h, h->space->comm->ranks > 1 ? k * n : 0, sizeof(double), &h->full, err));
-    HSGD_TRY(take(h, k, sizeof(int32_t), &h->exponents, err));
-    HSGD_TRY(take(h, sent, sizeof(int64_t), &h->send, err));
-    HSGD_TRY(take(h, received, sizeof(int64_t), &h->receive, err));
-    HSGD_TRY(take(h, sent, sizeof(int64_t), &h->packings[WHOLE_CHUNK].index, err));
-    HSGD_TRY(take(h, sent, sizeof(int64_t), &h->packings[REST_CHUNK].index, err));
-    HSGD_TRY(take(h, k * n, hsgd_real_size(h->sweep->problem.backend->precision), &h->tangents, err));
+    HSGD_TRY(hsgd_sweep_take(h->sweep, h->space->comm->ranks > 1 ? k * n : 0, sizeof(double), &h->full, err));
+    HSGD_TRY(hsgd_sweep_take(h->sweep, k, sizeof(int32_t), &h->exponents, err));
+    HSGD_TRY(hsgd_sweep_take(h->sweep, sent, sizeof(int64_t), &h->send, err));
+    HSGD_TRY(hsgd_sweep_take(h->sweep, received, sizeof(int64_t), &h->receive, err));
+    HSGD_TRY(hsgd_sweep_take(h->sweep, sent, sizeof(int64_t), &h->packings[WHOLE_CHUNK].index, err));
+    HSGD_TRY(hsgd_sweep_take(h->sweep, sent, sizeof(int64_t), &h->packings[REST_CHUNK].index, err));
+    HSGD_TRY(hsgd_sweep_take(h->sweep, k * n, hsgd_real_size(h->sweep->problem.backend->precision), &h->tangents, err));
     HSGD_TRY(hsgd_exchange_reserve(&h->sweep->exchange, sent + received, err));
     HSGD_TRY(hsgd_space_reserve(h->space, err));
 done:

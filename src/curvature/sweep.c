@@ -43,7 +43,7 @@ static int64_t readings(const hsgd_sweep *sweep, int64_t width)
 
 /* ---- making and ending ---- */
 
-static hsgd_status take(const hsgd_sweep *sweep, int64_t count, size_t size, void *out, hsgd_error *err)
+hsgd_status hsgd_sweep_take(const hsgd_sweep *sweep, int64_t count, size_t size, void *out, hsgd_error *err)
 {
     const hsgd_backend *backend = sweep->problem.backend;
     void *memory = NULL;
@@ -61,11 +61,12 @@ static hsgd_status create_worker(hsgd_sweep *sweep, int id, hsgd_error *err)
     const int64_t most = plan->width * sweep->n;
 
     worker->id = id;
-    HSGD_TRY(take(sweep, plan->states, hsgd_pass_state_bytes(sweep->pass), &worker->state, err));
-    HSGD_TRY(take(sweep, most, hsgd_real_size(sweep->problem.backend->precision), &worker->result, err));
-    HSGD_TRY(take(sweep, plan->tallies, sizeof(double), &worker->tally, err));
-    HSGD_TRY(take(sweep, HSGD_TALLIES_OF_LOSS, sizeof(double), &worker->loss, err));
-    HSGD_TRY(take(sweep, words_of(sweep, most) + words_of(sweep, plan->tallies), sizeof(int64_t), &worker->sum, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, plan->states, hsgd_pass_state_bytes(sweep->pass), &worker->state, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, most, hsgd_real_size(sweep->problem.backend->precision), &worker->result, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, plan->tallies, sizeof(double), &worker->tally, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, HSGD_TALLIES_OF_LOSS, sizeof(double), &worker->loss, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, words_of(sweep, most) + words_of(sweep, plan->tallies), sizeof(int64_t),
+                             &worker->sum, err));
 done:
     return st;
 }
@@ -86,13 +87,13 @@ static hsgd_status create_memory(hsgd_sweep *sweep, hsgd_error *err)
     const int64_t words = words_of(sweep, plan->width * sweep->n) + words_of(sweep, plan->tallies) + HSGD_NEWS;
     const int64_t values = readings(sweep, plan->width > 0);
 
-    HSGD_TRY(take(sweep, sweep->n, hsgd_real_size(backend->precision), &sweep->params, err));
-    HSGD_TRY(take(sweep, sweep->n, sizeof(int64_t), &sweep->order, err));
-    HSGD_TRY(take(sweep, plan->samples, sizeof(int64_t), &sweep->index, err));
-    HSGD_TRY(take(sweep, sweep->n, sizeof(double), &sweep->wide, err));
-    HSGD_TRY(take(sweep, words, sizeof(int64_t), &sweep->words, err));
-    HSGD_TRY(take(sweep, 2 * values, sizeof(int64_t), &sweep->picked, err));
-    HSGD_TRY(take(sweep, values + 1, sizeof(double), &sweep->values, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, sweep->n, hsgd_real_size(backend->precision), &sweep->params, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, sweep->n, sizeof(int64_t), &sweep->order, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, plan->samples, sizeof(int64_t), &sweep->index, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, sweep->n, sizeof(double), &sweep->wide, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, words, sizeof(int64_t), &sweep->words, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, 2 * values, sizeof(int64_t), &sweep->picked, err));
+    HSGD_TRY(hsgd_sweep_take(sweep, values + 1, sizeof(double), &sweep->values, err));
     for (int w = 0; w < backend->workers; w++) {
         HSGD_TRY(create_worker(sweep, w, err));
     }
@@ -166,7 +167,7 @@ static hsgd_status create_spots(hsgd_sweep *sweep, hsgd_error *err)
         spots = calloc((size_t)count, sizeof *spots);
         HSGD_CHECK(spots != NULL, HSGD_ERR_MEMORY, err, "memory: cannot order the sums over samples");
         fill_spots(sweep, width, spots);
-        HSGD_TRY(take(sweep, count, sizeof *spots, &sweep->spots[width], err));
+        HSGD_TRY(hsgd_sweep_take(sweep, count, sizeof *spots, &sweep->spots[width], err));
         HSGD_TRY(backend->ops->upload(backend->self, (size_t)count * sizeof *spots, spots, sweep->spots[width], err));
     }
 done:

@@ -73,6 +73,9 @@ hsgd_status hsgd_sweep_create(const hsgd_problem *problem, const hsgd_sweep_plan
                               hsgd_error *err);
 void hsgd_sweep_destroy(hsgd_sweep **sweep);
 
+/* count * size bytes of the sweep's backend memory into *out, a pointer of any type; the caller releases them.  Local. */
+hsgd_status hsgd_sweep_take(const hsgd_sweep *sweep, int64_t count, size_t size, void *out, hsgd_error *err);
+
 /* params = weights [n] (host, canonical order), rounded to reals.  Local. */
 hsgd_status hsgd_sweep_upload(hsgd_sweep *sweep, const double *weights, void *params, hsgd_error *err);
 

@@ -66,8 +66,8 @@ hsgd_status hsgd_sgd_step(const hsgd_sgd_options *options, double lr, hsgd_objec
     HSGD_CHECK(state->pending < HSGD_SGD_PENDING, HSGD_ERR_USAGE, err,
                "train: %d updates are pending; settle them first", state->pending);
     HSGD_TRY(objective->ops->begin(objective->self, state->weights, index, count, state->gradient, outcome, err));
-    HSGD_TRY(backend->ops->count_beyond(backend->self, 1, outcome + HSGD_OUTCOME_FAILED, 0.0, state->halted, err));
-    HSGD_TRY(backend->ops->count_beyond(backend->self, 1, outcome + HSGD_OUTCOME_TROUBLE, 0.0, state->halted, err));
+    _Static_assert(HSGD_OUTCOME_TROUBLE == HSGD_OUTCOME_FAILED + 1, "one look serves both");
+    HSGD_TRY(backend->ops->count_beyond(backend->self, 2, outcome + HSGD_OUTCOME_FAILED, 0.0, state->halted, err));
     HSGD_TRY(backend->ops->sgd_update(backend->self, &rule, state->space->n, state->gradient->data, state->halted,
                                       state->weights->data, state->momentum->data, err));
     state->rate[state->pending] = lr;

@@ -1,39 +1,39 @@
 /* src/study/device.c - the device that the study computes on: made, described for files and people, given the images. */
 #include "study/internal.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* FNV-1a of the device's place on its node; the same for ranks that share it, or the memory of the node. */
-static int64_t place_code(const study_state *s)
-{
-    uint64_t code = 14695981039346656037u;
-
-    for (const char *c = s->backend->place; *c != '\0'; c++) {
-        code = (code ^ (unsigned char)*c) * 1099511628211u;
-    }
-    return (int64_t)code;
-}
+/* Where a rank computes, as it is gathered: a GPU of a node, or the node. */
+typedef struct {
+    char host[sizeof((hsgd_comm *)0)->host];
+    char place[sizeof((hsgd_backend *)0)->place];
+} device_place;
 
 /* How many ranks of this node are on the same device. */
 static hsgd_status count_sharers(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const int ranks = s->comm->ranks;
-    int64_t mine[2] = {place_code(s), 0}, *all = calloc(3 * (size_t)ranks, sizeof *all);
+    device_place mine, *all = calloc((size_t)ranks, sizeof *all);
+    int64_t *counts = calloc((size_t)ranks, sizeof *counts);
 
-    HSGD_TRY(hsgd_comm_agree(s->comm, all != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-    for (const char *c = s->comm->host; *c != '\0'; c++) {
-        mine[1] = (int64_t)(((uint64_t)mine[1] ^ (unsigned char)*c) * 1099511628211u);
-    }
+    _Static_assert(sizeof mine % sizeof(int64_t) == 0, "gathered in words");
+    st = all != NULL && counts != NULL ? HSGD_OK : HSGD_ERR_MEMORY;
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    memset(&mine, 0, sizeof mine);
+    (void)snprintf(mine.host, sizeof mine.host, "%s", s->comm->host);
+    (void)snprintf(mine.place, sizeof mine.place, "%s", s->backend->place);
     for (int rank = 0; rank < ranks; rank++) {
-        all[2 * ranks + rank] = 2;
+        counts[rank] = sizeof mine / sizeof(int64_t);
     }
-    HSGD_TRY(hsgd_comm_all_gather(s->comm, HSGD_TYPE_I64, all + 2 * ranks, mine, all, err));
+    HSGD_TRY(hsgd_comm_all_gather(s->comm, HSGD_TYPE_I64, counts, &mine, all, err));
     for (int rank = 0; rank < ranks; rank++) {
-        s->sharers += all[2 * rank] == mine[0] && all[2 * rank + 1] == mine[1];
+        s->sharers += memcmp(&all[rank], &mine, sizeof mine) == 0;
     }
     s->sharers = s->sharers < s->comm->local_ranks ? s->sharers : s->comm->local_ranks; /* hosts may share a name */
 done:
+    free(counts);
     free(all);
     return st;
 }

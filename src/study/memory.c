@@ -99,7 +99,7 @@ hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_err
         training += 6.0 * 8.0 * n;
     }
     if (study_runs(s, HSGD_STAGE_TRAIN) || study_runs(s, HSGD_STAGE_EVALUATE)) {
-        HSGD_TRY(sweep_bytes(s, s->data->test.count, 1, 0, &tests, &state, err)); /* of the test set, during training */
+        HSGD_TRY(sweep_bytes(s, s->data->test.count, 1, 1, &tests, &state, err)); /* of the test set, during training */
     }
     if (s->sample_count > 0) {
         const int64_t group =

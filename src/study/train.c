@@ -9,7 +9,7 @@ enum { SAMPLES_BETWEEN_STOP_CHECKS = 1000 }; /* a look is one more tiny all-redu
 static hsgd_status create(training *t, study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const hsgd_problem problem = study_problem(s, s->backend, false);
+    const hsgd_problem problem = study_problem(s, s->backend, false), test = study_problem(s, s->backend, true);
     const int64_t count = s->data->train.count, tests = s->data->test.count;
     const hsgd_deck *deck = s->deck;
 
@@ -36,6 +36,7 @@ static hsgd_status create(training *t, study_state *s, hsgd_error *err)
     }
     HSGD_TRY(hsgd_network_objective_create(&problem, s->replicated,
                                            deck->train.batch < count ? deck->train.batch : count, &t->objective, err));
+    HSGD_TRY(hsgd_network_objective_create(&test, s->replicated, tests, &t->tester, err));
     HSGD_TRY(hsgd_sgd_create(s->replicated, &t->sgd, err));
 done:
     return st;
@@ -45,6 +46,7 @@ static void destroy(training *t)
 {
     history_clear(&t->history);
     hsgd_sgd_destroy(&t->sgd);
+    hsgd_objective_destroy(&t->tester);
     hsgd_objective_destroy(&t->objective);
     free(t->flat);
     free(t->test_index);
@@ -107,11 +109,9 @@ static hsgd_status test(training *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     study_state *s = t->study;
-    const hsgd_problem problem = study_problem(s, s->backend, true);
     hsgd_loss loss;
 
-    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
-    HSGD_TRY(hsgd_network_evaluate(&problem, t->flat, t->test_index, s->data->test.count, &loss, NULL, err));
+    HSGD_TRY(hsgd_objective_evaluate(t->tester, t->sgd.weights, t->test_index, s->data->test.count, NULL, &loss, err));
     HSGD_TRY(history_add_test(&t->history, t->sgd.step, &loss, err));
     hsgd_progress_done(s->progress);
     hsgd_progress_say(s->progress, "train: step %lld, epoch %.2f, test loss %.5f, test accuracy %.2f %%",

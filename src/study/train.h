@@ -16,7 +16,7 @@ typedef struct {
     study_state *study;
     hsgd_sgd_options options;
     hsgd_sgd_state sgd;
-    hsgd_objective *objective;
+    hsgd_objective *objective, *tester; /* of batches, of the test set */
     int64_t steps_per_epoch, total; /* total: where this run ends */
     int64_t *order, order_epoch;    /* the permutation of the present epoch */
     int64_t *test_index;

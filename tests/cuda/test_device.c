@@ -203,7 +203,61 @@ static void the_failure_of_the_watch_ends_the_waiting(void **state)
     assert_int_equal(cudnnDestroy(dnn), CUDNN_STATUS_SUCCESS);
 }
 
+/* A stream takes only so many launches; behind work that is never done the watch is asked before it is full. */
+static void who_launches_without_waiting_is_told_of_the_watchs_failure(void **state)
+{
+    static bool released; /* outlives the test, as above */
+    bool *flag = &released;
+    fixture f = fixture_make(HSGD_SINGLE, false);
+    const cublasHandle_t blas = f.device->blas;
+    const cudnnHandle_t dnn = f.device->dnn;
+    watcher w = {0, 3};
+    void *memory = NULL;
+    hsgd_status st = HSGD_OK;
+    hsgd_error err = {0};
+    int launched = 0;
+
+    (void)state;
+    assert_ok(f.backend->ops->alloc(f.backend->self, 64, &memory, &err));
+    hsgd_cuda_device_set_watch(f.device, watch, &w);
+    emulation_enqueue_polled(f.device->stream, never, &flag, sizeof flag);
+    while (st == HSGD_OK && launched < 1000) {
+        st = f.backend->ops->relu_value(f.backend->self, 0, 1, memory, memory, &err);
+        launched++;
+    }
+    assert_int_equal(st, HSGD_ERR_DEVICE);
+    assert_string_equal(err.text, "nccl: rank 3 on node7 is lost; see its log");
+    assert_true(launched > 200); /* nor does the host wait while the stream has room */
+    fixture_end(&f);
+    released = true;
+    assert_int_equal(cublasDestroy(blas), CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(cudnnDestroy(dnn), CUDNN_STATUS_SUCCESS);
+}
+
 /* ---- failures ---- */
+
+/* A launch that is not made, as the mark before it cannot be, is a failure although the device is well. */
+static void no_launch_is_left_out_in_silence(void **state)
+{
+    fixture f = fixture_make(HSGD_SINGLE, false);
+    watcher w = {0, 0};
+    void *memory = NULL;
+    hsgd_status st = HSGD_OK;
+    hsgd_error err = {0};
+
+    (void)state;
+    assert_ok(f.backend->ops->alloc(f.backend->self, 64, &memory, &err));
+    hsgd_cuda_device_set_watch(f.device, watch, &w);
+    set("HSGD_EMULATION_FAIL", "cudaEventCreateWithFlags:1");
+    for (int i = 0; i < 200 && st == HSGD_OK; i++) {
+        st = f.backend->ops->relu_value(f.backend->self, 0, 1, memory, memory, &err);
+    }
+    assert_int_equal(st, HSGD_ERR_MEMORY);
+    set("HSGD_EMULATION_FAIL", NULL);
+    assert_ok(f.backend->ops->relu_value(f.backend->self, 0, 1, memory, memory, &err));
+    f.backend->ops->release(f.backend->self, memory);
+    fixture_end(&f);
+}
 
 static void the_first_failure_stays(void **state)
 {
@@ -288,6 +342,8 @@ int main(void)
         cmocka_unit_test(tf32_is_refused_where_the_environment_forbids_it),
         cmocka_unit_test(the_watch_is_asked_while_one_waits),
         cmocka_unit_test(the_failure_of_the_watch_ends_the_waiting),
+        cmocka_unit_test(who_launches_without_waiting_is_told_of_the_watchs_failure),
+        cmocka_unit_test(no_launch_is_left_out_in_silence),
         cmocka_unit_test(the_first_failure_stays),
         cmocka_unit_test(a_kernel_that_fails_is_told_by_who_waits),
         cmocka_unit_test(a_device_that_cannot_be_made_leaves_nothing),
