@@ -16,6 +16,7 @@ enable_language(CUDA)
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_SOURCE_DIR}/cmake)
 find_package(CUDAToolkit 12 REQUIRED)
 find_package(CUDNN 9 REQUIRED)
+find_package(Threads REQUIRED)
 if(HSGD_NCCL)
   find_package(NCCL 2.18 REQUIRED)
 endif()
@@ -29,7 +30,8 @@ set_target_properties(hsgd-cuda PROPERTIES PREFIX "" SUFFIX ".so" C_VISIBILITY_P
 target_compile_options(hsgd-cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false>)
 target_include_directories(hsgd-cuda PRIVATE src cuda mpi)
 target_compile_definitions(hsgd-cuda PRIVATE $<$<BOOL:${HSGD_NCCL}>:HSGD_NCCL>)
-target_link_libraries(hsgd-cuda PRIVATE CUDA::cudart CUDA::cublas CUDNN::cudnn $<$<BOOL:${HSGD_NCCL}>:NCCL::nccl> m)
+target_link_libraries(hsgd-cuda PRIVATE CUDA::cudart CUDA::cublas CUDNN::cudnn $<$<BOOL:${HSGD_NCCL}>:NCCL::nccl>
+                      Threads::Threads m)
 # Toolkits outside the loader's own places (environment modules, Python packages) are found again when the program runs;
 # CMake itself leaves the toolkit's folder out.
 foreach(library ${CUDA_cudart_LIBRARY} ${CUDNN_LIBRARY} ${NCCL_LIBRARY})

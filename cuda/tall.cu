@@ -19,7 +19,7 @@ static __global__ void __launch_bounds__(DOT_THREADS)
         for (int64_t r = b * block + threadIdx.x; r < end; r += DOT_THREADS) {
             sum += x[i * ldx + r] * y[j * ldy + r];
         }
-        sum = over_block<plus>(sum);
+        sum = over_warp<plus>(sum);
         if (threadIdx.x == 0) {
             partial[at] = sum;
         }

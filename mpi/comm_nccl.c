@@ -11,7 +11,6 @@ typedef struct {
     hsgd_comm *inner;     /* owned once the whole is made */
     hsgd_nccl_link *link; /* owned */
     void *note_handle;    /* of the node's memory where link->note is */
-    int rank, ranks;
     double timeout;
     void (*set_watch)(void *device, hsgd_status (*watch)(void *context, hsgd_error *err), void *context);
     void *device;
@@ -96,7 +95,7 @@ static void shared_free(void *self, void **handle)
 {
     const nccl_state *state = self;
 
-    if (state->ranks == 1 || hsgd_nccl_link_failure(state->link, NULL) == HSGD_OK) {
+    if (state->inner->ranks == 1 || hsgd_nccl_link_failure(state->link, NULL) == HSGD_OK) {
         hsgd_comm_shared_free(state->inner, handle);
     } /* else others would not come to this collective call; the block goes with the process */
 }
@@ -271,7 +270,7 @@ static void leave(nccl_state *state, hsgd_status failure)
     const double patience = state->timeout < HSGD_NCCL_PATIENCE ? state->timeout : HSGD_NCCL_PATIENCE;
     const double end = hsgd_clock() + patience;
 
-    while (state->rank != 0 && hsgd_clock() < end) {
+    while (state->inner->rank != 0 && hsgd_clock() < end) {
         const struct timespec t = {.tv_nsec = 10 * 1000 * 1000};
 
         (void)nanosleep(&t, NULL);
@@ -286,7 +285,7 @@ static void destroy(void *self)
 
     state->set_watch(state->device, NULL, NULL);
     hsgd_nccl_link_destroy(&state->link);
-    if (failure != HSGD_OK && state->ranks > 1) {
+    if (failure != HSGD_OK && state->inner->ranks > 1) {
         leave(state, failure); /* the inner communicator's end is collective: others may not come to it */
     } else {
         hsgd_comm_shared_free(state->inner, &state->note_handle);
@@ -412,8 +411,6 @@ static hsgd_status prepare(hsgd_comm *inner, const hsgd_nccl_options *options, h
     HSGD_TRY(hsgd_comm_agree(inner, st, err));
     **state = (nccl_state){.inner = inner,
                            .link = (*state)->link,
-                           .rank = inner->rank,
-                           .ranks = inner->ranks,
                            .timeout = options->timeout,
                            .set_watch = options->set_watch,
                            .device = options->device};
@@ -453,12 +450,4 @@ done:
     free(state);
     free(comm);
     return st;
-}
-
-void hsgd_comm_nccl_version(char *out, size_t size)
-{
-    int version = 0;
-
-    (void)ncclGetVersion(&version);
-    (void)snprintf(out, size, "%d.%d.%d", version / 10000, version / 100 % 100, version % 100);
 }

@@ -23,6 +23,3 @@ typedef struct {
  * Collective.  Errors, the same on all ranks: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
 hsgd_status hsgd_comm_nccl_create(hsgd_comm *inner, const hsgd_nccl_options *options, hsgd_comm **out, char *why,
                                   size_t why_size, hsgd_error *err);
-
-/* NCCL's version, as "2.28.9".  Local. */
-void hsgd_comm_nccl_version(char *out, size_t size);

@@ -1,6 +1,7 @@
 /* mpi/nccl_link.c - see nccl_link.h.  No call here waits for another rank without a bound. */
 #include "nccl_link.h"
 #include "base/clock.h"
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,18 +39,19 @@ static void *abort_nccl(void *argument)
 static void abort_in_time(hsgd_nccl_link *link)
 {
     const double end = hsgd_clock() + HSGD_NCCL_PATIENCE;
+    pthread_t aborting;
 
     if (link->nccl == NULL) {
         return;
     }
-    if (pthread_create(&link->aborting, NULL, abort_nccl, link) != 0) {
+    if (pthread_create(&aborting, NULL, abort_nccl, link) != 0) {
         (void)abort_nccl(link);
     } else {
         while (!atomic_load(&link->aborted) && hsgd_clock() < end) {
             pause_briefly();
         }
         link->stuck = !atomic_load(&link->aborted);
-        (void)(link->stuck ? pthread_detach(link->aborting) : pthread_join(link->aborting, NULL));
+        (void)(link->stuck ? pthread_detach(aborting) : pthread_join(aborting, NULL));
     }
     link->nccl = link->stuck ? link->nccl : NULL;
 }

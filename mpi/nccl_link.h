@@ -3,7 +3,6 @@
 #pragma once
 #include "base/comm.h"
 #include <nccl.h>
-#include <pthread.h>
 #include <stdatomic.h>
 
 enum {
@@ -44,7 +43,6 @@ typedef struct {
     hsgd_nccl_collective ring[HSGD_NCCL_OUTSTANDING];
     int64_t first, next; /* outstanding: ring[i % HSGD_NCCL_OUTSTANDING] for first <= i < next */
     hsgd_error failed;   /* the first failure, which all later calls report */
-    pthread_t aborting;
     atomic_bool aborted; /* ncclCommAbort has come back */
     bool stuck;          /* it did not: its thread still uses this struct, which must then stay */
 } hsgd_nccl_link;

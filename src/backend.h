@@ -72,7 +72,7 @@ enum { HSGD_MOST_EXPONENT = 900 };
 
 typedef hsgd_status (*hsgd_group_body)(void *context, int worker, int64_t group, hsgd_error *err);
 
-/* Required tier.  `worker` is the index that for_groups handed out; kernels with different workers may run at once.
+/* `worker` is the index that for_groups handed out; kernels with different workers may run at once.
  * Errors of all: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
 typedef struct {
     const char *name; /* "cpu", "cuda" */
@@ -92,7 +92,7 @@ typedef struct {
     hsgd_status (*hold)(void *self, size_t bytes, const void *host, const void **memory, hsgd_error *err);
     void (*let_go)(void *self, const void *host);
 
-    /* Host memory for `upload` and `download` at full speed (pinned), and its end (accepts NULL).  NULL slots where
+    /* Host memory for `download` at full speed (pinned), and its end (accepts NULL).  NULL slots where
      * backend memory is host memory. */
     hsgd_status (*staging_alloc)(void *self, size_t bytes, void **host, hsgd_error *err);
     void (*staging_release)(void *self, void *host);

@@ -73,7 +73,10 @@ static void on_alarm(int signal)
  * ever, and tells it itself: a rank that is still there after PATIENCE has not been ended by rank 0. */
 static void on_failure(hsgd_status status, const hsgd_error *err)
 {
-    (void)snprintf(text_at_alarm, sizeof text_at_alarm, "hsgd-dist: error: %s\n", err->text);
+    text_at_alarm[0] = '\0';
+    if (status != HSGD_STOPPED && err->text[0] != '\0') { /* a stop is no error */
+        (void)snprintf(text_at_alarm, sizeof text_at_alarm, "hsgd-dist: error: %s\n", err->text);
+    }
     exit_code_at_alarm = hsgd_error_exit_code(status);
     (void)alarm(PATIENCE);
 }

@@ -46,8 +46,9 @@ HSGD_ANYWHERE static inline int64_t hsgd_sum_add(double x, double scale, int64_t
     return bad;
 }
 
-/* The sum that the words stand for, for the scale they were added with.  Local. */
+/* The sum that the words stand for, for the scale they were added with; that is a power of two, so its inverse is exact
+ * (and found once for a loop).  Local. */
 HSGD_ANYWHERE static inline double hsgd_sum_value(int64_t high, int64_t low, double scale)
 {
-    return ((double)high / HSGD_SUM_HIGH + (double)low / HSGD_SUM_LOW) / scale;
+    return ((double)high / HSGD_SUM_HIGH + (double)low / HSGD_SUM_LOW) * (1.0 / scale);
 }

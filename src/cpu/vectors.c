@@ -90,16 +90,14 @@ hsgd_status hsgd_cpu_exponents(void *self, int64_t n, int64_t k, const double *x
     return HSGD_OK;
 }
 
-/* y[i] = number i of every k words, divided by scale and divisor; scale is a power of two, so its inverse is exact. */
+/* y[i] = number i of every k words, over divisor. */
 static void expand_exact(int64_t rows, int64_t k, const int64_t *restrict words, double scale, double divisor,
                          double *restrict y)
 {
-    const double high = 1.0 / HSGD_SUM_HIGH, low = 1.0 / HSGD_SUM_LOW, inverse = 1.0 / scale;
-
     for (int64_t i = 0; i < rows; i++) {
         const int64_t *at = words + 2 * k * i;
 
-        y[i] = ((double)at[0] * high + (double)at[1] * low) * inverse / divisor;
+        y[i] = hsgd_sum_value(at[0], at[1], scale) / divisor;
     }
 }
 

@@ -17,8 +17,8 @@ typedef struct {
     hsgd_sgd_options options;
     hsgd_sgd_state sgd;
     hsgd_objective *objective, *tester; /* of batches, of the test set */
-    int64_t steps_per_epoch, total; /* total: where this run ends */
-    int64_t *order, order_epoch;    /* the permutation of the present epoch */
+    int64_t steps_per_epoch, total;     /* total: where this run ends */
+    int64_t *order, order_epoch;        /* the permutation of the present epoch */
     int64_t *test_index;
     double *flat; /* [n] scratch for files */
     training_history history;

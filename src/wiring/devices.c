@@ -13,8 +13,8 @@ static const double NCCL_TIMEOUT = 300.0;    /* seconds: more than ranks of one 
 struct hsgd_devices {
     hsgd_device_choice choice;
     hsgd_comm *comm;                    /* borrowed */
-    const hsgd_cuda_module_table *cuda; /* NULL: the CPU serves */
-    hsgd_cuda_device *gpu;
+    const hsgd_cuda_module_table *cuda; /* NULL: not opened */
+    hsgd_cuda_device *gpu;              /* NULL: the CPU serves */
 };
 
 /* Open the module.  It stays open: closing it would end CUDA's libraries while the process still holds their memory. */
@@ -27,13 +27,13 @@ static hsgd_status open_module(const hsgd_cuda_module_table **out, hsgd_error *e
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 
     HSGD_CHECK(module != NULL, HSGD_ERR_DEVICE, err,
-               "device.backend = cuda: its module cannot be opened (%.400s); build with -DHSGD_CUDA=ON and have the "
+               "cuda: the module cannot be opened (%.400s); build with -DHSGD_CUDA=ON and have the "
                "libraries of CUDA and cuDNN where the loader finds them (LD_LIBRARY_PATH), or take auto or cpu",
                dlerror());
     table = dlsym(module, HSGD_CUDA_MODULE_SYMBOL);
     HSGD_CHECK(table != NULL && table->version == HSGD_CUDA_MODULE_VERSION && table->size == sizeof *table,
-               HSGD_ERR_DEVICE, err,
-               "device.backend = cuda: %.400s belongs to another version of this program; build both together", path);
+               HSGD_ERR_DEVICE, err, "cuda: %.400s belongs to another version of this program; build both together",
+               path);
     *out = table;
 done:
     return st;

@@ -33,10 +33,8 @@ __attribute__((visibility("default"))) const hsgd_cuda_module_table hsgd_cuda_mo
     .size = sizeof(hsgd_cuda_module_table),
     .device_create = hsgd_cuda_device_create,
     .device_destroy = hsgd_cuda_device_destroy,
-    .device_describe = hsgd_cuda_device_describe,
     .backend_create = hsgd_backend_cuda_create,
 #ifdef HSGD_NCCL
     .comm_create = comm_create,
-    .nccl_version = hsgd_comm_nccl_version,
 #endif
 };

@@ -12,13 +12,11 @@ typedef struct {
     size_t size; /* of this table */
     hsgd_status (*device_create)(int local_rank, bool tf32, hsgd_cuda_device **out, hsgd_error *err);
     void (*device_destroy)(hsgd_cuda_device **device);
-    hsgd_status (*device_describe)(hsgd_cuda_device *device, hsgd_cuda_description *out, hsgd_error *err);
     hsgd_status (*backend_create)(hsgd_cuda_device *device, hsgd_precision precision, hsgd_backend **out,
                                   hsgd_error *err);
     /* As hsgd_comm_nccl_create on the device's stream; NULL in a module built without NCCL. */
     hsgd_status (*comm_create)(hsgd_comm *inner, hsgd_cuda_device *device, double timeout, hsgd_comm **out, char *why,
                                size_t why_size, hsgd_error *err);
-    void (*nccl_version)(char *out, size_t size); /* NULL without NCCL */
 } hsgd_cuda_module_table;
 
 extern const hsgd_cuda_module_table hsgd_cuda_module; /* the symbol */
