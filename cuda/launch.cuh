@@ -29,10 +29,16 @@ static cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, cudaStrea
 /* The launcher `f`, a template of the real type, for precision p. */
 #define HSGD_BY_PRECISION(p, f, ...) ((p) == HSGD_DOUBLE ? f<double>(__VA_ARGS__) : f<float>(__VA_ARGS__))
 
+enum { THREADS = 256 }; /* of a block without better knowledge: 8 such blocks fill a multiprocessor */
+
 enum {
-    THREADS = 256,       /* of a block without better knowledge: 8 such blocks fill a multiprocessor */
+#ifdef __CUDACC__
     MOST_BLOCKS = 16384, /* of a launch whose threads loop: 15 times what an H100 holds at once */
     MOST_GRID_YZ = 65535 /* CUDA's limit */
+#else
+    MOST_BLOCKS = 5, /* so few that small tests go round the loops */
+    MOST_GRID_YZ = 2
+#endif
 };
 
 static inline __host__ __device__ int64_t least(int64_t a, int64_t b)

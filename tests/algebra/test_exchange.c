@@ -1,5 +1,5 @@
 /* tests/algebra/test_exchange.c - mirrors src/algebra/exchange.c: the same sums whichever way they take, and that they
- * take the way they should.  ranks: 1 2 3 */
+ * take the way they should.  ranks: 1 2 3 * devices: cuda */
 #include <stdlib.h>
 
 #include "algebra/exchange.h"

@@ -13,6 +13,7 @@ static const double guard = 7; /* what stands there */
 typedef struct {
     hsgd_cuda_device *device;
     hsgd_backend *backend;
+    size_t held; /* by others, before */
 } fixture;
 
 static inline void set(const char *name, const char *value)
@@ -27,7 +28,7 @@ static inline void set(const char *name, const char *value)
 
 static inline fixture fixture_make(hsgd_precision precision, bool tf32)
 {
-    fixture f = {NULL, NULL};
+    fixture f = {NULL, NULL, emulation_held()};
     hsgd_error err = {0};
 
     (void)unsetenv("NVIDIA_TF32_OVERRIDE");
@@ -45,11 +46,15 @@ static inline void backend_end(hsgd_backend **backend)
     *backend = NULL;
 }
 
+/* Nothing is left behind, but for a device that is stuck. */
 static inline void fixture_end(fixture *f)
 {
+    const bool stuck = f->device->stuck;
+
     backend_end(&f->backend);
     hsgd_cuda_device_destroy(&f->device);
     assert_null(f->device);
+    assert_true(stuck || emulation_held() == f->held);
 }
 
 /* ---- operands ---- */

@@ -30,58 +30,6 @@ static void groups_come_in_order_until_one_fails(void **state)
     fixture_end(&f);
 }
 
-static void check_merge(const fixture *f, hsgd_reduction reduction, int workers)
-{
-    enum { WORDS = 5, MOST = 3 };
-    const hsgd_backend *b = f->backend;
-    int64_t whole[WORDS];
-    double reals[WORDS];
-    void *sums[MOST], *out = NULL;
-    hsgd_error err = {0};
-
-    for (int w = 0; w < workers; w++) {
-        for (int i = 0; i < WORDS; i++) {
-            whole[i] = (INT64_C(1) << 60) / 3 * w - i;
-            reals[i] = 0.5 * w - i;
-        }
-        assert_ok(b->ops->alloc(b->self, sizeof whole, &sums[w], &err));
-        assert_ok(b->ops->upload(b->self, sizeof whole,
-                                 reduction == HSGD_REDUCTION_FAST ? (const void *)reals : (const void *)whole, sums[w],
-                                 &err));
-    }
-    assert_ok(b->ops->alloc(b->self, sizeof whole, &out, &err));
-    memset(whole, 0xff, sizeof whole);
-    assert_ok(b->ops->upload(b->self, sizeof whole, whole, out, &err)); /* overwritten, not added to */
-    assert_ok(b->ops->merge(b->self, reduction, WORDS, workers, sums, out, &err));
-    assert_ok(b->ops->download(b->self, sizeof whole, out, whole, &err));
-    memcpy(reals, whole, sizeof reals);
-    for (int i = 0; i < WORDS; i++) {
-        const int64_t pairs = workers * (workers - 1) / 2;
-
-        if (reduction == HSGD_REDUCTION_FAST) {
-            assert_true(reals[i] == 0.5 * (double)pairs - i * workers);
-        } else {
-            assert_true(whole[i] == (INT64_C(1) << 60) / 3 * pairs - i * workers);
-        }
-    }
-    for (int w = 0; w < workers; w++) {
-        b->ops->release(b->self, sums[w]);
-    }
-    b->ops->release(b->self, out);
-}
-
-static void sums_are_merged_whoever_has_them(void **state)
-{
-    fixture f = fixture_make(HSGD_SINGLE, false);
-
-    (void)state;
-    for (int workers = 1; workers <= 3; workers++) {
-        check_merge(&f, HSGD_REDUCTION_REPRODUCIBLE, workers);
-        check_merge(&f, HSGD_REDUCTION_FAST, workers);
-    }
-    fixture_end(&f);
-}
-
 /* The loss of m samples of equal logits is m log(classes), also where the scratch memory must grow for it. */
 static void the_loss_of_any_number_of_samples_fits_its_scratch(void **state)
 {
@@ -134,7 +82,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(groups_come_in_order_until_one_fails),
-        cmocka_unit_test(sums_are_merged_whoever_has_them),
         cmocka_unit_test(the_loss_of_any_number_of_samples_fits_its_scratch),
         cmocka_unit_test(no_slot_is_forgotten),
     };

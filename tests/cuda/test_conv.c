@@ -139,7 +139,7 @@ static void a_shape_is_described_once(void **state)
         assert_int_equal(known_shapes(&f), 3);
     }
     assert_ok(hsgd_backend_cuda_create(f.device, HSGD_DOUBLE, &doubles, &err));
-    const fixture g = {f.device, doubles};
+    const fixture g = {f.device, doubles, 0};
     assert_ok(run_passes(&g, &one, 4, &err));
     assert_int_equal(known_shapes(&f), 4);
     backend_end(&doubles);

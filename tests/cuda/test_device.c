@@ -286,6 +286,7 @@ static void the_first_failure_stays(void **state)
     assert_string_equal(later.text, first.text);
     assert_int_equal(b->ops->gram(b->self, 1, 1, 1, memory, 1, 1, memory, 1, memory, NULL), HSGD_ERR_DEVICE);
     assert_int_equal(hsgd_cuda_device_describe(f.device, &d, &later), HSGD_ERR_DEVICE);
+    b->ops->release(b->self, memory);
     fixture_end(&f);
 }
 
@@ -303,6 +304,7 @@ static void a_kernel_that_fails_is_told_by_who_waits(void **state)
     assert_ok(b->ops->relu_value(b->self, 0, 1, memory, memory, &err));
     assert_int_equal(b->ops->download(b->self, sizeof number, memory, &number, &err), HSGD_ERR_DEVICE);
     assert_non_null(strstr(err.text, "CUDA_LAUNCH_BLOCKING"));
+    b->ops->release(b->self, memory);
     fixture_end(&f);
     set("HSGD_EMULATION_FAIL", NULL);
 }
@@ -320,6 +322,7 @@ static void a_device_that_cannot_be_made_leaves_nothing(void **state)
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         hsgd_cuda_device *device = NULL;
         hsgd_error err = {0};
+        const size_t held = emulation_held();
 
         set("HSGD_EMULATION_FAIL", calls[i]);
         const hsgd_status st = hsgd_cuda_device_create(0, false, &device, &err);
@@ -327,6 +330,7 @@ static void a_device_that_cannot_be_made_leaves_nothing(void **state)
             fail_msg("%s: status %d", calls[i], st);
         }
         assert_null(device);
+        assert_int_equal(emulation_held(), held);
         assert_true(err.status == st && err.text[0] != '\0');
     }
     set("HSGD_EMULATION_FAIL", NULL);

@@ -409,6 +409,12 @@ static size_t y_count(const emulated_conv *v)
     return (size_t)v->n * (size_t)v->k * (size_t)v->p * (size_t)v->q;
 }
 
+/* Some of cuDNN's kernels take weights at aligned addresses for granted; here all do. */
+static bool weight_here(const emulated_conv *v, const void *w)
+{
+    return (uintptr_t)w % 64 == 0 && here(v, w, w_count(v));
+}
+
 cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void *alpha, const cudnnTensorDescriptor_t xDesc,
                                       const void *x, const cudnnFilterDescriptor_t wDesc, const void *w,
                                       const cudnnConvolutionDescriptor_t convDesc, cudnnConvolutionFwdAlgo_t algo,
@@ -421,7 +427,7 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void *alpha, c
     return st != CUDNN_STATUS_SUCCESS
                ? st
                : queue("cudnnConvolutionForward", handle, &v, emulated_conv_forward,
-                       here(&v, x, x_count(&v)) && here(&v, w, w_count(&v)) && here(&v, y, y_count(&v)));
+                       here(&v, x, x_count(&v)) && weight_here(&v, w) && here(&v, y, y_count(&v)));
 }
 
 cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void *alpha, const cudnnFilterDescriptor_t wDesc,
@@ -437,7 +443,7 @@ cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void *alp
     return st != CUDNN_STATUS_SUCCESS
                ? st
                : queue("cudnnConvolutionBackwardData", handle, &v, emulated_conv_backward_data,
-                       here(&v, w, w_count(&v)) && here(&v, dy, y_count(&v)) && here(&v, dx, x_count(&v)));
+                       weight_here(&v, w) && here(&v, dy, y_count(&v)) && here(&v, dx, x_count(&v)));
 }
 
 cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t handle, const void *alpha,
@@ -454,5 +460,5 @@ cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t handle, const void *a
     return st != CUDNN_STATUS_SUCCESS
                ? st
                : queue("cudnnConvolutionBackwardFilter", handle, &v, emulated_conv_backward_filter,
-                       here(&v, x, x_count(&v)) && here(&v, dy, y_count(&v)) && here(&v, dw, w_count(&v)));
+                       here(&v, x, x_count(&v)) && here(&v, dy, y_count(&v)) && weight_here(&v, dw));
 }

@@ -33,6 +33,9 @@ int emulation_fails(const char *name);
 /* Are the `bytes` from `memory` on inside one allocation of device memory? */
 int emulation_on_device(const void *memory, size_t bytes);
 
+/* Allocations of device memory and blocks of pinned memory that have not been freed. */
+size_t emulation_held(void);
+
 /* From here on every device is lost, as after a kernel that failed: calls return `error`. */
 void emulation_lose_device(cudaError_t error);
 

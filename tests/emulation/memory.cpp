@@ -311,3 +311,14 @@ extern "C" cudaError_t cudaFreeHost(void *ptr)
     free(ptr);
     return leave(lost() ? error : cudaSuccess);
 }
+
+extern "C" size_t emulation_held(void)
+{
+    const locked held(lock());
+    size_t count = pinned_memory.size();
+
+    for (int d = 0; d < MOST_DEVICES; d++) {
+        count += arenas[d].all.size();
+    }
+    return count;
+}
