@@ -8,7 +8,7 @@
 
 enum {
     HSGD_TEXT = 1024,           /* longest text value, with its final 0 */
-    HSGD_KEYS = 64,             /* room for the rows of the schema, which asserts that they fit */
+    HSGD_KEYS = 96,             /* room for the rows of the schema, which asserts that they fit */
     HSGD_DECK_LONGEST = 1 << 20 /* bytes of a deck: a larger file is not one */
 };
 
