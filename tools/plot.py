@@ -93,6 +93,22 @@ def draw_training(results, _data, figure):
         right.set(xlabel="step", ylabel="accuracy", title="accuracy on the test set")
 
 
+def draw_curvature(results, _data, figure):
+    """Largest eigenvalues along the training beside 2 / lr, and the share of the gradient along their eigenvectors."""
+    with open_results(results, "train.h5") as file:
+        if "curvature" not in file:
+            raise Absent("train.curvature_every was 0")
+        left, right = figure.subplots(1, 2)
+        step, values = file["/curvature/step"][()], file["/curvature/eigenvalues"]
+        for number, column in enumerate(values[()].T, 1):
+            left.plot(step, column, "o-", ms=3, label=f"eigenvalue {number}")
+        left.plot(step, file["/curvature/two_over_lr"][()], "k--", label="2 / learning rate")
+        left.set(xlabel="step", ylabel=label(values, "eigenvalue"), yscale="symlog", title="sharpness")
+        left.legend()
+        right.plot(step, file["/curvature/gradient_share"][()], "o-", ms=3)
+        right.set(xlabel="step", ylabel="share of the squared gradient", ylim=(0, 1), title="gradient in the top subspace")
+
+
 def draw_confusion(results, _data, figure):
     """Rows: the true class; columns: the class predicted."""
     with open_results(results, "evaluate.h5") as file:
@@ -178,6 +194,7 @@ FIGURES = {  # name of the PNG: (what draws it, inches)
     "samples": (draw_samples, (6, 6.5)),
     "training": (draw_training, (11, 4)),
     "confusion": (draw_confusion, (6, 6)),
+    "curvature": (draw_curvature, (10, 4)),
     "eigenvalues": (draw_eigenvalues, (6, 4)),
     "density": (draw_density, (9, 7)),
     "landscape-lines": (draw_lines, (11, 4)),

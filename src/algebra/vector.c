@@ -248,6 +248,33 @@ done:
     return st;
 }
 
+hsgd_status hsgd_vector_project_out(const hsgd_vector *x, hsgd_vector *y, double *c, double *scratch, hsgd_error *err)
+{
+    const hsgd_backend *backend = x->space->backend;
+    const int64_t count = x->columns * y->columns;
+    const size_t bytes = (size_t)count * sizeof *c;
+    hsgd_status st = HSGD_OK;
+    void *memory = NULL;
+    double *result = NULL;
+
+    if (count == 0) {
+        return HSGD_OK;
+    }
+    HSGD_TRY(hsgd_space_scratch(x->space, HSGD_SCRATCH_RESULT, 2 * bytes, &memory, err));
+    result = memory;
+    for (int pass = 0; pass < 2; pass++) { /* "twice is enough", as in hsgd_vector_orthogonalize */
+        HSGD_TRY(products(x, y, result + pass * count, err));
+        HSGD_TRY(update(-1.0, x, result + pass * count, y, err));
+    }
+    HSGD_TRY(backend->ops->download(backend->self, bytes, result, c, err));
+    HSGD_TRY(backend->ops->download(backend->self, bytes, result + count, scratch, err));
+    for (int64_t i = 0; i < count; i++) {
+        c[i] += scratch[i];
+    }
+done:
+    return st;
+}
+
 hsgd_status hsgd_vector_dot(const hsgd_vector *x, const hsgd_vector *y, double *dot, hsgd_error *err)
 {
     return hsgd_vector_gram(x, y, dot, err);

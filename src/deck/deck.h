@@ -47,7 +47,8 @@ typedef struct {
         char schedule[HSGD_TEXT];
         double momentum, dampening, weight_decay;
         bool nesterov, shuffle;
-        int64_t log_every, checkpoint_every, checkpoint_keep, evaluate_every;
+        int64_t log_every, checkpoint_every, checkpoint_keep, evaluate_every, curvature_every, curvature_count;
+        double curvature_tolerance;
     } train;
     struct {
         int64_t split /* train test */, samples, first;
@@ -61,7 +62,7 @@ typedef struct {
     struct {
         int64_t method /* lanczos power */, count, which /* both largest smallest magnitude */;
         double tolerance;
-        int64_t max_products, basis;
+        int64_t max_products, basis, block;
         bool require_convergence;
     } eigen;
     struct {

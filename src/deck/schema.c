@@ -113,6 +113,12 @@ static const hsgd_key SCHEMA[] = {
      .help = "the newest so many checkpoints stay"},
     {AT(train, evaluate_every), WHOLE(0, MANY), .initial = "0", RESULTS_OF(TRAIN),
      .help = "steps from one look at the test images to the next; 0: each epoch"},
+    {AT(train, curvature_every), WHOLE(0, MANY), .initial = "0", RESULTS_OF(TRAIN), .silent_default = true,
+     .help = "steps from one measurement of the studied samples' curvature to the next, into train.h5; 0: none"},
+    {AT(train, curvature_count), WHOLE(1, MANY), .initial = "2", RESULTS_OF(TRAIN), .silent_default = true,
+     .help = "largest eigenpairs measured"},
+    {AT(train, curvature_tolerance), ABOVE_UP_TO_ONE, .initial = "1e-3", RESULTS_OF(TRAIN), .silent_default = true,
+     .help = "of their residuals, over the largest eigenvalue's magnitude"},
 
     {AT(hessian, split), ONE_OF(SPLITS), .initial = "train", RESULTS_OF(VERIFY | CURVATURE),
      .help = "where the studied samples come from"},
@@ -144,7 +150,9 @@ static const hsgd_key SCHEMA[] = {
      .help = "operator products after which it stops, converged or not; the products that measure the final residuals "
              "come on top"},
     {AT(eigen, basis), WHOLE(0, MANY), .initial = "0", RESULTS_OF(EIGEN),
-     .help = "Lanczos vectors at most; 0: max_products"},
+     .help = "Lanczos vectors at most, raised to what a restart needs; 0: 128, or 4 for each pair where that is more"},
+    {AT(eigen, block), WHOLE(0, MANY), .initial = "0", RESULTS_OF(EIGEN),
+     .help = "columns that Lanczos advances at once, and copies of a multiple eigenvalue that it sees at once; 0: 2"},
     {AT(eigen, require_convergence), YES_NO, .initial = "false", RESULTS_OF(EIGEN),
      .help = "an eigenpair that did not converge is a failure (exit 4)"},
 

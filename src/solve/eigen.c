@@ -10,6 +10,8 @@ void hsgd_eigen_result_clear(hsgd_eigen_result *result)
     free(result->values);
     free(result->residuals);
     free(result->converged);
+    free(result->gaps);
+    free(result->history);
     hsgd_vector_destroy(&result->vectors);
     *result = (hsgd_eigen_result){0};
 }
@@ -119,13 +121,32 @@ static hsgd_status prepare(const hsgd_space *space, int64_t count, hsgd_eigen_re
     result->values = calloc(k, sizeof *result->values);
     result->residuals = calloc(k, sizeof *result->residuals);
     result->converged = calloc(k, sizeof *result->converged);
+    result->gaps = calloc(k, sizeof *result->gaps);
     *local = malloc((size_t)(hsgd_space_rows(space) + 1) * sizeof **local);
-    HSGD_CHECK(result->values != NULL && result->residuals != NULL && result->converged != NULL && *local != NULL,
+    HSGD_CHECK(result->values != NULL && result->residuals != NULL && result->converged != NULL &&
+                   result->gaps != NULL && *local != NULL,
                HSGD_ERR_MEMORY, err, "memory: cannot allocate %lld eigenpairs; ask for fewer", (long long)count);
     HSGD_TRY(hsgd_vector_create(space, count, &result->vectors, err));
     HSGD_TRY(hsgd_vector_create(space, count < BLOCK ? count : BLOCK, y, err));
 done:
     return hsgd_comm_agree(space->comm, st, err);
+}
+
+/* result->orthogonality of the vectors as they are returned. */
+static hsgd_status measure_orthogonality(hsgd_eigen_result *result, hsgd_error *err)
+{
+    const int64_t k = result->count;
+    hsgd_status st = HSGD_OK;
+    double *g = malloc((size_t)(k * k) * sizeof *g);
+
+    HSGD_TRY(hsgd_comm_agree(result->vectors->space->comm, g != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    HSGD_TRY(hsgd_vector_gram(result->vectors, result->vectors, g, err));
+    for (int64_t i = 0; i < k * k; i++) {
+        result->orthogonality = fmax(result->orthogonality, fabs(g[i] - (i / k == i % k ? 1.0 : 0.0)));
+    }
+done:
+    free(g);
+    return st;
 }
 
 hsgd_status hsgd_eigen_certify(hsgd_linop *op, const hsgd_eigen_options *options, const double *values,
@@ -147,6 +168,7 @@ hsgd_status hsgd_eigen_certify(hsgd_linop *op, const hsgd_eigen_options *options
     for (int64_t first = 0; first < count; first += BLOCK) {
         HSGD_TRY(measure(op, first, count - first < BLOCK ? count - first : BLOCK, y, result, err));
     }
+    HSGD_TRY(measure_orthogonality(result, err));
     for (int64_t i = 0; i < count; i++) {
         result->converged[i] = result->residuals[i] <= options->tolerance * scale;
     }
@@ -154,5 +176,41 @@ done:
     hsgd_vector_destroy(vectors);
     hsgd_vector_destroy(&y);
     free(local);
+    return st;
+}
+
+hsgd_status hsgd_eigen_noise(hsgd_linop *op, uint64_t seed, double *noise, hsgd_error *err)
+{
+    static const double factor = 1.1; /* no power of two, so that every rounding is another one */
+    const hsgd_space *space = hsgd_linop_space(op);
+    const hsgd_random stream = hsgd_random_stream(seed, HSGD_RANDOM_EIGEN, UINT32_MAX); /* none that the solvers draw */
+    hsgd_vector *x = NULL, *y = NULL, x0, x1, y0, y1;
+    double length = 0.0, norm = 0.0, difference = 0.0;
+    hsgd_status st = HSGD_OK;
+
+    *noise = 0.0;
+    st = hsgd_vector_create(space, 2, &x, err);
+    st = st == HSGD_OK ? hsgd_vector_create(space, 2, &y, err) : st;
+    HSGD_TRY(hsgd_comm_agree(space->comm, st, err));
+    x0 = hsgd_vector_view(x, 0, 1);
+    x1 = hsgd_vector_view(x, 1, 1);
+    y0 = hsgd_vector_view(y, 0, 1);
+    y1 = hsgd_vector_view(y, 1, 1);
+    HSGD_TRY(hsgd_vector_random(x, 1, HSGD_DRAW_NORMAL, &stream, err));
+    HSGD_TRY(hsgd_linop_apply(op, &x1, &x0, err));
+    HSGD_TRY(hsgd_vector_norm(&x0, &length, err));
+    if (length > 0.0) { /* else the operator is zero as far as can be seen, and exactly so */
+        HSGD_TRY(hsgd_vector_normalize(&x0, err));
+        HSGD_TRY(hsgd_vector_copy(&x0, &x1, err));
+        HSGD_TRY(hsgd_vector_scale(factor, &x1, err));
+        HSGD_TRY(hsgd_linop_apply(op, x, y, err));
+        HSGD_TRY(hsgd_vector_norm(&y0, &norm, err));
+        HSGD_TRY(hsgd_vector_axpy(-1.0 / factor, &y1, &y0, err));
+        HSGD_TRY(hsgd_vector_norm(&y0, &difference, err));
+        *noise = norm > 0.0 ? difference / norm : 0.0;
+    }
+done:
+    hsgd_vector_destroy(&y);
+    hsgd_vector_destroy(&x);
     return st;
 }

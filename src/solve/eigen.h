@@ -1,6 +1,7 @@
 /* src/solve/eigen.h - what the eigen-solvers are asked for and what they answer. */
 #pragma once
 #include "curvature/linop.h"
+#include "solve/snapshot.h"
 
 typedef enum { HSGD_WHICH_BOTH, HSGD_WHICH_LARGEST, HSGD_WHICH_SMALLEST, HSGD_WHICH_MAGNITUDE } hsgd_which;
 
@@ -8,14 +9,26 @@ typedef enum { HSGD_WHICH_BOTH, HSGD_WHICH_LARGEST, HSGD_WHICH_SMALLEST, HSGD_WH
  * largest eigenvalue's magnitude (Lanczos: as estimated). */
 typedef void (*hsgd_eigen_monitor)(void *context, int64_t products, int64_t converged, int64_t wanted, double worst);
 
+/* One look at the Ritz pairs: those at restarts and the last one are recorded. */
+typedef struct {
+    int64_t products, converged, basis; /* so far; wanted pairs within the tolerance by estimate; vectors held */
+    double worst;                       /* worst wanted residual by estimate, absolute */
+    double largest;                     /* magnitude of the largest Ritz value */
+    double seconds_products, seconds_orthogonalization;
+} hsgd_eigen_mark;
+
 typedef struct {
     int64_t count; /* pairs wanted at each end asked for; >= 1 */
     hsgd_which which;
     double tolerance;     /* of the residual norm, relative to the largest eigenvalue's magnitude */
     int64_t max_products; /* >= 1; the products that measure the final residuals come on top */
-    int64_t basis;        /* Lanczos vectors at most; 0: max_products */
+    int64_t basis;        /* Lanczos vectors at most, raised to what a restart needs; 0: chosen */
+    int64_t block;        /* columns advanced at once; 0: chosen */
     uint64_t seed;
+    const hsgd_vector *start;  /* borrowed [n, any]: directions to begin with, random ones beside them; NULL: none */
+    const hsgd_keeper *keeper; /* borrowed; NULL: nothing is kept */
     hsgd_eigen_monitor monitor;
+    void (*record)(void *context, const hsgd_eigen_mark *mark); /* told of what is recorded, as it is; may be NULL */
     void *context;
 } hsgd_eigen_options;
 
@@ -26,8 +39,12 @@ typedef struct {
     double *values, *residuals; /* [count]; residual: norm(A v - lambda v) by one more product */
     bool *converged;            /* [count] */
     hsgd_vector *vectors;       /* [n, count] */
-    int64_t products;           /* columns given to the operator, residuals included */
-    char reason[128];           /* why the solver stopped */
+    double *gaps;         /* [count]: distance to the nearest other Ritz value less that one's residual; 0: unknown */
+    double orthogonality; /* largest |v_i'v_j - (i == j)| of the returned vectors */
+    hsgd_eigen_mark *history; /* [marks] */
+    int64_t marks;
+    int64_t products; /* columns given to the operator, residuals included */
+    char reason[128]; /* why the solver stopped */
 } hsgd_eigen_result;
 
 /* Free what a result holds (not the struct).  Local. */
@@ -44,10 +61,23 @@ hsgd_status hsgd_eigen_certify(hsgd_linop *op, const hsgd_eigen_options *options
  * that none was left for is not returned.  Collective.  Errors: as hsgd_lanczos_eigen. */
 hsgd_status hsgd_power(hsgd_linop *op, const hsgd_eigen_options *options, hsgd_eigen_result *result, hsgd_error *err);
 
-/* Lanczos with full re-orthogonalisation (two passes), no restart.  A breakdown (invariant subspace) goes on with a
- * fresh random direction orthogonal to the basis until the wanted pairs are found or the space is exhausted; one
- * further direction then confirms that no multiple eigenvalue was missed.  (Without a breakdown a multiple eigenvalue
- * may show once: the process sees one vector of its eigenspace until rounding brings in the next.)
- * Collective.  Errors: HSGD_ERR_NUMERIC, HSGD_ERR_MEMORY, HSGD_ERR_USAGE (count larger than n). */
+/* Lanczos in blocks with thick restarts (the Hermitian Krylov-Schur method) and two passes of Gram-Schmidt against the
+ * whole basis.  A block of b columns shows up to b copies of a multiple eigenvalue; when a sequence ends in an invariant
+ * subspace its wanted pairs are locked and a further one, from random directions in their complement, must find nothing
+ * more extreme before the search ends.
+ * Chosen where 0: block 2; basis max(128, 4 * wanted).  Nothing is allocated after the first product but the history.
+ * Sources: Wu and Simon, SIAM J. Matrix Anal. Appl. 22(2), 2000, doi:10.1137/S0895479898334605; Stewart, SIAM J. Matrix
+ * Anal. Appl. 23(3), 2001, doi:10.1137/S0895479800371529; Golub and Underwood, "The block Lanczos method for computing
+ * eigenvalues", 1977.
+ * Collective.  Errors: HSGD_ERR_NUMERIC, HSGD_ERR_MEMORY, HSGD_ERR_USAGE (count larger than n), those of the product
+ * (HSGD_STOPPED: the keeper has the state before it) and of the keeper. */
 hsgd_status hsgd_lanczos_eigen(hsgd_linop *op, const hsgd_eigen_options *options, hsgd_eigen_result *result,
                                hsgd_error *err);
+
+/* Vectors on the space that hsgd_lanczos_eigen holds at once at most, for vectors of length n.  Local. */
+int64_t hsgd_lanczos_eigen_vectors(const hsgd_eigen_options *options, int64_t n);
+
+/* Noise of the operator's own arithmetic relative to its norm: norm(A(cv)/c - Av) / norm(Av) for a v rich in the top
+ * eigenspaces and a c that changes every rounding.  No residual can be brought below it.  Three products.
+ * Collective.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_NUMERIC, those of the product. */
+hsgd_status hsgd_eigen_noise(hsgd_linop *op, uint64_t seed, double *noise, hsgd_error *err);

@@ -1,264 +1,387 @@
-/* src/solve/lanczos_eigen.c - eigenpairs at the ends of the spectrum by the Lanczos process, without restart. */
-#include "solve/eigen.h"
-#include "solve/lanczos.h"
+/* src/solve/lanczos_eigen.c - eigenpairs at the ends of the spectrum by block Lanczos with thick restarts.
+ *
+ * The columns of `basis` are [locked | V | W]: pairs that are finished, the basis of the present sequence, the block that
+ * the operator is applied to next.  A V = V T + W B; T and B are in `projected`.  Gram-Schmidt takes every new block
+ * against all columns, so locked pairs never come back. */
+#include "solve/search.h"
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    FIRST_CAPACITY = 64, /* basis vectors at first; doubled as needed */
-    JUDGE_EVERY = 5,     /* steps between looks at the Ritz pairs, or a tenth of the steps made: */
-    JUDGE_SHARE = 10     /* a look costs steps^3, so that all looks together cost a few times the last */
-};
-
-/* A residual that small against norm(A) says that a Krylov sequence has shown all it has but rounding. */
-static const double SEQUENCE_END = 1.5e-8; /* sqrt(eps): what rounding grows to before it looks like a new direction */
+enum { BLOCK = 2, LEAST_BASIS = 128, PER_PAIR = 4, LOOK_SHARE = 10 }; /* what is chosen: see docs/curvature.md */
 
 /* The estimated residual at which a pair counts as found, in tolerances.  The estimate knows nothing of the noise of A: a
  * product in single precision is off by some 1e-6 of norm(A), which can lift a measured residual just above a tolerance
- * that the estimate has just met.  Half leaves room for noise as large as half the tolerance, for a step or two more. */
+ * that the estimate has just met.  Half leaves room for noise as large as half the tolerance. */
 static const double SETTLED_AT = 0.5;
 
-/* A Ritz value and how far it is from an eigenvalue. */
-typedef struct {
-    double value, bound;
-} ritz_end;
-
-typedef struct {
-    hsgd_linop *op;
-    const hsgd_eigen_options *options;
-    hsgd_lanczos *lanczos;
-    hsgd_vector *direction; /* [n, 1] random */
-    uint32_t directions;    /* drawn so far */
-    int64_t limit, wanted;  /* steps at most; pairs */
-    double *theta, *s;      /* Ritz values and vectors at the last look, as hsgd_lanczos_ritz gives them */
-    int64_t *chosen;        /* [wanted] the wanted ones among them */
-    int64_t chosen_count, converged;
-    double scale; /* largest |theta| */
-    bool settled; /* the search ended because nothing more is to be found */
-
-    /* where a Krylov sequence ended and a further one began */
-    int64_t sequence;   /* the step at which the present one began */
-    double *earlier;    /* [sequence] Ritz values when it began, ascending */
-    double gap;         /* the largest coupling to it that was left or dropped */
-    double dropped;     /* the sum of those dropped: what Ritz vectors may be off for it */
-    ritz_end low, high; /* the ends of its own spectrum, at the last look */
-} search;
+/* A coupling that small against norm(A) says that a sequence has shown all it has but rounding. */
+static const double SEQUENCE_END = 1.5e-8; /* sqrt(eps): what rounding grows to before it looks like a new direction */
+/* ... and in tolerances, that it may be dropped. */
+static const double DROPPED_AT = 0.1;
 
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-/* How far the Ritz pair i of `k` is from an eigenpair: norm(A v - theta v) = beta |s_last,i|, without a product. */
-static double bound(const search *f, int64_t k, int64_t i)
+static int64_t larger(int64_t a, int64_t b)
 {
-    return f->lanczos->beta[f->lanczos->steps - 1] * fabs(f->s[(k - 1) * k + i]) + f->dropped;
+    return a > b ? a : b;
 }
 
-/* Choose the wanted ones among the Ritz values, from the two ends inwards, so that none is taken twice. */
-static void choose(search *f)
+static int ascending(const void *a, const void *b)
 {
-    const hsgd_which which = f->options->which;
-    int64_t low = 0, high = f->lanczos->steps - 1;
+    const eigen_candidate *x = a, *y = b;
 
-    f->chosen_count = smaller(f->wanted, f->lanczos->steps);
-    for (int64_t i = 0; i < f->chosen_count; i++) {
+    if (x->value != y->value) {
+        return x->value < y->value ? -1 : 1;
+    }
+    if (x->locked != y->locked) {
+        return x->locked ? -1 : 1;
+    }
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* Take `count` of sorted values in the order in which `which` wants them, from the two ends inwards: none twice. */
+static void take(hsgd_which which, int64_t total, const double *value, size_t stride, int64_t count, int64_t *taken)
+{
+    int64_t low = 0, high = total - 1;
+
+    for (int64_t i = 0; i < count; i++) {
+        const double top = value[(size_t)high * stride], bottom = value[(size_t)low * stride];
         const bool from_top = which == HSGD_WHICH_LARGEST || (which == HSGD_WHICH_BOTH && i % 2 == 0) ||
-                              (which == HSGD_WHICH_MAGNITUDE && fabs(f->theta[high]) >= fabs(f->theta[low]));
+                              (which == HSGD_WHICH_MAGNITUDE && fabs(top) >= fabs(bottom));
 
-        f->chosen[i] = from_top ? high-- : low++;
+        taken[i] = from_top ? high-- : low++;
     }
 }
 
-/* The place of a Ritz value in the order in which `which` wants them: the greater the earlier. */
-static double rank_of(hsgd_which which, double theta)
+/* All pairs there are, in order, and the wanted ones among them. */
+static void choose(eigen_search *f)
 {
-    return which == HSGD_WHICH_MAGNITUDE ? fabs(theta) : which == HSGD_WHICH_SMALLEST ? -theta : theta;
+    const hsgd_projected *p = &f->k.projected;
+
+    f->count = 0;
+    for (int64_t i = 0; i < f->k.locked; i++) {
+        f->all[f->count++] = (eigen_candidate){.value = f->locked[i], .bound = f->k.dropped, .locked = true, .at = i};
+    }
+    for (int64_t i = 0; i < p->size; i++) {
+        f->all[f->count++] = (eigen_candidate){.value = p->theta[i], .bound = p->bound[i] + f->k.dropped, .at = i};
+    }
+    qsort(f->all, (size_t)f->count, sizeof *f->all, ascending);
+    f->chosen_count = smaller(f->wanted, f->count);
+    take(f->options->which, f->count, &f->all[0].value, sizeof *f->all / sizeof(double), f->chosen_count, f->kept);
+    for (int64_t i = 0; i < f->chosen_count; i++) {
+        f->chosen[i] = f->all[f->kept[i]];
+    }
 }
 
-/* A Krylov sequence shows each multiple eigenvalue once.  When one has ended, a further sequence in the complement of
- * what was found tells whether there are more: no more at this end once its own extreme value has converged and the
- * earlier sequences hold `count` values at least as extreme. */
-static bool exhausted(const search *f, hsgd_which which)
+/* The place of a value in the order in which `which` wants them: the greater the earlier. */
+static double rank_of(hsgd_which which, double value)
 {
-    /* sequences end with residuals of at most 64 eps norm or the gap: equal eigenvalues agree to twice that */
-    const double margin = 2.0 * (64.0 * DBL_EPSILON * f->lanczos->norm + f->gap);
-    const ritz_end extreme = rank_of(which, f->low.value) > rank_of(which, f->high.value) ? f->low : f->high;
+    return which == HSGD_WHICH_MAGNITUDE ? fabs(value) : which == HSGD_WHICH_SMALLEST ? -value : value;
+}
+
+/* A sequence after the first lies in the complement of the locked pairs.  There is no more to be found at an end once
+ * the sequence's own extreme value there has converged and the locked pairs hold `count` values at least as extreme. */
+static bool is_exhausted(const eigen_search *f, hsgd_which which)
+{
+    const hsgd_projected *p = &f->k.projected;
+    const int64_t last = p->size - 1, at = rank_of(which, p->theta[last]) >= rank_of(which, p->theta[0]) ? last : 0;
+    /* equal eigenvalues agree to twice what sequences ended with */
+    const double margin = 2.0 * (64.0 * DBL_EPSILON * f->k.norm + f->k.dropped);
     int64_t as_extreme = 0;
 
-    for (int64_t i = 0; i < f->sequence; i++) {
-        as_extreme += rank_of(which, f->earlier[i]) >= rank_of(which, extreme.value) - margin;
+    for (int64_t i = 0; i < f->k.locked; i++) {
+        as_extreme += rank_of(which, f->locked[i]) >= rank_of(which, p->theta[at]) - margin;
     }
-    return extreme.bound <= SETTLED_AT * f->options->tolerance * f->scale && as_extreme >= f->options->count;
+    return p->bound[at] <= SETTLED_AT * f->options->tolerance * f->scale && as_extreme >= f->options->count;
 }
 
-/* Whether the present Krylov sequence has ended, to rounding. */
-static bool has_ended(const search *f)
+/* Do the vectors held span the whole space? */
+static bool is_whole(const eigen_search *f)
 {
-    return f->lanczos->beta[f->lanczos->steps - 1] <= SEQUENCE_END * f->lanczos->norm;
+    return f->k.locked + f->k.projected.size == f->k.basis->space->n;
 }
 
-/* Whether the wanted pairs are found, to the estimate of their residuals. */
-static bool is_settled(const search *f)
+static bool is_settled(const eigen_search *f)
 {
     const hsgd_which which = f->options->which;
-    const bool converged = f->converged == f->wanted;
 
-    if (!converged || f->lanczos->steps == hsgd_linop_space(f->op)->n) {
-        return converged;
+    if (f->converged < f->wanted || is_whole(f)) {
+        return f->converged == f->wanted;
     }
     if (f->sequence == 0) {
-        return !has_ended(f);
+        return f->k.next > 0;
     }
     if (which == HSGD_WHICH_BOTH) {
-        return exhausted(f, HSGD_WHICH_LARGEST) && exhausted(f, HSGD_WHICH_SMALLEST);
+        return is_exhausted(f, HSGD_WHICH_LARGEST) && is_exhausted(f, HSGD_WHICH_SMALLEST);
     }
-    return exhausted(f, which);
+    return is_exhausted(f, which);
 }
 
-/* Look at the Ritz pairs of the present sequence alone, then of all steps made so far. */
-static hsgd_status judge(search *f, hsgd_error *err)
+/* Look at the Ritz pairs. */
+static hsgd_status judge(eigen_search *f, hsgd_error *err)
 {
+    const hsgd_projected *p = &f->k.projected;
     const hsgd_eigen_options *options = f->options;
-    const int64_t k = f->lanczos->steps, own = k - f->sequence;
     hsgd_status st = HSGD_OK;
-    double worst = 0.0;
 
-    if (f->sequence > 0) {
-        HSGD_TRY(hsgd_lanczos_ritz_from(f->lanczos, f->sequence, f->theta, f->s, err));
-        f->low = (ritz_end){f->theta[0], bound(f, own, 0)};
-        f->high = (ritz_end){f->theta[own - 1], bound(f, own, own - 1)};
-    }
-    HSGD_TRY(hsgd_lanczos_ritz(f->lanczos, f->theta, f->s, err));
-    f->scale = fmax(fabs(f->theta[0]), fabs(f->theta[k - 1]));
+    HSGD_TRY(hsgd_projected_solve(&f->k.projected, f->k.basis->space->comm, err));
     choose(f);
+    f->scale = fmax(fabs(f->all[0].value), fabs(f->all[f->count - 1].value));
+    f->k.norm = fmax(f->k.norm, fmax(fabs(p->theta[0]), fabs(p->theta[p->size - 1])));
     f->converged = 0;
+    f->worst = 0.0;
     for (int64_t i = 0; i < f->chosen_count; i++) {
-        const double residual = bound(f, k, f->chosen[i]);
-
-        f->converged += residual <= SETTLED_AT * options->tolerance * f->scale;
-        worst = fmax(worst, residual);
+        f->converged += f->chosen[i].bound <= SETTLED_AT * options->tolerance * f->scale;
+        f->worst = fmax(f->worst, f->chosen[i].bound);
     }
     f->settled = is_settled(f);
     if (options->monitor != NULL) {
-        options->monitor(options->context, k, f->converged, f->wanted, f->scale > 0.0 ? worst / f->scale : 0.0);
+        options->monitor(options->context, f->products, f->converged, f->wanted,
+                         f->scale > 0.0 ? f->worst / f->scale : 0.0);
     }
 done:
     return st;
 }
 
-/* A new random direction; the first starts the process. */
-static hsgd_status draw(search *f, hsgd_error *err)
+/* Record a look: at restarts, and the last. */
+static hsgd_status mark(eigen_search *f, hsgd_error *err)
 {
-    const hsgd_random stream = hsgd_random_stream(f->options->seed, HSGD_RANDOM_EIGEN, f->directions++);
-
-    return hsgd_vector_random(f->direction, 0, HSGD_DRAW_NORMAL, &stream, err);
-}
-
-/* Room for more steps; by doubling, as most studies end long before the limit. */
-static hsgd_status make_room(search *f, int64_t capacity, hsgd_error *err)
-{
-    const size_t k = (size_t)capacity;
-    hsgd_status st = HSGD_OK;
-    double *numbers = malloc((2 * k + k * k) * sizeof *numbers); /* earlier, theta, s in one piece */
-
-    if (numbers == NULL) {
-        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; set eigen.basis lower",
-                            (long long)capacity);
-    }
-    HSGD_TRY(hsgd_comm_agree(hsgd_linop_space(f->op)->comm, st, err));
-    if (f->sequence > 0) {
-        memcpy(numbers, f->earlier, (size_t)f->sequence * sizeof *numbers);
-    }
-    free(f->earlier);
-    f->earlier = numbers;
-    f->theta = numbers + k;
-    f->s = f->theta + k;
-    numbers = NULL;
-    HSGD_TRY(hsgd_lanczos_reserve(f->lanczos, capacity, err));
-done:
-    free(numbers);
-    return st;
-}
-
-/* The present sequence has ended and the last look was not content: begin a further one.  Where the coupling to it is
- * far below the tolerance it is dropped and a random direction taken; else the process goes on as it stands, its
- * residual being a direction of the complement that rounding chose. */
-static hsgd_status begin_sequence(search *f, hsgd_error *err)
-{
-    const double beta = f->lanczos->beta[f->lanczos->steps - 1];
     hsgd_status st = HSGD_OK;
 
-    f->sequence = f->lanczos->steps;
-    memcpy(f->earlier, f->theta, (size_t)f->sequence * sizeof *f->earlier);
-    f->gap = fmax(f->gap, beta);
-    if (f->lanczos->broken || beta <= 0.1 * f->options->tolerance * f->scale) {
-        f->dropped += beta;
-        HSGD_TRY(draw(f, err));
-        HSGD_TRY(hsgd_lanczos_redirect(f->lanczos, f->direction, err));
+    if (f->marks == f->marks_capacity) {
+        const int64_t capacity = larger(16, 2 * f->marks_capacity);
+        hsgd_eigen_mark *more = realloc(f->history, (size_t)capacity * sizeof *more);
+
+        f->history = more != NULL ? more : f->history;
+        HSGD_TRY(hsgd_comm_agree(f->k.basis->space->comm, more != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+        f->marks_capacity = capacity;
+    }
+    f->history[f->marks++] = (hsgd_eigen_mark){.products = f->products,
+                                               .converged = f->converged,
+                                               .basis = f->k.locked + f->k.projected.size,
+                                               .worst = f->worst,
+                                               .largest = f->scale,
+                                               .seconds_products = f->k.seconds_products,
+                                               .seconds_orthogonalization = f->k.seconds_orthogonalization};
+    if (f->options->record != NULL) {
+        f->options->record(f->options->context, &f->history[f->marks - 1]);
     }
 done:
     return st;
 }
 
-/* Step until the wanted pairs are found or the limit is reached; ends with a look at all steps. */
-static hsgd_status run(search *f, hsgd_error *err)
+/* The basis is full: keep the half that is nearest to the wanted ends, the wanted pairs before all. */
+static hsgd_status restart(eigen_search *f, hsgd_error *err)
 {
-    hsgd_lanczos *lanczos = f->lanczos;
+    const hsgd_projected *p = &f->k.projected;
+    const int64_t least = smaller(f->wanted + f->k.block, p->size), half = p->size / 2;
+    const int64_t most = p->capacity - 2 * f->k.block; /* so that a step has room */
+    const int64_t count = smaller(larger(least, half), larger(most, 1));
     hsgd_status st = HSGD_OK;
-    int64_t next = JUDGE_EVERY;
 
-    while (!f->settled && lanczos->steps < f->limit) {
-        if (lanczos->steps == lanczos->capacity) {
-            HSGD_TRY(make_room(f, smaller(2 * lanczos->capacity, f->limit), err));
-        }
-        HSGD_TRY(hsgd_lanczos_step(lanczos, err));
-        if (has_ended(f) || lanczos->steps >= next || lanczos->steps == f->limit) {
-            const int64_t tenth = lanczos->steps / JUDGE_SHARE;
+    take(f->options->which, p->size, p->theta, 1, count, f->kept);
+    HSGD_TRY(hsgd_krylov_keep(&f->k, count, f->kept, err));
+    f->restarts++;
+    HSGD_TRY(mark(f, err));
+done:
+    return st;
+}
 
-            HSGD_TRY(judge(f, err));
-            next = lanczos->steps + (tenth > JUDGE_EVERY ? tenth : JUDGE_EVERY);
-        }
-        if (!f->settled && has_ended(f) && lanczos->steps < f->limit) {
-            HSGD_TRY(begin_sequence(f, err));
+/* The sequence has ended in an invariant subspace: lock its wanted pairs and begin anew in their complement. */
+static hsgd_status begin_sequence(eigen_search *f, hsgd_error *err)
+{
+    int64_t fresh = 0, old = 0;
+    hsgd_status st = HSGD_OK;
+
+    for (int64_t i = 0; i < f->chosen_count; i++) { /* locked ones that are wanted no more go back */
+        old += f->chosen[i].locked;
+        if (!f->chosen[i].locked) {
+            f->kept[fresh++] = f->chosen[i].at;
         }
     }
+    if (old < f->k.locked) {
+        int64_t place = 0;
+
+        for (int64_t i = 0; i < f->k.locked; i++) {
+            bool stays = false;
+
+            for (int64_t j = 0; j < f->chosen_count; j++) {
+                stays = stays || (f->chosen[j].locked && f->chosen[j].at == i);
+            }
+            if (stays) {
+                f->locked[place] = f->locked[i];
+                HSGD_TRY(hsgd_krylov_move(&f->k, i, place++, err));
+            }
+        }
+    }
+    HSGD_TRY(hsgd_krylov_keep(&f->k, fresh, f->kept, err));
+    for (int64_t i = 0; i < fresh; i++) {
+        f->locked[old + i] = f->k.projected.t[i * f->k.projected.capacity + i];
+    }
+    HSGD_TRY(hsgd_krylov_lock(&f->k, old, fresh, err));
+    f->sequence++;
+    HSGD_TRY(hsgd_krylov_begin(&f->k, NULL, err));
 done:
     return st;
 }
 
-static hsgd_status prepare(search *f, hsgd_error *err)
+/* A search that was kept goes on; else it begins. */
+static hsgd_status begin(eigen_search *f, hsgd_error *err)
 {
-    const hsgd_space *space = hsgd_linop_space(f->op);
-    const int64_t capacity = smaller(FIRST_CAPACITY, f->limit);
+    hsgd_status st = HSGD_OK;
+    hsgd_snapshot snapshot = {0};
+    bool found = false;
+
+    HSGD_TRY(hsgd_keeper_recall(f->options->keeper, f->k.basis->space, &snapshot, &found, err));
+    HSGD_TRY(found ? eigen_search_take(f, &snapshot, err) : hsgd_krylov_begin(&f->k, f->options->start, err));
+done:
+    hsgd_snapshot_clear(&snapshot);
+    return st;
+}
+
+/* One block more, or what was kept before it. */
+static hsgd_status step(eigen_search *f, hsgd_error *err)
+{
+    hsgd_status st = hsgd_krylov_step(&f->k, err);
+    hsgd_error kept = {0};
+
+    if (st == HSGD_STOPPED) { /* in the middle of a product, before anything changed */
+        const hsgd_status saved = eigen_search_keep(f, &kept);
+
+        return saved == HSGD_OK || saved == HSGD_STOPPED ? st : hsgd_error_set(err, saved, "%s", kept.text);
+    }
+    return st;
+}
+
+/* Is it time to look?  A look costs size^3, so that one a tenth keeps all looks at a few times the last. */
+static bool is_look_due(const eigen_search *f)
+{
+    const hsgd_projected *p = &f->k.projected;
+    const int64_t room = p->capacity - p->size, tenth = p->size / LOOK_SHARE;
+
+    return f->k.next == 0 || room < 2 * f->k.block || p->size - f->looked >= tenth ||
+           f->products + f->k.block > f->options->max_products;
+}
+
+/* Go on after a look that was not content: where the sequence has ended with a new one, where V is full with its half. */
+static hsgd_status make_ready(eigen_search *f, hsgd_error *err)
+{
+    const hsgd_projected *p = &f->k.projected;
     hsgd_status st = HSGD_OK;
 
-    f->chosen = calloc((size_t)f->wanted + 1, sizeof *f->chosen); /* never 0 bytes */
-    if (f->chosen == NULL) {
-        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld eigenvalues", (long long)f->wanted);
-    } else {
-        st = hsgd_vector_create(space, 1, &f->direction, err);
+    if (f->k.next == 0) {
+        HSGD_TRY(begin_sequence(f, err));
+        f->looked = 0;
+    } else if (p->size + 2 * f->k.block > p->capacity) {
+        HSGD_TRY(restart(f, err));
+        f->looked = p->size;
     }
+done:
+    return st;
+}
+
+/* Ends with a look at all that is held. */
+static hsgd_status run(eigen_search *f, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(begin(f, err));
+    for (;;) {
+        const int64_t columns = f->k.next;
+        bool due = false;
+
+        HSGD_TRY(hsgd_keeper_due(f->options->keeper, &due, err));
+        if (due) {
+            HSGD_TRY(eigen_search_keep(f, err));
+        }
+        HSGD_TRY(step(f, err));
+        f->products += columns;
+        if (f->k.coupling <= fmin(SEQUENCE_END, DROPPED_AT * f->options->tolerance) * f->k.norm) {
+            hsgd_krylov_end(&f->k);
+        }
+        if (!is_look_due(f)) {
+            continue;
+        }
+        HSGD_TRY(judge(f, err));
+        f->looked = f->k.projected.size;
+        if (f->settled || is_whole(f) || f->products + f->k.block > f->options->max_products) {
+            break;
+        }
+        HSGD_TRY(make_ready(f, err));
+    }
+    HSGD_TRY(mark(f, err));
+done:
+    return st;
+}
+
+/* Choose what was left to choose: pairs, columns of a block, of V. */
+static void choose_sizes(const hsgd_eigen_options *o, int64_t n, int64_t *wanted, int64_t *block, int64_t *basis)
+{
+    *wanted = smaller(o->which == HSGD_WHICH_BOTH ? 2 * o->count : o->count, n);
+    *block = smaller(o->block > 0 ? o->block : BLOCK, smaller(n, o->max_products));
+    *basis = o->basis > 0 ? o->basis : larger(LEAST_BASIS, PER_PAIR * *wanted);
+    *basis = smaller(larger(*basis, *wanted + 4 * *block), n + 2 * *block);
+}
+
+int64_t hsgd_lanczos_eigen_vectors(const hsgd_eigen_options *options, int64_t n)
+{
+    int64_t wanted = 0, block = 0, basis = 0;
+
+    choose_sizes(options, n, &wanted, &block, &basis);
+    /* while it searches: basis and scratch; later the pairs and what measures them take less */
+    return hsgd_krylov_columns(block, basis, wanted) + basis;
+}
+
+/* Check what is asked for, and choose the rest. */
+static hsgd_status plan(eigen_search *f, int64_t n, int64_t *block, int64_t *basis, hsgd_error *err)
+{
+    const hsgd_eigen_options *o = f->options;
+    hsgd_status st = HSGD_OK;
+
+    HSGD_CHECK(o->count >= 1 && o->count <= n && o->max_products >= 1 && o->basis >= 0 && o->block >= 0, HSGD_ERR_USAGE,
+               err, "eigen: %lld pairs in %lld products of a matrix of order %lld; ask for 1 to %lld",
+               (long long)o->count, (long long)o->max_products, (long long)n, (long long)n);
+    choose_sizes(o, n, &f->wanted, block, basis);
+done:
+    return st;
+}
+
+static hsgd_status create(eigen_search *f, hsgd_linop *op, hsgd_error *err)
+{
+    const hsgd_space *space = hsgd_linop_space(op);
+    hsgd_status st = HSGD_OK;
+    int64_t block = 0, basis = 0;
+
+    HSGD_TRY(plan(f, space->n, &block, &basis, err));
+    f->all = calloc((size_t)(2 * f->wanted + basis), sizeof *f->all);
+    f->locked = calloc((size_t)f->wanted, sizeof *f->locked);
+    f->kept = calloc((size_t)(f->wanted + basis), sizeof *f->kept);
+    if (f->all == NULL || f->locked == NULL || f->kept == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate a basis of %lld vectors", (long long)basis);
+    }
+    f->chosen = f->all != NULL ? f->all + f->wanted + basis : NULL;
     HSGD_TRY(hsgd_comm_agree(space->comm, st, err));
-    HSGD_TRY(draw(f, err));
-    HSGD_TRY(hsgd_lanczos_create(f->op, f->direction, capacity, &f->lanczos, err));
-    HSGD_TRY(make_room(f, capacity, err));
+    HSGD_TRY(hsgd_krylov_create(op, block, basis, f->wanted, f->options->seed, &f->k, err));
 done:
     return st;
 }
 
-/* The chosen Ritz pairs as vectors: basis times s.  values: [chosen_count].  *out is the caller's. */
-static hsgd_status form_vectors(const search *f, double **values, hsgd_vector **out, hsgd_error *err)
+/* The chosen pairs as vectors.  values: [chosen_count].  *out is the caller's. */
+static hsgd_status form_vectors(const eigen_search *f, double **values, hsgd_vector **out, hsgd_error *err)
 {
-    const int64_t k = f->lanczos->steps, m = f->chosen_count;
-    const hsgd_vector basis = hsgd_vector_view(f->lanczos->basis, 0, k);
+    const hsgd_projected *p = &f->k.projected;
+    const int64_t held = f->k.locked + p->size, m = f->chosen_count;
+    const hsgd_vector basis = hsgd_vector_view(f->k.basis, 0, held);
     hsgd_status st = HSGD_OK;
-    double *c = malloc((size_t)(k * m) * sizeof *c);
+    double *c = calloc((size_t)(held * m) + 1, sizeof *c);
 
-    *values = malloc((size_t)m * sizeof **values);
+    *values = malloc((size_t)(m + 1) * sizeof **values);
     if (c == NULL || *values == NULL) {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld eigenpairs", (long long)m);
     } else {
@@ -266,9 +389,14 @@ static hsgd_status form_vectors(const search *f, double **values, hsgd_vector **
     }
     HSGD_TRY(hsgd_comm_agree(basis.space->comm, st, err));
     for (int64_t i = 0; i < m; i++) {
-        (*values)[i] = f->theta[f->chosen[i]];
-        for (int64_t j = 0; j < k; j++) {
-            c[j * m + i] = f->s[j * k + f->chosen[i]];
+        const eigen_candidate *pair = &f->chosen[i];
+
+        (*values)[i] = pair->value;
+        if (pair->locked) {
+            c[pair->at * m + i] = 1.0;
+        }
+        for (int64_t j = 0; j < p->size && !pair->locked; j++) {
+            c[(f->k.locked + j) * m + i] = p->s[pair->at * p->size + j];
         }
     }
     HSGD_TRY(hsgd_vector_update(1.0, &basis, c, *out, err));
@@ -277,46 +405,55 @@ done:
     return st;
 }
 
-/* Why it stopped, and what the measured residuals say of it. */
-static void give_reason(const search *f, int64_t steps, hsgd_eigen_result *result)
+/* Distance of every returned value to the nearest other Ritz value, less that one's residual. */
+static void find_gaps(const eigen_search *f, hsgd_eigen_result *result)
 {
-    const bool by_basis = f->limit < f->options->max_products;
+    for (int64_t i = 0; i < result->count; i++) {
+        int64_t same = 0; /* the pair itself is the nearest, once */
+        double gap = INFINITY;
+
+        for (int64_t j = 0; j < f->count; j++) {
+            const double distance = fabs(f->all[j].value - result->values[i]);
+
+            if (distance == 0.0 && same++ == 0) {
+                continue;
+            }
+            gap = fmin(gap, distance - f->all[j].bound);
+        }
+        result->gaps[i] = isfinite(gap) ? fmax(gap, 0.0) : 0.0;
+    }
+}
+
+/* Why it stopped, and what the measured residuals say of it. */
+static void give_reason(const eigen_search *f, hsgd_eigen_result *result)
+{
     int64_t converged = 0;
 
     for (int64_t i = 0; i < result->count; i++) {
         converged += result->converged[i];
     }
     if (f->settled && converged == f->wanted) {
-        (void)snprintf(result->reason, sizeof result->reason, "all %lld pairs converged in %lld Lanczos steps",
-                       (long long)f->wanted, (long long)steps);
+        (void)snprintf(result->reason, sizeof result->reason,
+                       "all %lld pairs converged in %lld products, %lld restarts", (long long)f->wanted,
+                       (long long)f->products, (long long)f->restarts);
     } else if (f->settled) {
         (void)snprintf(result->reason, sizeof result->reason,
                        "converged by estimate, but %lld of %lld measured residuals are above the tolerance: noise of A",
                        (long long)(f->wanted - converged), (long long)f->wanted);
     } else {
-        (void)snprintf(result->reason, sizeof result->reason, "the limit of %lld %s; %lld of %lld pairs converged",
-                       (long long)steps, by_basis ? "basis vectors was reached" : "products was used up",
-                       (long long)converged, (long long)f->wanted);
+        (void)snprintf(result->reason, sizeof result->reason,
+                       "the limit of %lld products was used up; %lld of %lld pairs converged",
+                       (long long)f->options->max_products, (long long)converged, (long long)f->wanted);
     }
 }
 
-/* Check what is asked for and set the limits of the search. */
-static hsgd_status plan(search *f, hsgd_error *err)
+static void destroy(eigen_search *f)
 {
-    const hsgd_eigen_options *options = f->options;
-    const int64_t n = hsgd_linop_space(f->op)->n;
-    hsgd_status st = HSGD_OK;
-
-    HSGD_CHECK(options->count >= 1 && options->count <= n && options->max_products >= 1 && options->basis >= 0,
-               HSGD_ERR_USAGE, err, "eigen: %lld pairs in %lld products of a matrix of order %lld; ask for 1 to %lld",
-               (long long)options->count, (long long)options->max_products, (long long)n, (long long)n);
-    f->limit = smaller(options->max_products, n);
-    if (options->basis > 0) {
-        f->limit = smaller(f->limit, options->basis);
-    }
-    f->wanted = smaller(options->which == HSGD_WHICH_BOTH ? 2 * options->count : options->count, n);
-done:
-    return st;
+    hsgd_krylov_destroy(&f->k);
+    free(f->all);
+    free(f->locked);
+    free(f->kept);
+    free(f->history);
 }
 
 hsgd_status hsgd_lanczos_eigen(hsgd_linop *op, const hsgd_eigen_options *options, hsgd_eigen_result *result,
@@ -325,26 +462,24 @@ hsgd_status hsgd_lanczos_eigen(hsgd_linop *op, const hsgd_eigen_options *options
     hsgd_status st = HSGD_OK;
     hsgd_vector *vectors = NULL;
     double *values = NULL;
-    search f = {.op = op, .options = options};
-    int64_t steps = 0;
+    eigen_search f = {.options = options};
 
     *result = (hsgd_eigen_result){0};
-    HSGD_TRY(plan(&f, err));
-    HSGD_TRY(prepare(&f, err));
+    HSGD_TRY(create(&f, op, err));
     HSGD_TRY(run(&f, err));
     HSGD_TRY(form_vectors(&f, &values, &vectors, err));
-    steps = f.lanczos->steps;
-    hsgd_lanczos_destroy(&f.lanczos); /* the basis is the greater part of the memory */
+    hsgd_vector_destroy(&f.k.basis); /* the greater part of the memory */
     HSGD_TRY(hsgd_eigen_certify(op, options, values, &vectors, f.scale, result, err));
-    result->products += steps;
-    give_reason(&f, steps, result);
+    result->products += f.products;
+    find_gaps(&f, result);
+    give_reason(&f, result);
+    result->history = f.history;
+    result->marks = f.marks;
+    f.history = NULL;
 done:
     hsgd_vector_destroy(&vectors);
-    hsgd_vector_destroy(&f.direction);
-    hsgd_lanczos_destroy(&f.lanczos);
+    destroy(&f);
     free(values);
-    free(f.chosen);
-    free(f.earlier);
     if (st != HSGD_OK) {
         hsgd_eigen_result_clear(result);
     }

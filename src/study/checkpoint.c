@@ -23,10 +23,13 @@ static hsgd_status hash_state(training *t, char hex[65], hsgd_error *err)
     HSGD_TRY(hsgd_sha256(1, &part, &bytes, weights, err));
     HSGD_TRY(hsgd_vector_get_local(t->sgd.momentum, t->flat, err));
     {
-        const void *parts[] = {weights, t->flat, h->loss, h->lr, h->test_step, h->test_loss, h->test_accuracy};
-        const size_t sizes[] = {sizeof weights, bytes, steps, steps, tests, tests, tests};
+        enum { PARTS = 7 };
+        const void *parts[PARTS + TRAIN_CURVATURE_PARTS] = {weights,      t->flat,      h->loss,         h->lr,
+                                                            h->test_step, h->test_loss, h->test_accuracy};
+        size_t sizes[PARTS + TRAIN_CURVATURE_PARTS] = {sizeof weights, bytes, steps, steps, tests, tests, tests};
 
-        HSGD_TRY(hsgd_sha256(7, parts, sizes, hex, err));
+        train_curvature_parts(&t->curvature, t->study->n, parts + PARTS, sizes + PARTS);
+        HSGD_TRY(hsgd_sha256(PARTS + TRAIN_CURVATURE_PARTS, parts, sizes, hex, err));
     }
 done:
     return st;
@@ -60,6 +63,7 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
     HSGD_TRY(hsgd_store_write_parameters(store, "/optimizer/momentum", s->parameters, s->parameter_count,
                                          HSGD_STORE_F64, t->flat, err));
     HSGD_TRY(history_write(store, &t->history, err));
+    HSGD_TRY(train_curvature_save(store, &t->curvature, s->n, err));
     HSGD_TRY(hsgd_store_commit(&store, false, err));
     HSGD_TRY(hsgd_store_prune_checkpoints(s->comm, s->deck->run.output, s->deck->train.checkpoint_keep, err));
 done:
@@ -115,6 +119,7 @@ static hsgd_status load(training *t, const char *file, int64_t step, hsgd_error 
                                         t->flat, err));
     HSGD_TRY(hsgd_vector_set_full(t->sgd.momentum, t->flat, err));
     HSGD_TRY(read_history(t, file, step, err));
+    HSGD_TRY(train_curvature_load(t, file, err));
     HSGD_TRY(hsgd_store_read_attribute_text(s->comm, file, "state_sha256", found, sizeof found, err));
     HSGD_TRY(hash_state(t, want, err));
     HSGD_CHECK(strcmp(want, found) == 0, HSGD_ERR_DATA, err, "%s: its content is not what was written (checksum)",
@@ -130,6 +135,7 @@ static hsgd_status unload(training *t, hsgd_error *err)
     hsgd_status st = HSGD_OK;
 
     history_clear(&t->history);
+    t->curvature.marks = 0;
     memset(t->flat, 0, (size_t)t->study->n * sizeof *t->flat);
     HSGD_TRY(hsgd_vector_set_full(t->sgd.momentum, t->flat, err));
     HSGD_TRY(hsgd_vector_set_full(t->sgd.weights, t->study->weights, err));

@@ -248,7 +248,7 @@ static hsgd_status check_node(study_state *s, const placement *all, int first, h
     hsgd_progress_say(s->progress, "node %s: %d ranks, about %.1f MiB (%.1f MiB of them images, once) of %.1f MiB",
                       node->host, ranks, bytes / MIB, images / MIB, node->memory / MIB);
     HSGD_CHECK(bytes < node->memory, HSGD_ERR_MEMORY, err,
-               "memory: the %d ranks of node %s need about %.1f MiB, it has %.1f MiB; lower eigen.max_products or use "
+               "memory: the %d ranks of node %s need about %.1f MiB, it has %.1f MiB; lower eigen.basis or use "
                "more nodes",
                ranks, node->host, bytes / MIB, node->memory / MIB);
 done:

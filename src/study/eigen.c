@@ -13,6 +13,19 @@ static void monitor(void *context, int64_t products, int64_t converged, int64_t 
                          (long long)converged, (long long)wanted, worst);
 }
 
+/* One line a restart, as eigen-solvers' monitors have it. */
+static void record(void *context, const hsgd_eigen_mark *m)
+{
+    const study_state *s = context;
+
+    hsgd_progress_say(
+        s->progress,
+        "eigen: %lld products, %lld pairs converged, %lld vectors held, worst residual %.2e; products %.1f "
+        "s, orthogonalization %.1f s",
+        (long long)m->products, (long long)m->converged, (long long)m->basis, m->worst, m->seconds_products,
+        m->seconds_orthogonalization);
+}
+
 static hsgd_status write_vectors(study_state *s, hsgd_store *store, const hsgd_eigen_result *r, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -42,6 +55,85 @@ done:
     return st;
 }
 
+/* Rigorous intervals, and estimates that use the gap: some eigenvalue lies within the residual r of lambda (Parlett, The
+ * Symmetric Eigenvalue Problem, theorem 4.5.1); where the nearest other eigenvalue is `gap` away, within r^2 / gap
+ * (theorem 11.7.1). */
+static hsgd_status write_certificates(hsgd_store *store, const hsgd_eigen_result *r, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    static const char units[] = "nats per squared parameter";
+    double *interval = malloc(3 * (size_t)r->count * sizeof *interval), *sharp = NULL;
+
+    HSGD_CHECK(interval != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold %lld intervals", (long long)r->count);
+    sharp = interval + 2 * r->count;
+    for (int64_t i = 0; i < r->count; i++) {
+        const double residual = r->residuals[i];
+
+        interval[2 * i] = r->values[i] - residual;
+        interval[2 * i + 1] = r->values[i] + residual;
+        sharp[i] = r->gaps[i] > residual ? residual * residual / r->gaps[i] : residual;
+    }
+    HSGD_TRY(output_axis(store, "/end", "0: lower end of an interval, 1: upper", 2, 0, err));
+    HSGD_TRY(output_matrix(store, "/intervals", units, "an eigenvalue of the operator lies in each: value -+ residual",
+                           r->count, 2, "/pair", "/end", interval, err));
+    HSGD_TRY(output_vector(store, "/gaps", units,
+                           "distance to the nearest other Ritz value less its residual; 0: none, or unknown", r->count,
+                           "/pair", r->gaps, err));
+    HSGD_TRY(output_vector(store, "/errors", units,
+                           "error of each eigenvalue: residual^2 / gap where no eigenvalue was missed and the gap is "
+                           "the larger, else the residual",
+                           r->count, "/pair", sharp, err));
+    HSGD_TRY(output_scalar(store, "/orthogonality", "1", "largest |v_i'v_j - (i == j)| of the eigenvectors",
+                           r->orthogonality, err));
+done:
+    free(interval);
+    return st;
+}
+
+/* The columns of the history that are reals. */
+enum { WORST, LARGEST, PRODUCT_SECONDS, GRAM_SCHMIDT_SECONDS, COLUMNS };
+
+static hsgd_status write_history(hsgd_store *store, const hsgd_eigen_result *r, hsgd_error *err)
+{
+    static const char *const names[COLUMNS] = {"/history/worst_residual", "/history/largest", "/history/time_products",
+                                               "/history/time_orthogonalization"};
+    static const char *const words[COLUMNS] = {"worst wanted residual, as estimated",
+                                               "magnitude of the largest Ritz value", "in products so far",
+                                               "in Gram-Schmidt so far"};
+    const int64_t marks = r->marks;
+    hsgd_status st = HSGD_OK;
+    int64_t *counts = malloc(3 * (size_t)(marks + 1) * sizeof *counts);
+    double *reals = malloc(COLUMNS * (size_t)(marks + 1) * sizeof *reals);
+
+    HSGD_CHECK(counts != NULL && reals != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold %lld restarts",
+               (long long)marks);
+    for (int64_t i = 0; i < marks; i++) {
+        const hsgd_eigen_mark *m = &r->history[i];
+
+        counts[i] = m->products;
+        counts[marks + i] = m->converged;
+        counts[2 * marks + i] = m->basis;
+        reals[WORST * marks + i] = m->worst;
+        reals[LARGEST * marks + i] = m->largest;
+        reals[PRODUCT_SECONDS * marks + i] = m->seconds_products;
+        reals[GRAM_SCHMIDT_SECONDS * marks + i] = m->seconds_orthogonalization;
+    }
+    HSGD_TRY(output_integers(store, "/history/products", "1", "products made when a restart, or the end, was reached",
+                             marks, NULL, counts, err));
+    HSGD_TRY(output_integers(store, "/history/converged", "1", "wanted pairs within the tolerance, by estimate", marks,
+                             "/history/products", counts + marks, err));
+    HSGD_TRY(output_integers(store, "/history/basis", "1", "Lanczos vectors kept", marks, "/history/products",
+                             counts + 2 * marks, err));
+    for (int c = 0; c < COLUMNS; c++) {
+        HSGD_TRY(output_vector(store, names[c], c < PRODUCT_SECONDS ? "nats per squared parameter" : "s", words[c],
+                               marks, "/history/products", reals + c * marks, err));
+    }
+done:
+    free(reals);
+    free(counts);
+    return st;
+}
+
 static int64_t count_open(const hsgd_eigen_result *r)
 {
     int64_t open = 0;
@@ -52,7 +144,8 @@ static int64_t count_open(const hsgd_eigen_result *r)
     return open;
 }
 
-static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const char *operator_name, hsgd_error *err)
+static hsgd_status write(study_state *s, const hsgd_eigen_result *r, double noise, const char *operator_name,
+                         hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_store *store = NULL;
@@ -65,6 +158,7 @@ static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const char 
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "operator", operator_name, err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "stopped_because", r->reason, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "samples", s->sample_count, err));
+    HSGD_TRY(hsgd_store_attribute_f64(store, "/", "noise_floor", noise, err));
     if (s->deck->eigen.require_convergence) {
         HSGD_TRY(hsgd_store_attribute_i64(store, "/", OUTPUT_FAILED, count_open(r) > 0, err));
     }
@@ -77,6 +171,10 @@ static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const char 
                            "/pair", r->residuals, err));
     HSGD_TRY(hsgd_store_write(store, &products, &r->products, err));
     HSGD_TRY(write_vectors(s, store, r, err));
+    HSGD_TRY(write_certificates(store, r, err));
+    if (r->marks > 0) {
+        HSGD_TRY(write_history(store, r, err));
+    }
     HSGD_TRY(hsgd_store_commit(&store, true, err));
 done:
     hsgd_store_abandon(&store);
@@ -108,27 +206,48 @@ done:
     return st;
 }
 
+/* A tolerance below what the operator's own rounding leaves can never be met: say so before the work. */
+static hsgd_status check_noise(study_state *s, hsgd_linop *op, double *noise, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_eigen_noise(op, (uint64_t)s->deck->run.seed, noise, err));
+    hsgd_progress_detail(s->progress, "eigen: noise floor of the products %.1e of the largest eigenvalue", *noise);
+    HSGD_CHECK(
+        s->deck->eigen.tolerance >= *noise, HSGD_ERR_NUMERIC, err,
+        "eigen.tolerance = %g: below the noise floor of the products in %s precision, %.1e; raise it above that, or "
+        "set model.precision = double",
+        s->deck->eigen.tolerance, s->backend->precision == HSGD_DOUBLE ? "double" : "single", *noise);
+done:
+    return st;
+}
+
 hsgd_status stage_eigen(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_linop *op = NULL;
     hsgd_eigen_result result = {0};
+    double noise = 0.0;
     const hsgd_eigen_options options = {.count = s->deck->eigen.count,
                                         .which = (hsgd_which)s->deck->eigen.which,
                                         .tolerance = s->deck->eigen.tolerance,
                                         .max_products = s->deck->eigen.max_products,
                                         .basis = s->deck->eigen.basis,
+                                        .block = s->deck->eigen.block,
                                         .seed = (uint64_t)s->deck->run.seed,
                                         .monitor = monitor,
+                                        .record = record,
                                         .context = s};
 
     HSGD_TRY(study_operator(s, &op, err));
+    HSGD_TRY(check_noise(s, op, &noise, err));
     if (s->deck->eigen.method == 1) {
         HSGD_TRY(hsgd_power(op, &options, &result, err));
     } else {
         HSGD_TRY(hsgd_lanczos_eigen(op, &options, &result, err));
     }
-    HSGD_TRY(write(s, &result, hsgd_linop_name(op), err));
+    result.products = hsgd_linop_products(op); /* those that measured the noise too */
+    HSGD_TRY(write(s, &result, noise, hsgd_linop_name(op), err));
     HSGD_TRY(report(s, &result, err));
 done:
     hsgd_eigen_result_clear(&result);

@@ -1,12 +1,13 @@
 /* src/study/memory.c - what a study takes of the host's memory and of its device's, and what is left for base passes. */
 #include "data/batch.h"
+#include "solve/eigen.h"
 #include "study/limits.h"
 #include <math.h>
 #include <unistd.h>
 
 static const double MIB = 1048576.0;
 
-enum { COLUMNS = 8, FIRST_BASIS = 64 }; /* vectors in one product, and a Lanczos basis's first capacity: the defaults */
+enum { COLUMNS = 8 }; /* vectors in one product: the default */
 
 /* Bytes of a device left to what cannot be counted: CUDA's libraries load kernels when these are first used, cuDNN and
  * NCCL take buffers of their own.  That is some hundred MiB whatever the card; small ones give what they can. */
@@ -48,26 +49,17 @@ done:
     return st;
 }
 
-/* Most vectors that a basis of up to `limit` takes on its way: it is doubled, and the old one is held meanwhile. */
-static double basis_vectors(int64_t limit)
-{
-    int64_t before = FIRST_BASIS;
-
-    while (2 * before < limit) {
-        before *= 2;
-    }
-    return (double)(limit > FIRST_BASIS ? before + limit : limit);
-}
-
 /* Most vectors that a stage holds spread over the ranks. */
 static double spread_vectors(const study_state *s)
 {
     const study_extent *e = &s->extent;
     const hsgd_deck *deck = s->deck;
-    const int64_t steps = deck->eigen.basis > 0 && deck->eigen.basis < deck->eigen.max_products
-                              ? deck->eigen.basis
-                              : deck->eigen.max_products;
-    const double eigen = e->pairs > 0 ? 2.0 * (double)e->pairs + basis_vectors(steps < s->n ? steps : s->n) : 0.0;
+    const hsgd_eigen_options options = {.count = deck->eigen.count,
+                                        .which = (hsgd_which)deck->eigen.which,
+                                        .max_products = deck->eigen.max_products,
+                                        .basis = deck->eigen.basis,
+                                        .block = deck->eigen.block};
+    const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->n) : 0.0;
     const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(e->probes * (deck->density.steps + 2)) : 0.0;
     const double hvp = 2.0 * (double)e->vectors;
 
@@ -156,7 +148,7 @@ hsgd_status study_memory_check(study_state *s, hsgd_error *err)
         st = hsgd_error_set(
             err, HSGD_ERR_MEMORY,
             "memory: this study needs about %.0f MiB of the %s (%s) of rank %d, without kept base passes, "
-            "but %.0f of its %.0f MiB are free for %d ranks; lower eigen.max_products or eigen.basis, or "
+            "but %.0f of its %.0f MiB are free for %d ranks; lower eigen.basis, or "
             "use more GPUs",
             need.device / MIB, s->backend->device, s->backend->place, s->comm->rank, free / MIB, total / MIB,
             s->sharers);

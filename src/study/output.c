@@ -63,7 +63,7 @@ hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hs
     hsgd_status st = HSGD_OK;
     char *keys = NULL, *more = NULL, content[65];
     const bool studies = stage != HSGD_STAGE_TRAIN;
-    const bool samples = studies && stage != HSGD_STAGE_EVALUATE;
+    const bool samples = studies ? stage != HSGD_STAGE_EVALUATE : s->deck->train.curvature_every > 0;
 
     HSGD_TRY(hsgd_deck_stage_keys(s->deck, stage, &keys, err));
     if (stage == HSGD_STAGE_LANDSCAPE) { /* it looks along the eigenvectors */

@@ -150,6 +150,7 @@ static hsgd_status choose_samples(study_state *s, hsgd_error *err)
     for (int i = 0; i < s->deck->stages; i++) {
         needed = needed || s->deck->stage[i] >= HSGD_STAGE_VERIFY;
     }
+    needed = needed || (study_runs(s, HSGD_STAGE_TRAIN) && s->deck->train.curvature_every > 0);
     if (!needed) { /* limits against the data are checked only for stages that run */
         return HSGD_OK;
     }

@@ -38,6 +38,7 @@ static hsgd_status create(training *t, study_state *s, hsgd_error *err)
                                            deck->train.batch < count ? deck->train.batch : count, &t->objective, err));
     HSGD_TRY(hsgd_network_objective_create(&test, s->replicated, tests, &t->tester, err));
     HSGD_TRY(hsgd_sgd_create(s->replicated, &t->sgd, err));
+    HSGD_TRY(train_curvature_create(t, err));
 done:
     return st;
 }
@@ -45,6 +46,7 @@ done:
 static void destroy(training *t)
 {
     history_clear(&t->history);
+    train_curvature_destroy(&t->curvature);
     hsgd_sgd_destroy(&t->sgd);
     hsgd_objective_destroy(&t->tester);
     hsgd_objective_destroy(&t->objective);
@@ -134,7 +136,7 @@ static hsgd_status stop_asked(training *t, bool *stop, hsgd_error *err)
 
 /* What is to be done after the update just queued. */
 typedef struct {
-    bool log, test, look, checkpoint;
+    bool log, test, look, checkpoint, curvature;
 } duties;
 
 static duties duties_of(const training *t)
@@ -147,6 +149,7 @@ static duties duties_of(const training *t)
     return (duties){.log = logs > 0 && step % logs == 0,
                     .test = end || step % (tests > 0 ? tests : t->steps_per_epoch) == 0,
                     .look = !end && step % (1 + SAMPLES_BETWEEN_STOP_CHECKS / deck->train.batch) == 0,
+                    .curvature = train_curvature_due(t),
                     .checkpoint = end || (saves > 0 && step % saves == 0)};
 }
 
@@ -174,12 +177,15 @@ static void report(const training *t, int64_t from, int64_t seen, double began)
                          h->lr[h->steps - 1], (double)seen / (hsgd_clock() - began));
 }
 
-static hsgd_status after_step(training *t, const duties *due, bool stop, hsgd_error *err)
+static hsgd_status after_step(training *t, const duties *due, double lr, bool stop, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
     if (due->test) {
         HSGD_TRY(test(t, err));
+    }
+    if (due->curvature) {
+        HSGD_TRY(train_curvature_measure(t, lr, err));
     }
     if (stop || due->checkpoint) {
         HSGD_TRY(checkpoint_write(t, err));
@@ -202,6 +208,9 @@ static hsgd_status run(training *t, hsgd_error *err)
     const int64_t from = t->sgd.step;
     int64_t seen = 0;
 
+    if (t->sgd.step == 0 && t->curvature.every > 0 && t->curvature.marks == 0) { /* where it begins */
+        HSGD_TRY(train_curvature_measure(t, t->options.lr, err));
+    }
     if (t->total == 0) {
         HSGD_TRY(checkpoint_write(t, err));
     }
@@ -219,13 +228,13 @@ static hsgd_status run(training *t, hsgd_error *err)
         if (due.look) {
             HSGD_TRY(stop_asked(t, &stop, err));
         }
-        if (due.log || due.test || due.checkpoint || stop || t->sgd.pending == HSGD_SGD_PENDING) {
+        if (due.log || due.test || due.curvature || due.checkpoint || stop || t->sgd.pending == HSGD_SGD_PENDING) {
             HSGD_TRY(settle(t, err));
         }
         if (due.log) {
             report(t, from, seen, began);
         }
-        HSGD_TRY(after_step(t, &due, stop, err));
+        HSGD_TRY(after_step(t, &due, lr, stop, err));
     }
 done:
     return st;
@@ -245,6 +254,7 @@ static hsgd_status write_results(training *t, hsgd_error *err)
     HSGD_TRY(output_begin(s, "train.h5", HSGD_STAGE_TRAIN, &store, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "step", t->sgd.step, err));
     HSGD_TRY(history_write(store, &t->history, err));
+    HSGD_TRY(train_curvature_write(store, &t->curvature, err));
     HSGD_TRY(hsgd_store_commit(&store, true, err));
 done:
     hsgd_store_abandon(&store);

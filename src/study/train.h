@@ -12,6 +12,15 @@ typedef struct {
     double *test_loss, *test_accuracy;
 } training_history;
 
+/* The curvature along the training; kept in checkpoints with the eigenvectors that the next measurement starts from. */
+typedef struct {
+    int64_t every, pairs; /* every: steps; 0: not measured */
+    int64_t marks, capacity;
+    int64_t *step;   /* [marks] */
+    double *row;     /* [marks][what one measurement gives] */
+    double *vectors; /* [pairs][n] of the last measurement, then room for a gradient */
+} training_curvature;
+
 typedef struct {
     study_state *study;
     hsgd_sgd_options options;
@@ -22,6 +31,7 @@ typedef struct {
     int64_t *test_index;
     double *flat; /* [n] scratch for files */
     training_history history;
+    training_curvature curvature;
 } training;
 
 hsgd_status history_add(training_history *h, double loss, double lr, hsgd_error *err);
@@ -37,3 +47,19 @@ hsgd_status checkpoint_resume(training *t, hsgd_error *err);
 hsgd_status training_written(training *t, const char hash[65], int64_t step, bool *written, hsgd_error *err);
 /* Write the history as /train and /test of an open file.  Collective. */
 hsgd_status history_write(hsgd_store *store, const training_history *h, hsgd_error *err);
+
+/* Memory for the measurements that the deck asks for; end it; room for `marks` of them.  Local.  Errors: HSGD_ERR_MEMORY. */
+hsgd_status train_curvature_create(training *t, hsgd_error *err);
+void train_curvature_destroy(training_curvature *c);
+hsgd_status train_curvature_reserve(training_curvature *c, int64_t marks, hsgd_error *err);
+/* Is a measurement due at the present step?  Local. */
+bool train_curvature_due(const training *t);
+/* Measure at the present weights; lr: of the next or last update.  No update may be pending.  Collective. */
+hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err);
+/* Write the measurements as /curvature of train.h5; into a checkpoint; read them back from one.  Collective. */
+hsgd_status train_curvature_write(hsgd_store *store, const training_curvature *c, hsgd_error *err);
+hsgd_status train_curvature_save(hsgd_store *store, const training_curvature *c, int64_t n, hsgd_error *err);
+hsgd_status train_curvature_load(training *t, const char *file, hsgd_error *err);
+/* The three arrays of a checkpoint's measurements, for its hash.  Local. */
+enum { TRAIN_CURVATURE_PARTS = 3 };
+void train_curvature_parts(const training_curvature *c, int64_t n, const void **parts, size_t *sizes);

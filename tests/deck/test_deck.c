@@ -50,11 +50,13 @@ static void the_defaults_are_the_promised_ones(void **state)
         "precision = single\n",
         "[train]\nepochs = 5\nsteps = 0\nbatch = 100\nlr = 0.01\nschedule = constant\nmomentum = 0\ndampening = 0\n"
         "weight_decay = 0\nnesterov = false\nshuffle = true\nlog_every = 100\ncheckpoint_every = 600\n"
-        "checkpoint_keep = 2\nevaluate_every = 0\n",
+        "checkpoint_keep = 2\nevaluate_every = 0\n"
+        "curvature_every = 0\ncurvature_count = 2\ncurvature_tolerance = 0.001\n",
         "[hessian]\nsplit = train\nsamples = 2000\nfirst = 0\nindices = none\noperator = hessian\nbatch = 0\n"
         "cache = auto\n",
         "[hvp]\nvectors = none\n",
-        "[eigen]\nmethod = lanczos\ncount = 2\nwhich = both\ntolerance = 0.0001\nmax_products = 1000\nbasis = 0\n"
+        "[eigen]\nmethod = lanczos\ncount = 2\nwhich = both\ntolerance = 0.0001\nmax_products = 1000\nbasis = 0\nblock "
+        "= 0\n"
         "require_convergence = false\n",
         "[density]\nprobes = 4\nsteps = 80\ndistribution = rademacher\nbins = 10000\nsigma_squared = 1e-05\n"
         "overhead = 0.01\nstart = none\n",

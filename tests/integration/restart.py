@@ -107,7 +107,7 @@ class Restart(ProgramTest):
             self.assertEqual(values.tobytes(), fresh[path].tobytes(), path)
 
     def test_a_failed_stage_fails_again(self):
-        words = ("run.stages=eigen", "eigen.max_products=2", "eigen.tolerance=1e-9", "eigen.require_convergence=true")
+        words = ("run.stages=eigen", "eigen.max_products=2", "eigen.tolerance=1e-6", "eigen.require_convergence=true")
         for more in ((), ("--restart",)):
             done = self.program(*harness.SMALL, *words, *more, "run.output=open", expect=harness.EXIT_NUMERIC)
             self.assertEqual(len(done.errors), 1, str(done))

@@ -248,8 +248,8 @@ static void copies_are_found_where_the_further_sequence_is_slow(void **state)
     check_spectrum(SMALL, d, &largest, 2, (const double[]){1.0, 1.0});
 }
 
-/* Four pairs of c I, one sequence of one step each, and one more that confirms; copies equal but for rounding do not
- * send the search on. */
+/* Four pairs of c I: one sequence of one block of two, and one more that confirms; then the residuals.  Copies
+ * equal but for rounding do not send the search on. */
 static void a_unit_matrix_takes_few_products(void **state)
 {
     enum { SMALL = 50 };
@@ -266,19 +266,21 @@ static void a_unit_matrix_takes_few_products(void **state)
     matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
     solve(&m, &both, &result);
     assert_int_equal(result.count, 4);
-    assert_in_range(result.products, 4 + 4, 4 + 1 + 4);
+    assert_int_equal(result.products, 2 + 2 + 4);
     hsgd_eigen_result_clear(&result);
     matrix_destroy(&m);
     free(a);
 }
 
-static void the_basis_grows_beyond_its_first_size(void **state)
+static void a_crowded_end_is_found_over_many_restarts(void **state)
 {
-    const hsgd_eigen_options smallest = options_of(1, HSGD_WHICH_SMALLEST, 1e-12);
+    hsgd_eigen_options smallest = options_of(1, HSGD_WHICH_SMALLEST, 1e-12);
     double d[MOST];
 
     (void)state;
-    for (int i = 0; i < MOST; i++) { /* crowded at the low end: needs more than 64 steps */
+    smallest.basis = 40;
+    smallest.max_products = 4000;
+    for (int i = 0; i < MOST; i++) { /* crowded at the low end: needs far more than 40 steps */
         d[MOST - 1 - i] = pow((double)(i + 1) / MOST, 3.0);
     }
     check_spectrum(MOST, d, &smallest, 1, &d[MOST - 1]);
@@ -318,7 +320,7 @@ static void counts(void *context, int64_t products, int64_t converged, int64_t w
     ++*calls;
 }
 
-static void says_so_when_products_or_basis_run_out(void **state)
+static void says_so_when_products_run_out(void **state)
 {
     hsgd_eigen_options options = options_of(2, HSGD_WHICH_SMALLEST, 1e-12);
     double d[MOST], *a = calloc((size_t)MOST * MOST, sizeof *a);
@@ -346,20 +348,142 @@ static void says_so_when_products_or_basis_run_out(void **state)
     matrix_destroy(&m);
 
     matrix_create(&m, MOST, a, HSGD_REDUCTION_REPRODUCIBLE);
-    options.max_products = 1000;
-    options.basis = 9;
-    solve(&m, &options, &result);
-    assert_false(result.converged[0] && result.converged[1]);
-    assert_non_null(strstr(result.reason, "limit of 9 basis vectors"));
-    hsgd_eigen_result_clear(&result);
-    matrix_destroy(&m);
-
-    matrix_create(&m, MOST, a, HSGD_REDUCTION_REPRODUCIBLE);
-    options.basis = 1; /* one step: one pair, although two were asked for */
+    options.max_products = 1; /* one product: one pair, although two were asked for */
     solve(&m, &options, &result);
     assert_int_equal(result.count, 1);
     assert_false(result.converged[0]);
     hsgd_eigen_result_clear(&result);
+    matrix_destroy(&m);
+    free(a);
+}
+
+/* Products rounded to float: every entry is off by up to half a float's eps. */
+static hsgd_status rounded_apply(void *self, const hsgd_vector *x, hsgd_vector *y, hsgd_error *err)
+{
+    const int64_t count = hsgd_space_rows(y->space) * y->columns;
+    double *local = calloc((size_t)count + 1, sizeof *local);
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(matrix_apply(self, x, y, err));
+    HSGD_TRY(hsgd_vector_get_local(y, local, err));
+    for (int64_t i = 0; i < count; i++) {
+        local[i] = (double)(float)local[i];
+    }
+    HSGD_TRY(hsgd_vector_set_local(y, local, err));
+done:
+    free(local);
+    return st;
+}
+
+static void the_noise_floor_is_that_of_the_products(void **state)
+{
+    static const hsgd_linop_ops rounded = {.name = "rounded", .apply = rounded_apply};
+    double d[MOST], *a = calloc((size_t)MOST * MOST, sizeof *a), noise = -1.0;
+    hsgd_linop *op = NULL;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < MOST; i++) {
+        d[i] = 2.0 - 0.01 * i;
+    }
+    matrix_with_spectrum(MOST, d, a);
+    matrix_create(&m, MOST, a, HSGD_REDUCTION_REPRODUCIBLE);
+    assert_ok(hsgd_eigen_noise(m.op, 1, &noise, &err));
+    assert_true(noise <= matrix_rounding(MOST, 1.0));
+    assert_ok(hsgd_linop_create(m.space, &rounded, &m, &op, &err));
+    assert_ok(hsgd_eigen_noise(op, 1, &noise, &err));
+    assert_true(noise > 0.1 * (double)FLT_EPSILON && noise < 1.0 * (double)FLT_EPSILON);
+    hsgd_linop_destroy(&op);
+    matrix_destroy(&m);
+    memset(a, 0, (size_t)MOST * MOST * sizeof *a); /* the zero matrix has none */
+    matrix_create(&m, MOST, a, HSGD_REDUCTION_REPRODUCIBLE);
+    assert_ok(hsgd_eigen_noise(m.op, 1, &noise, &err));
+    assert_true(noise == 0.0);
+    matrix_destroy(&m);
+    free(a);
+}
+
+/* A keeper in memory that asks to stop at its call number `stop`, and gives back what it kept. */
+typedef struct {
+    int64_t calls, stop;
+    hsgd_snapshot kept;
+} memory_keeper;
+
+static hsgd_status memory_due(void *context, bool *due, hsgd_error *err)
+{
+    memory_keeper *k = context;
+
+    (void)err;
+    *due = ++k->calls == k->stop;
+    return HSGD_OK;
+}
+
+static hsgd_status memory_keep(void *context, const hsgd_snapshot *s, hsgd_error *err)
+{
+    memory_keeper *k = context;
+
+    k->kept = (hsgd_snapshot){.integers = s->integers, .reals = s->reals};
+    k->kept.integer = calloc((size_t)s->integers, sizeof(int64_t));
+    k->kept.real = calloc((size_t)s->reals, sizeof(double));
+    memcpy(k->kept.integer, s->integer, (size_t)s->integers * sizeof(int64_t));
+    memcpy(k->kept.real, s->real, (size_t)s->reals * sizeof(double));
+    assert_int_equal(hsgd_vector_clone(s->vectors, &k->kept.vectors, err), HSGD_OK);
+    return hsgd_error_set(err, HSGD_STOPPED, "stopped");
+}
+
+static hsgd_status memory_recall(void *context, const hsgd_space *space, hsgd_snapshot *s, bool *found, hsgd_error *err)
+{
+    memory_keeper *k = context;
+
+    (void)space;
+    (void)err;
+    *s = k->kept;
+    *found = k->kept.integer != NULL;
+    k->kept = (hsgd_snapshot){0};
+    return HSGD_OK;
+}
+
+/* Stopped once at each of its points: the same bits, in as many products. */
+static void an_interrupted_search_goes_on_to_the_same_bits(void **state)
+{
+    enum { SMALL = 60 };
+    double d[SMALL], *a = calloc((size_t)SMALL * SMALL, sizeof *a);
+    hsgd_eigen_options options = options_of(3, HSGD_WHICH_BOTH, 1e-10);
+    hsgd_eigen_result whole;
+    hsgd_error err = {0};
+    int64_t stop = 1;
+    matrix m;
+
+    (void)state;
+    for (int i = 0; i < SMALL; i++) {
+        d[i] = i < 2 ? 3.0 : 1.0 - 2.0 * i / SMALL;
+    }
+    options.basis = 20; /* several restarts */
+    matrix_with_spectrum(SMALL, d, a);
+    matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
+    assert_ok(hsgd_lanczos_eigen(m.op, &options, &whole, &err));
+    assert_true(whole.marks > 2);
+    for (;; stop++) {
+        memory_keeper keeper = {.stop = stop};
+        const hsgd_keeper calls = {&keeper, memory_due, memory_keep, memory_recall};
+        hsgd_eigen_result parts;
+
+        options.keeper = &calls;
+        if (hsgd_lanczos_eigen(m.op, &options, &parts, &err) == HSGD_OK) {
+            hsgd_eigen_result_clear(&parts);
+            break; /* beyond the last point */
+        }
+        assert_ok(hsgd_lanczos_eigen(m.op, &options, &parts, &err));
+        assert_int_equal(parts.products, whole.products);
+        assert_memory_equal(parts.values, whole.values, (size_t)whole.count * sizeof *whole.values);
+        assert_memory_equal(parts.residuals, whole.residuals, (size_t)whole.count * sizeof *whole.values);
+        matrix_same_bits(parts.vectors, whole.vectors);
+        hsgd_eigen_result_clear(&parts);
+    }
+    print_message("stopped at each of %lld points\n", (long long)(stop - 1));
+    assert_true(stop > 10);
+    hsgd_eigen_result_clear(&whole);
     matrix_destroy(&m);
     free(a);
 }
@@ -422,9 +546,11 @@ int main(void)
         cmocka_unit_test(a_further_sequence_finds_copies_that_the_first_hid),
         cmocka_unit_test(copies_are_found_where_the_further_sequence_is_slow),
         cmocka_unit_test(a_unit_matrix_takes_few_products),
-        cmocka_unit_test(the_basis_grows_beyond_its_first_size),
+        cmocka_unit_test(a_crowded_end_is_found_over_many_restarts),
         cmocka_unit_test(half_the_tolerance_is_left_to_the_noise_of_the_products),
-        cmocka_unit_test(says_so_when_products_or_basis_run_out),
+        cmocka_unit_test(says_so_when_products_run_out),
+        cmocka_unit_test(the_noise_floor_is_that_of_the_products),
+        cmocka_unit_test(an_interrupted_search_goes_on_to_the_same_bits),
         cmocka_unit_test(refuses_more_pairs_than_the_order_of_the_matrix),
         cmocka_unit_test(ties_of_the_sign_rule_go_to_the_lowest_row),
     };

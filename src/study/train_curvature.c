@@ -1,0 +1,273 @@
+/* src/study/train_curvature.c - how the curvature of the studied samples moves while the weights are trained: the largest
+ * eigenvalues beside 2 / lr (Cohen et al., "Gradient descent on neural networks typically occurs at the edge of
+ * stability", ICLR 2021, arXiv 2103.00065), the trace, and the share of the gradient in the top eigenspace (Gur-Ari,
+ * Roberts, Dyer, "Gradient descent happens in a tiny subspace", arXiv 1812.04754). */
+#include "solve/eigen.h"
+#include "solve/probing.h"
+#include "study/limits.h"
+#include "study/small_vectors.h"
+#include "study/train.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Columns of a row of the record: eigenvalues and residuals [pairs] each, then these. */
+enum { TRACE, SHARE, TWO_OVER_LR, LOSS, SINGLES };
+
+static int64_t row_length(const training_curvature *c)
+{
+    return 2 * c->pairs + SINGLES;
+}
+
+hsgd_status train_curvature_create(training *t, hsgd_error *err)
+{
+    training_curvature *c = &t->curvature;
+    const study_state *s = t->study;
+    hsgd_status st = HSGD_OK;
+
+    c->every = s->deck->train.curvature_every;
+    c->pairs = s->deck->train.curvature_count < s->n ? s->deck->train.curvature_count : s->n;
+    if (c->every > 0) {
+        c->vectors = calloc((size_t)((c->pairs + 1) * s->n), sizeof *c->vectors); /* and the gradient */
+        HSGD_CHECK(c->vectors != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold %lld eigenvectors",
+                   (long long)c->pairs);
+    }
+done:
+    return st;
+}
+
+void train_curvature_destroy(training_curvature *c)
+{
+    free(c->vectors);
+    free(c->step);
+    free(c->row);
+    *c = (training_curvature){0};
+}
+
+bool train_curvature_due(const training *t)
+{
+    return t->curvature.every > 0 && t->sgd.step % t->curvature.every == 0;
+}
+
+hsgd_status train_curvature_reserve(training_curvature *c, int64_t marks, hsgd_error *err)
+{
+    const int64_t capacity = c->capacity > 0 ? 2 * c->capacity : 64;
+    const size_t count = (size_t)(marks > capacity ? marks : capacity);
+    hsgd_status st = HSGD_OK;
+    void *step = NULL, *row = NULL;
+
+    if (marks <= c->capacity) {
+        return HSGD_OK;
+    }
+    step = realloc(c->step, count * sizeof *c->step);
+    c->step = step != NULL ? step : c->step;
+    row = realloc(c->row, count * (size_t)row_length(c) * sizeof *c->row);
+    c->row = row != NULL ? row : c->row;
+    HSGD_CHECK(step != NULL && row != NULL, HSGD_ERR_MEMORY, err,
+               "memory: cannot record %lld measurements of curvature", (long long)marks);
+    c->capacity = (int64_t)count;
+done:
+    return st;
+}
+
+/* The largest pairs, from where the last measurement found them. */
+static hsgd_status find_pairs(training *t, hsgd_linop *op, double *row, hsgd_error *err)
+{
+    training_curvature *c = &t->curvature;
+    const study_state *s = t->study;
+    const hsgd_space *space = hsgd_linop_space(op);
+    hsgd_status st = HSGD_OK;
+    hsgd_vector *start = NULL;
+    hsgd_eigen_result found = {0};
+    hsgd_eigen_options options = {.count = c->pairs,
+                                  .which = HSGD_WHICH_LARGEST,
+                                  .tolerance = s->deck->train.curvature_tolerance,
+                                  .max_products = s->deck->eigen.max_products,
+                                  .block = c->pairs, /* what was found before enters whole */
+                                  .seed = (uint64_t)s->deck->run.seed};
+
+    if (c->marks > 0) {
+        HSGD_TRY(hsgd_comm_agree(s->comm, hsgd_vector_create(space, c->pairs, &start, err), err));
+        HSGD_TRY(hsgd_vector_set_full(start, c->vectors, err));
+        options.start = start;
+    }
+    HSGD_TRY(hsgd_lanczos_eigen(op, &options, &found, err));
+    HSGD_CHECK(found.count == c->pairs, HSGD_ERR_NUMERIC, err,
+               "train: %lld of %lld eigenpairs of the curvature in eigen.max_products = %lld; raise it",
+               (long long)found.count, (long long)c->pairs, (long long)options.max_products);
+    HSGD_TRY(hsgd_vector_gather(found.vectors, c->vectors, err));
+    memcpy(row, found.values, (size_t)c->pairs * sizeof *row);
+    memcpy(row + c->pairs, found.residuals, (size_t)c->pairs * sizeof *row);
+done:
+    hsgd_eigen_result_clear(&found);
+    hsgd_vector_destroy(&start);
+    return st;
+}
+
+/* Whole trace: exact where that holds, else Hutchinson's estimate with trace.probes probes. */
+static hsgd_status find_trace(study_state *s, hsgd_linop *op, double *trace, hsgd_error *err)
+{
+    enum { PROBE_COLUMNS = 8 };
+    const hsgd_problem problem = study_studied(s, s->backend);
+    const int64_t layers = s->parameter_count / 2, probes = s->deck->trace.probes;
+    double *part = calloc((size_t)(layers + probes), sizeof *part), error = 0.0;
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_comm_agree(s->comm, part != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    *trace = 0.0;
+    if (study_trace_is_exact(s)) {
+        HSGD_TRY(hsgd_exact_trace(&problem, s->weights, s->samples, s->sample_count, part, err));
+        for (int64_t i = 0; i < layers; i++) {
+            *trace += part[i];
+        }
+    } else {
+        HSGD_TRY(hsgd_hutchinson(op, probes, (uint64_t)s->deck->run.seed, PROBE_COLUMNS, 0, NULL, part, NULL, err));
+        hsgd_mean_error(probes, part, trace, &error);
+    }
+done:
+    free(part);
+    return st;
+}
+
+/* sum over the pairs of (v'g)^2 / g'g; 0 where the gradient is zero. */
+static double share_of(const training_curvature *c, int64_t n, const double *gradient)
+{
+    const double whole = small_dot(n, gradient, gradient);
+    double within = 0.0;
+
+    for (int64_t i = 0; i < c->pairs; i++) {
+        const double along = small_dot(n, c->vectors + i * n, gradient);
+
+        within += along * along;
+    }
+    return whole > 0.0 ? within / whole : 0.0;
+}
+
+hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err)
+{
+    training_curvature *c = &t->curvature;
+    study_state *s = t->study;
+    hsgd_status st = HSGD_OK;
+    hsgd_linop *op = NULL;
+    double *row = NULL, *gradient = c->vectors + c->pairs * s->n, *single = NULL;
+    hsgd_loss loss;
+
+    HSGD_TRY(hsgd_comm_agree(s->comm, train_curvature_reserve(c, c->marks + 1, err), err));
+    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
+    HSGD_TRY(study_set_weights(s, t->flat, "training", err));
+    HSGD_TRY(study_operator(s, &op, err));
+    row = c->row + c->marks * row_length(c);
+    single = row + 2 * c->pairs;
+    HSGD_TRY(find_pairs(t, op, row, err));
+    HSGD_TRY(find_trace(s, op, &single[TRACE], err));
+    HSGD_TRY(study_gradient(s, gradient, &loss, err));
+    single[SHARE] = share_of(c, s->n, gradient);
+    single[TWO_OVER_LR] = lr > 0.0 ? 2.0 / lr : 0.0;
+    single[LOSS] = loss.loss;
+    c->step[c->marks++] = t->sgd.step;
+    hsgd_progress_say(
+        s->progress,
+        "train: step %lld, largest eigenvalue %.4g (2/lr %.4g), trace %.4g, %.1f %% of the gradient along "
+        "the top %lld",
+        (long long)t->sgd.step, row[0], single[TWO_OVER_LR], single[TRACE], 100.0 * single[SHARE], (long long)c->pairs);
+done:
+    hsgd_linop_destroy(&op);
+    return st;
+}
+
+/* Column `first` of the record's rows, `width` wide, into out[marks][width]. */
+static void pick(const training_curvature *c, int64_t first, int64_t width, double *out)
+{
+    for (int64_t i = 0; i < c->marks; i++) {
+        memcpy(out + i * width, c->row + i * row_length(c) + first, (size_t)width * sizeof *out);
+    }
+}
+
+hsgd_status train_curvature_write(hsgd_store *store, const training_curvature *c, hsgd_error *err)
+{
+    static const char units[] = "nats per squared parameter", step[] = "/curvature/step", pair[] = "/curvature/pair";
+    static const struct {
+        const char *path, *units, *words;
+    } singles[SINGLES] = {
+        [TRACE] = {"/curvature/trace", units, "trace of the operator on the studied samples"},
+        [SHARE] = {"/curvature/gradient_share", "1", "share of the squared gradient along the pairs' eigenvectors"},
+        [TWO_OVER_LR] = {"/curvature/two_over_lr", units,
+                         "2 over the rate: where plain gradient descent turns unstable"},
+        [LOSS] = {"/curvature/loss", "nats", "mean cross-entropy of the studied samples"}};
+    hsgd_status st = HSGD_OK;
+    double *column = NULL;
+
+    if (c->every == 0) {
+        return HSGD_OK;
+    }
+    column = malloc((size_t)((c->marks + 1) * row_length(c)) * sizeof *column);
+    HSGD_CHECK(column != NULL, HSGD_ERR_MEMORY, err, "memory: cannot write the curvature");
+    HSGD_TRY(output_integers(store, step, "1", "updates made before the measurement", c->marks, NULL, c->step, err));
+    HSGD_TRY(output_axis(store, pair, "number of the eigenpair, 1 = largest", c->pairs, 1, err));
+    pick(c, 0, c->pairs, column);
+    HSGD_TRY(output_matrix(store, "/curvature/eigenvalues", units, "largest eigenvalues", c->marks, c->pairs, step,
+                           pair, column, err));
+    pick(c, c->pairs, c->pairs, column);
+    HSGD_TRY(output_matrix(store, "/curvature/residuals", units, "their residuals", c->marks, c->pairs, step, pair,
+                           column, err));
+    for (int i = 0; i < SINGLES; i++) {
+        pick(c, 2 * c->pairs + i, 1, column);
+        HSGD_TRY(
+            output_vector(store, singles[i].path, singles[i].units, singles[i].words, c->marks, step, column, err));
+    }
+done:
+    free(column);
+    return st;
+}
+
+hsgd_status train_curvature_save(hsgd_store *store, const training_curvature *c, int64_t n, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    if (c->marks == 0) {
+        return HSGD_OK;
+    }
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "curvature_marks", c->marks, err));
+    HSGD_TRY(output_integers(store, "/curvature/step", "1", "updates made before each measurement", c->marks, NULL,
+                             c->step, err));
+    HSGD_TRY(output_matrix(store, "/curvature/rows", "1", "eigenvalues, residuals, trace, share, 2/lr, loss", c->marks,
+                           row_length(c), NULL, NULL, c->row, err));
+    HSGD_TRY(output_matrix(store, "/curvature/vectors", "1", "eigenvectors of the last measurement", c->pairs, n, NULL,
+                           NULL, c->vectors, err));
+done:
+    return st;
+}
+
+hsgd_status train_curvature_load(training *t, const char *file, hsgd_error *err)
+{
+    training_curvature *c = &t->curvature;
+    study_state *s = t->study;
+    const int64_t vectors[2] = {c->pairs, s->n};
+    int64_t marks = 0, rows[2] = {0, row_length(c)};
+    hsgd_error none = {0};
+    hsgd_status st = HSGD_OK;
+
+    c->marks = 0;
+    if (c->every == 0 || hsgd_store_read_attribute_i64(s->comm, file, "curvature_marks", &marks, &none) != HSGD_OK) {
+        return HSGD_OK; /* saved before the first measurement */
+    }
+    HSGD_CHECK(marks >= 1 && marks <= t->total + 1, HSGD_ERR_DATA, err,
+               "%s: %lld measurements of curvature; the file is damaged", file, (long long)marks);
+    rows[0] = marks;
+    HSGD_TRY(hsgd_comm_agree(s->comm, train_curvature_reserve(c, marks, err), err));
+    HSGD_TRY(hsgd_store_read_i64(s->comm, file, "/curvature/step", 1, &marks, c->step, err));
+    HSGD_TRY(hsgd_store_read_f64(s->comm, file, "/curvature/rows", 2, rows, c->row, err));
+    HSGD_TRY(hsgd_store_read_f64(s->comm, file, "/curvature/vectors", 2, vectors, c->vectors, err));
+    c->marks = marks;
+done:
+    return st;
+}
+
+void train_curvature_parts(const training_curvature *c, int64_t n, const void **parts, size_t *sizes)
+{
+    parts[0] = c->step;
+    sizes[0] = (size_t)c->marks * sizeof *c->step;
+    parts[1] = c->row;
+    sizes[1] = (size_t)(c->marks * row_length(c)) * sizeof *c->row;
+    parts[2] = c->vectors;
+    sizes[2] = c->marks > 0 ? (size_t)(c->pairs * n) * sizeof *c->vectors : 0;
+}

@@ -1,0 +1,49 @@
+"""Curvature along training: it changes nothing of the training, survives an interruption, and is the eigen stage's."""
+import unittest
+
+import h5py
+import numpy as np
+
+import harness
+from harness import ProgramTest, datasets
+
+MEASURED = ("run.stages=train", "train.curvature_every=4", "train.curvature_count=2", "train.curvature_tolerance=1e-5",
+            "model.precision=double")
+
+
+class TrainCurvature(ProgramTest):
+    """Everything on the small study of 8 steps: measurements at steps 0, 4 and 8."""
+
+    def test_training_itself_keeps_its_bits(self):
+        plain = datasets(self.study("plain", "run.stages=train", "model.precision=double") / "weights.h5")
+        measured = datasets(self.study("measured", *MEASURED) / "weights.h5")
+        for name, value in plain.items():
+            np.testing.assert_array_equal(value, measured[name], name)
+
+    @harness.needs_ranks()
+    def test_a_resumed_training_on_other_ranks_has_the_same_bits(self):
+        whole = datasets(self.study("whole", *MEASURED) / "train.h5")
+        self.study("parts", *MEASURED, "train.steps=4", ranks=2)
+        parts = datasets(self.study("parts", *MEASURED, "--restart", ranks=3) / "train.h5")
+        self.assertEqual(set(whole), set(parts))
+        self.assertIn("/curvature/eigenvalues", whole)
+        for name, value in whole.items():
+            np.testing.assert_array_equal(value, parts[name], name)
+
+    def test_the_last_measurement_is_that_of_the_stages(self):
+        folder = self.study("study", *MEASURED, "run.stages=train eigen trace", "eigen.which=largest",
+                            "eigen.tolerance=1e-8", "eigen.max_products=2000")
+        with h5py.File(folder / "train.h5") as train, h5py.File(folder / "eigen.h5") as eigen, \
+                h5py.File(folder / "trace.h5") as trace:
+            np.testing.assert_array_equal(train["/curvature/step"][()], [0, 4, 8])
+            values, residuals = train["/curvature/eigenvalues"][-1], train["/curvature/residuals"][-1]
+            for value, residual, exact, rest in zip(values, residuals, eigen["/eigenvalues"], eigen["/residuals"]):
+                self.assertLessEqual(abs(value - exact), residual + rest)
+            self.assertEqual(train["/curvature/trace"][-1], trace["/trace"][()])
+            np.testing.assert_allclose(train["/curvature/two_over_lr"][()], 2 / 0.05, rtol=1e-15)
+            share = train["/curvature/gradient_share"][()]
+            self.assertTrue(np.all((share > 0) & (share <= 1 + 1e-12)), share)
+
+
+if __name__ == "__main__":
+    harness.main()
