@@ -71,7 +71,8 @@ typedef struct {
         char start[HSGD_TEXT];
     } density;
     struct {
-        int64_t method /* auto exact hutchinson */, probes;
+        int64_t method /* auto exact hutchinson hutch++ */, probes;
+        double tolerance;
     } trace;
     struct {
         char directions[HSGD_TEXT];

@@ -32,7 +32,7 @@ static const char *const OPERATORS[] = {"hessian", "gauss-newton", NULL};
 static const char *const EIGEN_METHODS[] = {"lanczos", "power", NULL};
 static const char *const ENDS[] = {"both", "largest", "smallest", "magnitude", NULL};
 static const char *const DISTRIBUTIONS[] = {"rademacher", "sphere", NULL};
-static const char *const TRACE_METHODS[] = {"auto", "exact", "hutchinson", NULL};
+static const char *const TRACE_METHODS[] = {"auto", "exact", "hutchinson", "hutch++", NULL};
 static const char *const NORMALIZATIONS[] = {"vector", "filter", NULL};
 static const char *const BACKENDS[] = {"auto", "cpu", "cuda", NULL};
 static const char *const ALLREDUCES[] = {"auto", "mpi", "nccl", NULL};
@@ -170,8 +170,15 @@ static const hsgd_key SCHEMA[] = {
      .help = "HDF5 file whose /start [probes, n] holds the start vectors"},
 
     {AT(trace, method), ONE_OF(TRACE_METHODS), .initial = "auto", RESULTS_OF(TRACE),
-     .help = "exact where it can be had (no tanh, or gauss-newton), else Hutchinson's estimate; auto: the better"},
-    {AT(trace, probes), WHOLE(1, MANY), .initial = "32", RESULTS_OF(TRACE), .help = "vectors of Hutchinson's estimate"},
+     .help =
+         "exact where it can be had (no tanh, or gauss-newton), else Hutchinson's estimate; auto: the better; "
+         "hutch++: a third of the products on a subspace; its error is relative to the sum of all |eigenvalues|, so "
+         "for an indefinite Hessian it may be no better than hutchinson"},
+    {AT(trace, probes), WHOLE(1, MANY), .initial = "32", RESULTS_OF(TRACE),
+     .help = "most random vectors of hutchinson; products of hutch++ in all, at least 3"},
+    {AT(trace, tolerance), NOT_NEGATIVE, .initial = "0", RESULTS_OF(TRACE),
+     .help = "stop at the second look in a row, each after 8 more probes, that finds the 95 % interval's half width at "
+             "most this times |trace|; 0: make all probes"},
 
     {AT(landscape, directions), MAYBE_EMPTY("DIRECTION ..."), .initial = "eigenvector random gradient",
      RESULTS_OF(LANDSCAPE),

@@ -62,7 +62,11 @@ static void trace(const study_state *s, stage_work *w)
         w->passes = (double)s->sample_count * (1.0 + 2.0 * (double)s->network->classes);
         (void)snprintf(w->what, sizeof w->what, "exact: one sweep");
     } else {
-        products(w, (double)s->sample_count, s->deck->trace.probes, "hutchinson: ");
+        char words[32];
+
+        (void)snprintf(words, sizeof words, "%s%s", study_trace_is_sketched(s) ? "hutch++: " : "hutchinson: ",
+                       s->deck->trace.tolerance > 0.0 ? "at most " : "");
+        products(w, (double)s->sample_count, s->deck->trace.probes, words);
     }
 }
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Places in the keys' lists of choices; see deck.h. */
-enum { TRACE_AUTO, TRACE_EXACT };
+enum { TRACE_AUTO, TRACE_EXACT, TRACE_HUTCHINSON, TRACE_HUTCHPP };
 enum { OPERATOR_HESSIAN, OPERATOR_GAUSS_NEWTON };
 enum { WHICH_BOTH };
 
@@ -28,6 +28,11 @@ bool study_trace_is_exact(const study_state *s)
     return s->deck->trace.method == TRACE_EXACT || (s->deck->trace.method == TRACE_AUTO && exact_trace_holds(s));
 }
 
+bool study_trace_is_sketched(const study_state *s)
+{
+    return s->deck->trace.method == TRACE_HUTCHPP;
+}
+
 static hsgd_status check_keys(const study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -38,8 +43,12 @@ static hsgd_status check_keys(const study_state *s, hsgd_error *err)
                (long long)s->deck->train.batch, (long long)s->data->train.count);
     HSGD_CHECK(!study_runs(s, HSGD_STAGE_TRACE) || s->deck->trace.method != TRACE_EXACT || exact_trace_holds(s),
                HSGD_ERR_USAGE, err,
-               "trace.method = exact: holds for Gauss-Newton and for networks without tanh only; take hutchinson or "
-               "auto");
+               "trace.method = exact: holds for Gauss-Newton and for networks without tanh only; take hutchinson, "
+               "hutch++ or auto");
+    HSGD_CHECK(!study_runs(s, HSGD_STAGE_TRACE) || !study_trace_is_sketched(s) || s->deck->trace.probes >= 3,
+               HSGD_ERR_USAGE, err,
+               "trace.probes = %lld: hutch++ needs at least 3 products; use more or take hutchinson",
+               (long long)s->deck->trace.probes);
 done:
     return st;
 }

@@ -6,6 +6,8 @@
 bool study_runs(const study_state *s, hsgd_stage stage);
 /* Does trace.method mean the exact trace?  Local. */
 bool study_trace_is_exact(const study_state *s);
+/* Does it mean Hutch++, which holds a sketch?  Local. */
+bool study_trace_is_sketched(const study_state *s);
 
 /* Check every limit that the data, the network and the named files set to the stages that run, before anything is
  * created; s->extent tells what was found.  Weights and vectors are read whole: what one of them lacks must not show

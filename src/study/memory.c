@@ -49,6 +49,18 @@ done:
     return st;
 }
 
+/* Vectors of the trace by probing: probes and products, a column by layers, and the sketch. */
+static double trace_vectors(const study_state *s)
+{
+    const int64_t third = s->deck->trace.probes / 3;
+
+    if (!study_runs(s, HSGD_STAGE_TRACE) || study_trace_is_exact(s)) {
+        return 0.0;
+    }
+    return 2.0 * COLUMNS + 1.0 + (double)(s->parameter_count / 2) +
+           (study_trace_is_sketched(s) ? (double)(third < s->n ? third : s->n) : 0.0);
+}
+
 /* Most vectors that a stage holds spread over the ranks. */
 static double spread_vectors(const study_state *s)
 {
@@ -63,7 +75,7 @@ static double spread_vectors(const study_state *s)
     const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(e->probes * (deck->density.steps + 2)) : 0.0;
     const double hvp = 2.0 * (double)e->vectors;
 
-    return eigen > density ? (eigen > hvp ? eigen : hvp) : (density > hvp ? density : hvp);
+    return fmax(fmax(eigen, density), fmax(hvp, trace_vectors(s)));
 }
 
 /* Whole vectors on the host: weights, gradients, given vectors, directions. */

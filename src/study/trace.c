@@ -1,88 +1,136 @@
-/* src/study/trace.c - the trace, exact where that holds, else by Hutchinson's estimate; whole and per layer. */
-#include "solve/probing.h"
+/* src/study/trace.c - the trace, exact where that holds, else by Hutchinson's estimate or Hutch++; whole and per layer. */
+#include "solve/hutchpp.h"
 #include "study/limits.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+
+static const char UNITS[] = "nats per squared parameter";
 
 typedef struct {
-    int64_t layers, probes;
-    bool exact;
-    int64_t *bounds;           /* [layers + 1]: rows of each layer */
-    double *layer, *error;     /* [layers] */
-    double *sample, *parts;    /* [probes], [probes][layers] */
-    double trace, trace_error; /* error -1: cannot be had */
+    int64_t layers;
+    bool exact, sketched;
+    int64_t *bounds;          /* [layers + 1]: rows of each layer */
+    double *layer, *error;    /* [layers]: traces, and their standard errors */
+    double *ends;             /* [layers][2]: of their intervals */
+    double *sample;           /* [result.samples]: of the whole trace */
+    hsgd_estimate *estimate;  /* [1 + layers]: the whole, then each layer */
+    hsgd_trace_result result; /* empty for the exact trace */
 } traces;
+
+static const char *method_of(const traces *t)
+{
+    return t->exact ? "exact" : t->sketched ? "hutch++" : "hutchinson";
+}
+
+static const char *reason_of(const traces *t)
+{
+    return t->exact ? "exact: nothing is probed" : t->result.met ? "tolerance met" : "all probes made";
+}
 
 static hsgd_status create(study_state *s, traces *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
     t->exact = study_trace_is_exact(s);
+    t->sketched = study_trace_is_sketched(s);
     t->layers = s->parameter_count / 2;
-    t->probes = t->exact ? 0 : s->deck->trace.probes;
     t->bounds = calloc((size_t)t->layers + 1, sizeof *t->bounds);
-    t->layer = calloc((size_t)t->layers, sizeof *t->layer);
-    t->error = calloc((size_t)t->layers, sizeof *t->error);
-    t->sample = calloc((size_t)t->probes + 1, sizeof *t->sample);
-    t->parts = calloc((size_t)(t->probes * t->layers) + 1, sizeof *t->parts);
-    HSGD_CHECK(t->bounds != NULL && t->layer != NULL && t->error != NULL && t->sample != NULL && t->parts != NULL,
-               HSGD_ERR_MEMORY, err, "memory: cannot hold the trace's %lld probes", (long long)t->probes);
+    t->layer = calloc((size_t)(4 * t->layers) + 1, sizeof *t->layer); /* traces, errors, ends */
+    t->estimate = calloc((size_t)t->layers + 1, sizeof *t->estimate);
+    HSGD_CHECK(t->bounds != NULL && t->layer != NULL && t->estimate != NULL, HSGD_ERR_MEMORY, err,
+               "memory: cannot hold the trace of %lld layers", (long long)t->layers);
     for (int64_t i = 0; i < t->layers; i++) {
         t->bounds[i] = s->parameters[2 * i].offset; /* weight, then bias, of one layer */
     }
     t->bounds[t->layers] = s->n;
+    t->error = t->layer + t->layers;
+    t->ends = t->error + t->layers;
 done:
     return st;
 }
 
 static void destroy(traces *t)
 {
+    hsgd_trace_result_clear(&t->result);
     free(t->bounds);
     free(t->layer);
-    free(t->error);
     free(t->sample);
-    free(t->parts);
+    free(t->estimate);
 }
 
 static hsgd_status exact(study_state *s, traces *t, hsgd_error *err)
 {
     const hsgd_problem problem = study_studied(s, s->backend);
-    const hsgd_status st = hsgd_exact_trace(&problem, s->weights, s->samples, s->sample_count, t->layer, err);
+    hsgd_status st = HSGD_OK;
+    double sum = 0.0;
 
-    for (int64_t i = 0; st == HSGD_OK && i < t->layers; i++) {
-        t->trace += t->layer[i];
+    HSGD_TRY(hsgd_exact_trace(&problem, s->weights, s->samples, s->sample_count, t->layer, err));
+    for (int64_t i = 0; i < t->layers; i++) {
+        const double x = t->layer[i];
+
+        sum += x;
+        t->estimate[1 + i] = (hsgd_estimate){.mean = x, .low = x, .high = x};
     }
+    t->estimate[0] = (hsgd_estimate){.mean = sum, .low = sum, .high = sum};
+done:
     return st;
 }
 
 static hsgd_status probe(study_state *s, traces *t, hsgd_error *err)
 {
+    enum { COLUMNS = HSGD_TRACE_LOOK }; /* so that no sample is made that a look then leaves away */
+    const hsgd_trace_options options = {.probes = s->deck->trace.probes,
+                                        .tolerance = s->deck->trace.tolerance,
+                                        .seed = (uint64_t)s->deck->run.seed,
+                                        .columns = COLUMNS,
+                                        .ranges = t->layers,
+                                        .bounds = t->bounds,
+                                        .keeper = NULL};
     hsgd_status st = HSGD_OK;
     hsgd_linop *op = NULL;
-    double *column = malloc((size_t)t->probes * sizeof *column);
 
-    HSGD_TRY(hsgd_comm_agree(s->comm, column != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     HSGD_TRY(study_operator(s, &op, err));
-    HSGD_TRY(
-        hsgd_hutchinson(op, t->probes, (uint64_t)s->deck->run.seed, 8, t->layers, t->bounds, t->sample, t->parts, err));
-    hsgd_mean_error(t->probes, t->sample, &t->trace, &t->trace_error);
-    for (int64_t i = 0; i < t->layers; i++) {
-        for (int64_t j = 0; j < t->probes; j++) {
-            column[j] = t->parts[j * t->layers + i];
-        }
-        hsgd_mean_error(t->probes, column, &t->layer[i], &t->error[i]);
-    }
+    HSGD_TRY(t->sketched ? hsgd_hutch_plus_plus(op, &options, &t->result, err)
+                         : hsgd_hutchinson(op, &options, &t->result, err));
+    memcpy(t->estimate, t->result.estimate, (size_t)(1 + t->layers) * sizeof *t->estimate);
 done:
     hsgd_linop_destroy(&op);
-    free(column);
     return st;
 }
 
-static hsgd_status write(study_state *s, const traces *t, hsgd_error *err)
+/* Lay out what the file wants side by side.  Collective. */
+static hsgd_status arrange(study_state *s, traces *t, hsgd_error *err)
+{
+    const hsgd_trace_result *r = &t->result;
+    hsgd_status st = HSGD_OK;
+
+    t->sample = malloc((size_t)(r->samples + 1) * sizeof *t->sample);
+    if (t->sample == NULL) {
+        st =
+            hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold the trace's %lld samples", (long long)r->samples);
+    }
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    for (int64_t i = 0; i < r->samples; i++) {
+        t->sample[i] = r->sample[i * r->width];
+    }
+    for (int64_t i = 0; i < t->layers; i++) {
+        const hsgd_estimate *e = &t->estimate[1 + i];
+
+        t->layer[i] = e->mean;
+        t->error[i] = e->error;
+        t->ends[2 * i] = e->low;
+        t->ends[2 * i + 1] = e->high;
+    }
+done:
+    return st;
+}
+
+/* ---- trace.h5 ---- */
+
+static hsgd_status write_attributes(study_state *s, const traces *t, hsgd_store *store, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    hsgd_store *store = NULL;
-    static const char units[] = "nats per squared parameter";
     char names[1024] = "";
     size_t used = 0;
 
@@ -90,31 +138,97 @@ static hsgd_status write(study_state *s, const traces *t, hsgd_error *err)
         used +=
             (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? " " : "", s->parameters[2 * i].layer);
     }
-    HSGD_TRY(output_begin(s, "trace.h5", HSGD_STAGE_TRACE, &store, err));
-    HSGD_TRY(hsgd_store_attribute_text(store, "/", "method", t->exact ? "exact" : "hutchinson", err));
+    HSGD_TRY(hsgd_store_attribute_text(store, "/", "method", method_of(t), err));
+    HSGD_TRY(hsgd_store_attribute_text(store, "/", "stopped_because", reason_of(t), err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "layers", names, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "samples", s->sample_count, err));
+    if (t->sketched) {
+        HSGD_TRY(hsgd_store_attribute_i64(store, "/", "sketch", t->result.sketch, err));
+    }
+done:
+    return st;
+}
+
+/* Standard errors and intervals, which one sample does not give. */
+static hsgd_status write_errors(const traces *t, hsgd_store *store, hsgd_error *err)
+{
+    const double whole[2] = {t->estimate[0].low, t->estimate[0].high};
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(
+        output_scalar(store, "/stderr", UNITS, "standard error of /trace; 0 for exact", t->estimate[0].error, err));
+    HSGD_TRY(output_vector(store, "/interval", UNITS, "Student's interval of the trace: low, high; one point for exact",
+                           2, NULL, whole, err));
+    HSGD_TRY(output_vector(store, "/layers_stderr", UNITS, "standard errors of /layers; 0 for exact", t->layers,
+                           "/layer", t->error, err));
+    HSGD_TRY(output_matrix(store, "/layers_interval", UNITS, "Student's intervals of the layers' traces: low, high",
+                           t->layers, 2, "/layer", NULL, t->ends, err));
+    HSGD_TRY(hsgd_store_attribute_f64(store, "/interval", "confidence", HSGD_CONFIDENCE, err));
+    HSGD_TRY(hsgd_store_attribute_f64(store, "/layers_interval", "confidence", HSGD_CONFIDENCE, err));
+done:
+    return st;
+}
+
+static hsgd_status write_samples(const traces *t, hsgd_store *store, hsgd_error *err)
+{
+    const hsgd_trace_result *r = &t->result;
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(output_axis(store, "/probe", "number of the probe", r->samples, 1, err));
+    HSGD_TRY(output_vector(store, "/samples", UNITS,
+                           t->sketched ? "w'Aw of each probe w = (I - QQ')z; /trace is /sketched and their mean"
+                                       : "z'Az of each Rademacher probe; /trace is their mean",
+                           r->samples, "/probe", t->sample, err));
+    if (t->sketched) {
+        HSGD_TRY(output_scalar(store, "/sketched", UNITS, "trace within the sketch, tr(Q'AQ)", r->known[0], err));
+    }
+done:
+    return st;
+}
+
+static hsgd_status write(study_state *s, const traces *t, hsgd_error *err)
+{
+    const hsgd_dataset_spec used = {.path = "/probes_used",
+                                    .type = HSGD_STORE_I64,
+                                    .units = "1",
+                                    .description = "products with vectors that the estimate took; 0 for exact"};
+    hsgd_status st = HSGD_OK;
+    hsgd_store *store = NULL;
+
+    HSGD_TRY(output_begin(s, "trace.h5", HSGD_STAGE_TRACE, &store, err));
+    HSGD_TRY(write_attributes(s, t, store, err));
     HSGD_TRY(output_axis(store, "/layer", "number of the layer with parameters; names in the attribute `layers`",
                          t->layers, 1, err));
-    HSGD_TRY(output_scalar(store, "/trace", units, "trace of the operator", t->trace, err));
-    if (t->trace_error >= 0.0) {
-        HSGD_TRY(output_scalar(store, "/stderr", units, "standard error of /trace; 0 for exact", t->trace_error, err));
-    }
-    HSGD_TRY(output_vector(store, "/layers", units, "trace of each layer's diagonal block", t->layers, "/layer",
+    HSGD_TRY(output_scalar(store, "/trace", UNITS, "trace of the operator", t->estimate[0].mean, err));
+    HSGD_TRY(output_vector(store, "/layers", UNITS, "trace of each layer's diagonal block", t->layers, "/layer",
                            t->layer, err));
-    if (t->trace_error >= 0.0) {
-        HSGD_TRY(output_vector(store, "/layers_stderr", units, "standard errors of /layers; 0 for exact", t->layers,
-                               "/layer", t->error, err));
+    HSGD_TRY(hsgd_store_write(store, &used, &t->result.products, err));
+    if (t->estimate[0].error >= 0.0) {
+        HSGD_TRY(write_errors(t, store, err));
     }
     if (!t->exact) {
-        HSGD_TRY(output_axis(store, "/probe", "number of the probe", t->probes, 1, err));
-        HSGD_TRY(output_vector(store, "/samples", units, "z'Az of each Rademacher probe", t->probes, "/probe",
-                               t->sample, err));
+        HSGD_TRY(write_samples(t, store, err));
     }
     HSGD_TRY(hsgd_store_commit(&store, true, err));
 done:
     hsgd_store_abandon(&store);
     return st;
+}
+
+static void summarize(study_state *s, const traces *t)
+{
+    const hsgd_estimate *e = &t->estimate[0];
+    const long long products = (long long)t->result.products;
+
+    if (t->exact) {
+        summary_add(s, "  trace %.8e (exact)", e->mean);
+    } else if (e->error >= 0.0) {
+        summary_add(s, "  trace %.6e, standard error %.1e, %.0f %% interval [%.6e, %.6e] (%s, %lld products, %s)",
+                    e->mean, e->error, 100.0 * HSGD_CONFIDENCE, e->low, e->high, method_of(t), products, reason_of(t));
+    } else {
+        summary_add(s, "  trace %.6e (%s, %lld products; one sample has no standard error)", e->mean, method_of(t),
+                    products);
+    }
 }
 
 hsgd_status stage_trace(study_state *s, hsgd_error *err)
@@ -125,15 +239,11 @@ hsgd_status stage_trace(study_state *s, hsgd_error *err)
     st = create(s, &t, err);
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     HSGD_TRY(t.exact ? exact(s, &t, err) : probe(s, &t, err));
-    HSGD_CHECK(isfinite(t.trace), HSGD_ERR_NUMERIC, err, "trace: the result is not finite; check the weights");
+    HSGD_CHECK(isfinite(t.estimate[0].mean), HSGD_ERR_NUMERIC, err,
+               "trace: the result is not finite; check the weights");
+    HSGD_TRY(arrange(s, &t, err));
     HSGD_TRY(write(s, &t, err));
-    if (t.exact) {
-        summary_add(s, "  trace %.8e (exact)", t.trace);
-    } else if (t.trace_error >= 0.0) {
-        summary_add(s, "  trace %.6e, standard error %.1e (%lld probes)", t.trace, t.trace_error, (long long)t.probes);
-    } else {
-        summary_add(s, "  trace %.6e (one probe: no standard error)", t.trace);
-    }
+    summarize(s, &t);
 done:
     destroy(&t);
     return st;

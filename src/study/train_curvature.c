@@ -108,8 +108,11 @@ static hsgd_status find_trace(study_state *s, hsgd_linop *op, double *trace, hsg
 {
     enum { PROBE_COLUMNS = 8 };
     const hsgd_problem problem = study_studied(s, s->backend);
-    const int64_t layers = s->parameter_count / 2, probes = s->deck->trace.probes;
-    double *part = calloc((size_t)(layers + probes), sizeof *part), error = 0.0;
+    const int64_t layers = s->parameter_count / 2;
+    const hsgd_trace_options options = {
+        .probes = s->deck->trace.probes, .seed = (uint64_t)s->deck->run.seed, .columns = PROBE_COLUMNS};
+    double *part = calloc((size_t)layers, sizeof *part);
+    hsgd_trace_result result = {0};
     hsgd_status st = HSGD_OK;
 
     HSGD_TRY(hsgd_comm_agree(s->comm, part != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
@@ -120,10 +123,11 @@ static hsgd_status find_trace(study_state *s, hsgd_linop *op, double *trace, hsg
             *trace += part[i];
         }
     } else {
-        HSGD_TRY(hsgd_hutchinson(op, probes, (uint64_t)s->deck->run.seed, PROBE_COLUMNS, 0, NULL, part, NULL, err));
-        hsgd_mean_error(probes, part, trace, &error);
+        HSGD_TRY(hsgd_hutchinson(op, &options, &result, err));
+        *trace = result.estimate[0].mean;
     }
 done:
+    hsgd_trace_result_clear(&result);
     free(part);
     return st;
 }

@@ -35,6 +35,7 @@ class DryRun(ProgramTest):
                 ("density", (), "20 products"),
                 ("trace", (), "exact"),
                 ("trace", ("trace.method=hutchinson",), "4 products"),
+                ("trace", ("trace.method=hutch++", "trace.tolerance=0.1"), "hutch++: at most 4 products"),
                 ("trace", ("model.layers=conv 4 5 / tanh / linear 10",), "4 products"),
                 ("trace", ("model.layers=conv 4 5 / tanh / linear 10", "hessian.operator=gauss-newton"), "exact"),
                 ("landscape", (), "24 points: 3 directions and a plane"),

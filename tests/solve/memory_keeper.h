@@ -1,0 +1,92 @@
+/* tests/solve/memory_keeper.h - a keeper in memory, and an operator, that stop the work at a point of the test's choice. */
+#pragma once
+#include <stdlib.h>
+#include <string.h>
+#include "curvature/linop.h"
+#include "solve/snapshot.h"
+#include "support.h"
+
+typedef struct {
+    hsgd_keeper keeper;
+    hsgd_snapshot kept;
+    bool holds;
+    int keeps;   /* calls of keep so far */
+    int stop_at; /* the call of keep, counted from 1, that tells of a stop; 0: none */
+} memory_keeper;
+
+static inline hsgd_status memory_due(void *context, bool *due, hsgd_error *err)
+{
+    (void)context;
+    (void)err;
+    *due = true;
+    return HSGD_OK;
+}
+
+/* A deep copy: what the solver does to its state later must not reach it. */
+static inline hsgd_status memory_copy(const hsgd_snapshot *from, hsgd_snapshot *to, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    *to = (hsgd_snapshot){.integers = from->integers, .reals = from->reals};
+    to->integer = malloc((size_t)(from->integers + 1) * sizeof *to->integer);
+    to->real = malloc((size_t)(from->reals + 1) * sizeof *to->real);
+    assert_true(to->integer != NULL && to->real != NULL);
+    memcpy(to->integer, from->integer, (size_t)from->integers * sizeof *to->integer);
+    memcpy(to->real, from->real, (size_t)from->reals * sizeof *to->real);
+    if (from->vectors != NULL) {
+        HSGD_TRY(hsgd_vector_clone(from->vectors, &to->vectors, err));
+    }
+done:
+    return st;
+}
+
+static inline hsgd_status memory_keep(void *context, const hsgd_snapshot *snapshot, hsgd_error *err)
+{
+    memory_keeper *k = context;
+    hsgd_status st = HSGD_OK;
+
+    hsgd_snapshot_clear(&k->kept);
+    HSGD_TRY(memory_copy(snapshot, &k->kept, err));
+    k->holds = true;
+    k->keeps++;
+done:
+    return st == HSGD_OK && k->keeps == k->stop_at ? HSGD_STOPPED : st;
+}
+
+static inline hsgd_status memory_recall(void *context, const hsgd_space *space, hsgd_snapshot *snapshot, bool *found,
+                                        hsgd_error *err)
+{
+    const memory_keeper *k = context;
+
+    (void)space; /* tests go on over the same one */
+    *found = k->holds;
+    *snapshot = (hsgd_snapshot){0};
+    return k->holds ? memory_copy(&k->kept, snapshot, err) : HSGD_OK;
+}
+
+static inline void memory_keeper_create(memory_keeper *k, int stop_at)
+{
+    *k = (memory_keeper){.keeper = {.due = memory_due, .keep = memory_keep, .recall = memory_recall},
+                         .stop_at = stop_at};
+    k->keeper.context = k;
+}
+
+static inline void memory_keeper_destroy(memory_keeper *k)
+{
+    hsgd_snapshot_clear(&k->kept);
+}
+
+/* An operator that is asked to stop in its product number `stop_at` (counted from 1; 0: never), once. */
+typedef struct {
+    hsgd_linop *inner; /* borrowed */
+    int calls, stop_at;
+} stopping;
+
+static inline hsgd_status stopping_apply(void *self, const hsgd_vector *x, hsgd_vector *y, hsgd_error *err)
+{
+    stopping *s = self;
+
+    return ++s->calls == s->stop_at ? HSGD_STOPPED : hsgd_linop_apply(s->inner, x, y, err);
+}
+
+static const hsgd_linop_ops stopping_ops = {.name = "stopping", .apply = stopping_apply};
