@@ -209,7 +209,7 @@ static hsgd_status due(void *context, bool *out, hsgd_error *err)
     enum { NOTHING, TIME, STOP };
     int64_t why = setup->stop != NULL && setup->stop(setup->stop_context) ? STOP : NOTHING;
 
-    if (why == NOTHING && k->s->comm->rank == 0 && hsgd_clock() - k->last >= k->s->deck->run.snapshot_every) {
+    if (why == NOTHING && k->s->comm->rank == 0 && hsgd_clock() - k->last >= (double)k->s->deck->run.snapshot_every) {
         why = TIME; /* by one clock */
     }
     HSGD_TRY(hsgd_comm_max(k->s->comm, HSGD_TYPE_I64, 1, &why, err));

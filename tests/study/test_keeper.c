@@ -364,14 +364,14 @@ static void time_and_anybody_s_wish_to_stop_make_it_due(void **state)
 
     l->setup.stop = stop_of_the_last_rank;
     l->setup.stop_context = &asked;
-    l->deck.run.snapshot_every = 1e9;
+    l->deck.run.snapshot_every = 1000000000;
     assert_ok(hsgd_keeper_due(study_keeper_face(k), &due, &err));
     assert_false(due);
-    l->deck.run.snapshot_every = 0.0;
+    l->deck.run.snapshot_every = 0;
     assert_ok(hsgd_keeper_due(study_keeper_face(k), &due, &err));
     assert_true(due);
     assert_ok(keep(l, k, 3, &err));
-    l->deck.run.snapshot_every = 1e9;
+    l->deck.run.snapshot_every = 1000000000;
     asked = true;
     assert_ok(hsgd_keeper_due(study_keeper_face(k), &due, &err));
     assert_true(due);
