@@ -111,7 +111,11 @@ hsgd_status hsgd_cpu_for_groups(void *self, int64_t count, bool spread_fixed, hs
     const int workers = ((const hsgd_cpu *)self)->workers;
     first_failure failure = {INT64_MAX, HSGD_OK, err};
 
-    if (spread_fixed) { /* over workers, not threads: the same spread also where OpenMP gives fewer threads */
+    if (workers == 1) { /* OpenMP takes and returns memory for every region of one thread */
+        for (int64_t g = 0; g < count; g++) {
+            run_group(&failure, body, context, 0, g);
+        }
+    } else if (spread_fixed) { /* over workers, not threads: the same spread also where OpenMP gives fewer threads */
 #pragma omp parallel for schedule(static, 1) num_threads(workers)
         for (int w = 0; w < workers; w++) {
             for (int64_t g = count * w / workers; g < count * (w + 1) / workers; g++) {

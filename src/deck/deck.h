@@ -31,6 +31,7 @@ typedef struct {
         char stages[HSGD_TEXT], output[HSGD_TEXT];
         int64_t seed, reduction; /* reproducible fast */
         double time_limit;       /* seconds; -1: auto */
+        int64_t snapshot_every;  /* seconds */
     } run;
     struct {
         char dir[HSGD_TEXT];

@@ -12,9 +12,30 @@ enum {
     SAVED_NEXT,
     SAVED_DRAWN,
     SAVED_LOOKED,
+    SAVED_MARKS,
     SAVED
 };
-enum { SAVED_NORM, SAVED_DROPPED, SAVED_REALS };
+enum { SAVED_NORM, SAVED_DROPPED, SAVED_PRODUCT_SECONDS, SAVED_GRAM_SCHMIDT_SECONDS, SAVED_REALS };
+enum { MARK = 7 }; /* reals of a mark; counts are exact in them */
+
+static void save_mark(const hsgd_eigen_mark *m, double *to)
+{
+    const double all[MARK] = {(double)m->products, (double)m->converged,        (double)m->basis, m->worst, m->largest,
+                              m->seconds_products, m->seconds_orthogonalization};
+
+    memcpy(to, all, sizeof all);
+}
+
+static hsgd_eigen_mark read_mark(const double *from)
+{
+    return (hsgd_eigen_mark){.products = (int64_t)from[0],
+                             .converged = (int64_t)from[1],
+                             .basis = (int64_t)from[2],
+                             .worst = from[3],
+                             .largest = from[4],
+                             .seconds_products = from[5],
+                             .seconds_orthogonalization = from[6]};
+}
 
 hsgd_status eigen_search_keep(const eigen_search *f, hsgd_error *err)
 {
@@ -25,14 +46,16 @@ hsgd_status eigen_search_keep(const eigen_search *f, hsgd_error *err)
     int64_t integer[SAVED] = {
         [SAVED_PRODUCTS] = f->products, [SAVED_SEQUENCE] = f->sequence, [SAVED_RESTARTS] = f->restarts,
         [SAVED_LOCKED] = k->locked,     [SAVED_SIZE] = p->size,         [SAVED_NEXT] = k->next,
-        [SAVED_DRAWN] = k->drawn,       [SAVED_LOOKED] = f->looked};
-    double *real = malloc((size_t)(SAVED_REALS + k->locked + rows * p->size) * sizeof *real);
+        [SAVED_DRAWN] = k->drawn,       [SAVED_LOOKED] = f->looked,     [SAVED_MARKS] = f->marks};
+    double *real = malloc((size_t)(SAVED_REALS + k->locked + rows * p->size + MARK * f->marks) * sizeof *real);
     hsgd_snapshot snapshot = {.integers = SAVED, .integer = integer, .real = real, .vectors = &columns};
     hsgd_status st = HSGD_OK;
 
     HSGD_TRY(hsgd_comm_agree(k->basis->space->comm, real != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     real[SAVED_NORM] = k->norm;
     real[SAVED_DROPPED] = k->dropped;
+    real[SAVED_PRODUCT_SECONDS] = k->seconds_products;
+    real[SAVED_GRAM_SCHMIDT_SECONDS] = k->seconds_orthogonalization;
     memcpy(real + SAVED_REALS, f->locked, (size_t)k->locked * sizeof *real);
     for (int64_t i = 0; i < rows; i++) { /* T's rows, then B's */
         const double *from = i < p->size ? p->t + i * p->capacity : p->b + (i - p->size) * p->capacity;
@@ -40,6 +63,9 @@ hsgd_status eigen_search_keep(const eigen_search *f, hsgd_error *err)
         memcpy(real + SAVED_REALS + k->locked + i * p->size, from, (size_t)p->size * sizeof *real);
     }
     snapshot.reals = SAVED_REALS + k->locked + rows * p->size;
+    for (int64_t i = 0; i < f->marks; i++, snapshot.reals += MARK) {
+        save_mark(&f->history[i], real + snapshot.reals);
+    }
     HSGD_TRY(hsgd_keeper_keep(f->options->keeper, &snapshot, err));
 done:
     free(real);
@@ -53,11 +79,13 @@ hsgd_status eigen_search_take(eigen_search *f, const hsgd_snapshot *s, hsgd_erro
     const int64_t locked = s->integers == SAVED ? s->integer[SAVED_LOCKED] : -1;
     const int64_t size = s->integers == SAVED ? s->integer[SAVED_SIZE] : -1;
     const int64_t next = s->integers == SAVED ? s->integer[SAVED_NEXT] : -1;
+    const int64_t marks = s->integers == SAVED ? s->integer[SAVED_MARKS] : -1;
     hsgd_status st = HSGD_OK;
     hsgd_vector to;
 
     HSGD_CHECK(locked >= 0 && locked <= f->wanted && size >= 0 && size <= p->capacity && next >= 0 &&
-                   next <= k->block && s->reals == SAVED_REALS + locked + (size + next) * size && s->vectors != NULL &&
+                   next <= k->block && marks >= 0 &&
+                   s->reals == SAVED_REALS + locked + (size + next) * size + MARK * marks && s->vectors != NULL &&
                    s->vectors->columns == locked + size + next,
                HSGD_ERR_DATA, err, "eigen: the state that was kept does not fit this search; remove it");
     f->products = s->integer[SAVED_PRODUCTS];
@@ -70,11 +98,19 @@ hsgd_status eigen_search_take(eigen_search *f, const hsgd_snapshot *s, hsgd_erro
     p->size = size;
     k->norm = s->real[SAVED_NORM];
     k->dropped = s->real[SAVED_DROPPED];
+    k->seconds_products = s->real[SAVED_PRODUCT_SECONDS];
+    k->seconds_orthogonalization = s->real[SAVED_GRAM_SCHMIDT_SECONDS];
     memcpy(f->locked, s->real + SAVED_REALS, (size_t)locked * sizeof *f->locked);
     for (int64_t i = 0; i < size + next; i++) {
         double *row = i < size ? p->t + i * p->capacity : p->b + (i - size) * p->capacity;
 
         memcpy(row, s->real + SAVED_REALS + locked + i * size, (size_t)size * sizeof *row);
+    }
+    f->history = malloc((size_t)(marks + 1) * sizeof *f->history);
+    HSGD_TRY(hsgd_comm_agree(k->basis->space->comm, f->history != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    f->marks_capacity = marks + 1;
+    for (f->marks = 0; f->marks < marks; f->marks++) {
+        f->history[f->marks] = read_mark(s->real + s->reals - MARK * (marks - f->marks));
     }
     to = hsgd_vector_view(k->basis, 0, s->vectors->columns);
     HSGD_TRY(hsgd_vector_copy(s->vectors, &to, err));

@@ -64,6 +64,56 @@ done:
     return st;
 }
 
+/* unlink that does not mind a missing file.  Local. */
+static hsgd_status drop(const char *path, hsgd_error *err)
+{
+    if (unlink(path) != 0 && errno != ENOENT) {
+        return hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot remove the file: %s; check permissions", path,
+                              strerror(errno));
+    }
+    return HSGD_OK;
+}
+
+static hsgd_status remove_file(const char *folder, const char *name, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char path[STORE_PATH];
+
+    (void)snprintf(path, sizeof path, "%.1900s/.%.100s.tmp", folder, name);
+    HSGD_TRY(drop(path, err));
+    (void)snprintf(path, sizeof path, "%.1900s/%.100s", folder, name);
+    if (access(path, F_OK) == 0) {
+        HSGD_TRY(drop(path, err));
+        HSGD_TRY(store_sync(folder, err));
+    }
+done:
+    return st;
+}
+
+hsgd_status hsgd_store_remove(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err)
+{
+    return hsgd_comm_agree(comm, comm->rank == 0 ? remove_file(folder, name, err) : HSGD_OK, err);
+}
+
+static hsgd_status rename_to_old(const char *folder, const char *name, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char path[STORE_PATH], old[STORE_PATH + 8];
+
+    (void)snprintf(path, sizeof path, "%.1900s/%.100s", folder, name);
+    (void)snprintf(old, sizeof old, "%s.old", path);
+    HSGD_CHECK(rename(path, old) == 0 || errno == ENOENT, HSGD_ERR_IO, err, "%s: cannot rename to .old: %s", path,
+               strerror(errno));
+    HSGD_TRY(store_sync(folder, err));
+done:
+    return st;
+}
+
+hsgd_status hsgd_store_set_aside(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err)
+{
+    return hsgd_comm_agree(comm, comm->rank == 0 ? rename_to_old(folder, name, err) : HSGD_OK, err);
+}
+
 static void checkpoint_name(int64_t step, char *name, size_t size)
 {
     (void)snprintf(name, size, "checkpoint-%08lld.h5", (long long)step);

@@ -63,6 +63,11 @@ void hsgd_store_abandon(hsgd_store **store);
 /* Does the file exist (as a regular file)? */
 hsgd_status hsgd_store_exists(hsgd_comm *comm, const char *folder, const char *name, bool *exists, hsgd_error *err);
 
+/* Remove folder/name, and what a killed run left of one in the making, so that not even a crash of the machine brings it
+ * back; there may be none.  set_aside: rename it to NAME.old instead.  Collective.  Errors: HSGD_ERR_IO. */
+hsgd_status hsgd_store_remove(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err);
+hsgd_status hsgd_store_set_aside(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err);
+
 /* The dimensions of a dataset: *rank in [0, 4].  Errors: HSGD_ERR_DATA (file or dataset missing, not HDF5, damaged; links
  * to other places are not followed). */
 hsgd_status hsgd_store_dims(hsgd_comm *comm, const char *file, const char *path, int *rank, int64_t dims[4],

@@ -228,6 +228,7 @@ hsgd_status stage_eigen(study_state *s, hsgd_error *err)
     hsgd_linop *op = NULL;
     hsgd_eigen_result result = {0};
     double noise = 0.0;
+    int64_t before = 0;
     const hsgd_eigen_options options = {.count = s->deck->eigen.count,
                                         .which = (hsgd_which)s->deck->eigen.which,
                                         .tolerance = s->deck->eigen.tolerance,
@@ -235,18 +236,20 @@ hsgd_status stage_eigen(study_state *s, hsgd_error *err)
                                         .basis = s->deck->eigen.basis,
                                         .block = s->deck->eigen.block,
                                         .seed = (uint64_t)s->deck->run.seed,
+                                        .keeper = s->keeper,
                                         .monitor = monitor,
                                         .record = record,
                                         .context = s};
 
     HSGD_TRY(study_operator(s, &op, err));
     HSGD_TRY(check_noise(s, op, &noise, err));
+    before = hsgd_linop_products(op);
     if (s->deck->eigen.method == 1) {
         HSGD_TRY(hsgd_power(op, &options, &result, err));
     } else {
         HSGD_TRY(hsgd_lanczos_eigen(op, &options, &result, err));
     }
-    result.products = hsgd_linop_products(op); /* those that measured the noise too */
+    result.products += before; /* those that measured the noise */
     HSGD_TRY(write(s, &result, noise, hsgd_linop_name(op), err));
     HSGD_TRY(report(s, &result, err));
 done:

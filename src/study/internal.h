@@ -3,6 +3,7 @@
 #include "curvature/curvature.h"
 #include "data/dataset.h"
 #include "model/layers.h"
+#include "solve/snapshot.h"
 #include "store/store.h"
 #include "study/study.h"
 
@@ -42,6 +43,8 @@ typedef struct {
     int64_t *samples; /* [sample_count]: the studied samples, numbers within hessian.split */
     int64_t sample_count;
     char samples_sha256[65];
+
+    const hsgd_keeper *keeper; /* of the stage that runs, where it keeps its state; else NULL */
 
     char *deck_text; /* resolved */
     char summary[STUDY_SUMMARY];
@@ -91,11 +94,15 @@ hsgd_status study_cache_bytes(const study_state *s, size_t *bytes, hsgd_error *e
 /* ---- output.c ---- */
 /* Begin a result file of `stage`, with provenance and the hash of all it depends on.  Collective. */
 hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsgd_store **out, hsgd_error *err);
+/* Attribute with the hash of output_stage_hash. */
+#define OUTPUT_HASH "stage_hash"
 /* Attribute of a result that ended the run with exit 4: a restart does not take it for finished. */
 #define OUTPUT_FAILED "failed"
 /* The hash of all that the results of `stage` depend on: keys, the content of the file they name, weights, samples,
  * data.  Collective. */
 hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err);
+/* The same but for the weights: what the deck alone says.  Collective. */
+hsgd_status output_deck_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err);
 /* Is the stage's file there and still valid?  With a stale one: *finished false (the file will be kept as .old). */
 hsgd_status output_finished(study_state *s, const char *name, hsgd_stage stage, bool *finished, hsgd_error *err);
 /* A dataset of real numbers: scalar (rank 0), vector, matrix; axis may be NULL.  Collective. */
@@ -133,6 +140,10 @@ hsgd_status stage_eigen(study_state *s, hsgd_error *err);
 hsgd_status stage_density(study_state *s, hsgd_error *err);
 hsgd_status stage_trace(study_state *s, hsgd_error *err);
 hsgd_status stage_landscape(study_state *s, hsgd_error *err);
+
+/* ---- study.c ---- */
+/* Run a stage with a keeper of its own in s->keeper: also one that another stage needs first.  Collective. */
+hsgd_status study_run_kept(study_state *s, hsgd_stage stage, hsgd_error *err);
 
 /* ---- input.c ---- */
 /* Dataset `path` [count, n] of `file` into *rows [count][n], which becomes the caller's.  Collective.

@@ -1,16 +1,20 @@
 /* src/study/landscape.c - the loss along directions through the weights, and on a plane of two of them. */
+#include "base/hash.h"
 #include "study/directions.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct {
     study_state *s;
+    const direction_list *lines, *axes; /* borrowed */
     hsgd_objective *objective;
     hsgd_vector *point;      /* the weights looked at */
     double *shifted;         /* [n] scratch */
     double *x, *y;           /* coordinates: [points], [plane_points] */
-    double *loss, *accuracy; /* results of the curve or plane at hand */
-    int64_t done, total;     /* evaluations, for progress */
+    double *loss, *accuracy; /* results of the curve or plane that is written */
+    double *value;           /* [total][2]: loss and accuracy of all points, lines first, the plane's row by row */
+    int64_t done, total;     /* points */
+    int64_t from;            /* done before this run */
 } landscape;
 
 static void linspace(double range, int64_t points, double *x)
@@ -20,44 +24,134 @@ static void linspace(double range, int64_t points, double *x)
     }
 }
 
-/* Loss and accuracy at weights + a d + b e (e may be NULL).  Collective. */
-static hsgd_status at(landscape *l, double a, const double *d, double b, const double *e, double *loss,
-                      double *accuracy, hsgd_error *err)
+/* Where point number `index` is: the weights + a d + b e (e may be NULL). */
+typedef struct {
+    double a, b;
+    const double *d, *e;
+} place;
+
+static place place_of(const landscape *l, int64_t index)
+{
+    const int64_t points = l->s->deck->landscape.points, edge = l->s->deck->landscape.plane_points;
+    const int64_t inside = index - l->lines->count * points; /* the plane */
+
+    if (inside < 0) {
+        return (place){.a = l->x[index % points], .d = l->lines->vector[index / points]};
+    }
+    return (place){
+        .a = l->y[inside % edge], .b = l->y[inside / edge], .d = l->axes->vector[0], .e = l->axes->vector[1]};
+}
+
+/* Loss and accuracy of the next point.  Collective. */
+static hsgd_status look(landscape *l, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    study_state *s = l->s;
+    const study_state *s = l->s;
+    const place at = place_of(l, l->done);
     hsgd_loss value;
-    int64_t stop = s->setup->stop != NULL && s->setup->stop(s->setup->stop_context);
 
-    HSGD_TRY(hsgd_comm_max(s->comm, HSGD_TYPE_I64, 1, &stop, err));
-    HSGD_CHECK(!stop, HSGD_STOPPED, err, "landscape: stopped; run again with --restart");
     for (int64_t i = 0; i < s->n; i++) {
-        l->shifted[i] = s->weights[i] + a * d[i] + (e != NULL ? b * e[i] : 0.0);
+        l->shifted[i] = s->weights[i] + at.a * at.d[i] + (at.e != NULL ? at.b * at.e[i] : 0.0);
     }
     HSGD_TRY(hsgd_vector_set_full(l->point, l->shifted, err));
     HSGD_TRY(hsgd_objective_evaluate(l->objective, l->point, s->samples, s->sample_count, NULL, &value, err));
-    *loss = value.loss;
-    *accuracy = value.accuracy;
+    l->value[2 * l->done] = value.loss;
+    l->value[2 * l->done + 1] = value.accuracy;
     l->done++;
-    hsgd_progress_update(s->progress, "landscape", l->done, l->total, "%lld of %lld points", (long long)l->done,
-                         (long long)l->total);
+    hsgd_progress_update(s->progress, "landscape", l->done - l->from, l->total - l->from, "%lld of %lld points",
+                         (long long)l->done, (long long)l->total);
 done:
     return st;
 }
 
-static hsgd_status curve(landscape *l, hsgd_store *store, const char *name, const double *d, hsgd_error *err)
+/* A number that tells these directions from others.  The stage's hash stands for what they are made from, but on another
+ * device the same deck may give others. */
+static hsgd_status fingerprint(const landscape *l, int64_t *print, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const void *parts[2 * DIRECTIONS_MOST];
+    size_t bytes[2 * DIRECTIONS_MOST];
+    char hex[65];
+    int count = 0;
+
+    for (int64_t i = 0; i < l->lines->count; i++) {
+        parts[count++] = l->lines->vector[i];
+    }
+    for (int64_t i = 0; i < l->axes->count; i++) {
+        parts[count++] = l->axes->vector[i];
+    }
+    for (int i = 0; i < count; i++) {
+        bytes[i] = (size_t)l->s->n * sizeof(double);
+    }
+    HSGD_TRY(hsgd_sha256(count, parts, bytes, hex, err));
+    hex[15] = '\0'; /* 60 bits */
+    *print = strtoll(hex, NULL, 16);
+done:
+    return st;
+}
+
+/* Take over the points of a run that was interrupted. */
+static hsgd_status recall(landscape *l, int64_t print, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_snapshot kept = {0};
+    bool found = false;
+
+    HSGD_TRY(hsgd_keeper_recall(l->s->keeper, l->s->spread, &kept, &found, err));
+    if (found && kept.integers == 1 && kept.integer[0] == print && kept.reals <= 2 * l->total) {
+        memcpy(l->value, kept.real, (size_t)kept.reals * sizeof *kept.real);
+        l->done = l->from = kept.reals / 2;
+    } else if (found) {
+        hsgd_progress_say(l->s->progress, "landscape: the directions have other bits now; all points are looked at "
+                                          "again");
+    }
+done:
+    hsgd_snapshot_clear(&kept);
+    return st;
+}
+
+static hsgd_status look_at_all(landscape *l, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    int64_t print = 0;
+    bool due = false;
+
+    HSGD_TRY(fingerprint(l, &print, err));
+    HSGD_TRY(recall(l, print, err));
+    while (l->done < l->total) {
+        HSGD_TRY(look(l, err));
+        HSGD_TRY(hsgd_keeper_due(l->s->keeper, &due, err));
+        if (due) {
+            const hsgd_snapshot state = {.integers = 1, .integer = &print, .reals = 2 * l->done, .real = l->value};
+
+            HSGD_TRY(hsgd_keeper_keep(l->s->keeper, &state, err));
+        }
+    }
+done:
+    return st;
+}
+
+/* The results of `count` points from `first` on, as they are written. */
+static void split(landscape *l, int64_t first, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        l->loss[i] = l->value[2 * (first + i)];
+        l->accuracy[i] = l->value[2 * (first + i) + 1];
+    }
+}
+
+static hsgd_status write_curve(landscape *l, hsgd_store *store, int64_t line, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const int64_t points = l->s->deck->landscape.points;
+    const char *name = l->lines->name[line];
     char alpha[96], loss[96], accuracy[96], vector[96];
 
     (void)snprintf(alpha, sizeof alpha, "/%s/alpha", name);
     (void)snprintf(loss, sizeof loss, "/%s/loss", name);
     (void)snprintf(accuracy, sizeof accuracy, "/%s/accuracy", name);
     (void)snprintf(vector, sizeof vector, "/%s/vector", name);
-    for (int64_t i = 0; i < points; i++) {
-        HSGD_TRY(at(l, l->x[i], d, 0.0, NULL, &l->loss[i], &l->accuracy[i], err));
-    }
+    split(l, line * points, points);
     HSGD_TRY(
         output_vector(store, alpha, "1", "multiple of the direction added to the weights", points, NULL, l->x, err));
     HSGD_TRY(
@@ -65,23 +159,17 @@ static hsgd_status curve(landscape *l, hsgd_store *store, const char *name, cons
     HSGD_TRY(output_vector(store, accuracy, "1", "share of the studied samples classified correctly", points, alpha,
                            l->accuracy, err));
     HSGD_TRY(output_vector(store, vector, "1", "the direction, normalised as landscape.normalize says", l->s->n,
-                           "/parameter", d, err));
+                           "/parameter", l->lines->vector[line], err));
 done:
     return st;
 }
 
-static hsgd_status plane(landscape *l, hsgd_store *store, const double *dx, const double *dy, hsgd_error *err)
+static hsgd_status write_plane(landscape *l, hsgd_store *store, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const int64_t points = l->s->deck->landscape.plane_points;
 
-    for (int64_t j = 0; j < points; j++) {
-        for (int64_t i = 0; i < points; i++) {
-            const int64_t place = j * points + i;
-
-            HSGD_TRY(at(l, l->y[i], dx, l->y[j], dy, &l->loss[place], &l->accuracy[place], err));
-        }
-    }
+    split(l, l->total - points * points, points * points);
     HSGD_TRY(output_vector(store, "/plane/x", "1", "multiple of the first direction", points, NULL, l->y, err));
     HSGD_TRY(output_vector(store, "/plane/y", "1", "multiple of the second direction", points, NULL, l->y, err));
     HSGD_TRY(output_matrix(store, "/plane/loss", "nats", "mean cross-entropy of the studied samples, [y, x]", points,
@@ -101,13 +189,17 @@ static hsgd_status create(study_state *s, landscape *l, const direction_list *li
     const hsgd_problem problem = study_studied(s, s->backend);
 
     l->s = s;
+    l->lines = lines;
+    l->axes = axes;
     l->total = lines->count * points + (axes->count == 2 ? edge * edge : 0);
     l->shifted = malloc((size_t)s->n * sizeof(double));
     l->x = malloc((size_t)points * sizeof(double));
     l->y = malloc((size_t)edge * sizeof(double));
     l->loss = malloc(most * sizeof(double));
     l->accuracy = malloc(most * sizeof(double));
-    if (l->shifted == NULL || l->x == NULL || l->y == NULL || l->loss == NULL || l->accuracy == NULL) {
+    l->value = malloc((size_t)(2 * l->total + 1) * sizeof(double));
+    if (l->shifted == NULL || l->x == NULL || l->y == NULL || l->loss == NULL || l->accuracy == NULL ||
+        l->value == NULL) {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold the landscape; lower landscape.plane_points");
     } else {
         linspace(s->deck->landscape.range, points, l->x);
@@ -129,6 +221,7 @@ static void destroy(landscape *l)
     free(l->y);
     free(l->loss);
     free(l->accuracy);
+    free(l->value);
 }
 
 static hsgd_status begin(study_state *s, hsgd_store **store, hsgd_error *err)
@@ -157,12 +250,13 @@ hsgd_status stage_landscape(study_state *s, hsgd_error *err)
         HSGD_TRY(directions_make(s, s->deck->landscape.plane, &axes, err));
     }
     HSGD_TRY(create(s, &l, &lines, &axes, err));
+    HSGD_TRY(look_at_all(&l, err));
     HSGD_TRY(begin(s, &store, err));
     for (int64_t i = 0; i < lines.count; i++) {
-        HSGD_TRY(curve(&l, store, lines.name[i], lines.vector[i], err));
+        HSGD_TRY(write_curve(&l, store, i, err));
     }
     if (axes.count == 2) {
-        HSGD_TRY(plane(&l, store, axes.vector[0], axes.vector[1], err));
+        HSGD_TRY(write_plane(&l, store, err));
     }
     HSGD_TRY(hsgd_store_commit(&store, true, err));
     summary_add(s, "  landscape: %lld points on %lld lines%s", (long long)l.total, (long long)lines.count,

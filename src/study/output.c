@@ -10,8 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char HASH[] = "stage_hash";
-
 void output_path(const study_state *s, const char *name, char *path, size_t size)
 {
     (void)snprintf(path, size, "%s/%s", s->deck->run.output, name);
@@ -58,7 +56,7 @@ static const char *file_of(const study_state *s, hsgd_stage stage)
     }
 }
 
-hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err)
+static hsgd_status hash_stage(study_state *s, hsgd_stage stage, bool weights, char hex[65], hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     char *keys = NULL, *more = NULL, content[65];
@@ -77,7 +75,7 @@ hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hs
                                 strlen(keys),
                                 more != NULL ? strlen(more) : 0,
                                 strlen(s->data->sha256),
-                                studies ? strlen(s->weights_sha256) : 0,
+                                studies && weights ? strlen(s->weights_sha256) : 0,
                                 samples ? strlen(s->samples_sha256) : 0};
 
         HSGD_TRY(hsgd_sha256(6, parts, bytes, hex, err));
@@ -86,6 +84,16 @@ done:
     free(more);
     free(keys);
     return st;
+}
+
+hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err)
+{
+    return hash_stage(s, stage, true, hex, err);
+}
+
+hsgd_status output_deck_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err)
+{
+    return hash_stage(s, stage, false, hex, err);
 }
 
 hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsgd_store **out, hsgd_error *err)
@@ -116,7 +124,7 @@ hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsg
     hsgd_progress_detail(s->progress, "%s: writes %s/%s", hsgd_stage_name(stage), s->deck->run.output, name);
     HSGD_TRY(output_stage_hash(s, stage, hash, err));
     HSGD_TRY(hsgd_store_create(s->comm, s->deck->run.output, name, &provenance, out, err));
-    HSGD_TRY(hsgd_store_attribute_text(*out, "/", HASH, hash, err));
+    HSGD_TRY(hsgd_store_attribute_text(*out, "/", OUTPUT_HASH, hash, err));
     if (stage != HSGD_STAGE_TRAIN) {
         HSGD_TRY(hsgd_store_attribute_text(*out, "/", "weights_source", s->weights_source, err));
     }
@@ -145,7 +153,7 @@ hsgd_status output_finished(study_state *s, const char *name, hsgd_stage stage, 
     }
     HSGD_TRY(output_stage_hash(s, stage, want, err));
     output_path(s, name, path, sizeof path);
-    if (hsgd_store_read_attribute_text(s->comm, path, HASH, found, sizeof found, &unread) != HSGD_OK) {
+    if (hsgd_store_read_attribute_text(s->comm, path, OUTPUT_HASH, found, sizeof found, &unread) != HSGD_OK) {
         hsgd_progress_warn(s->progress, "%s; it is kept as %s.old and computed again", unread.text, name);
         return HSGD_OK;
     }
@@ -165,8 +173,10 @@ done:
 /* What a study leaves in its folder; anything else there is none of our business. */
 static bool is_result(const char *name)
 {
-    static const char *const names[] = {"weights.h5", "train.h5",   "evaluate.h5", "verify.h5",   "hvp.h5",
-                                        "eigen.h5",   "density.h5", "trace.h5",    "landscape.h5"};
+    static const char *const names[] = {"weights.h5", "train.h5", "evaluate.h5", "verify.h5", "hvp.h5", "eigen.h5",
+                                        "density.h5", "trace.h5", "landscape.h5",
+                                        /* of stages that are half done */
+                                        "eigen-state.h5", "density-state.h5", "trace-state.h5", "landscape-state.h5"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(name, names[i]) == 0) {

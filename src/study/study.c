@@ -1,6 +1,6 @@
 /* src/study/study.c - the stages of a deck, one after the other. */
 #include "base/clock.h"
-#include "study/internal.h"
+#include "study/keeper.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +14,25 @@ static const struct {
     [HSGD_STAGE_TRACE] = {stage_trace, "trace.h5"},    [HSGD_STAGE_LANDSCAPE] = {stage_landscape, "landscape.h5"},
 };
 
+hsgd_status study_run_kept(study_state *s, hsgd_stage stage, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_keeper *outer = s->keeper; /* of the stage that needs this one first */
+    study_keeper *keeper = NULL;
+
+    if (study_keeper_serves(stage)) {
+        HSGD_TRY(study_keeper_open(s, stage, &keeper, err));
+    }
+    s->keeper = study_keeper_face(keeper);
+    st = stages[stage].run(s, err);
+    s->keeper = outer;
+    HSGD_TRY(st);
+    HSGD_TRY(study_keeper_finish(keeper, err));
+done:
+    study_keeper_close(&keeper, st);
+    return st;
+}
+
 static hsgd_status run_stage(study_state *s, hsgd_stage stage, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -24,13 +43,17 @@ static hsgd_status run_stage(study_state *s, hsgd_stage stage, hsgd_error *err)
         HSGD_TRY(output_finished(s, stages[stage].file, stage, &finished, err));
     }
     if (finished) {
+        HSGD_TRY(study_keeper_sweep(s, stage, err));
         hsgd_progress_say(s->progress, "%s: done before (%s)", hsgd_stage_name(stage), stages[stage].file);
         summary_add(s, "  %-10s done before: %s/%s", hsgd_stage_name(stage), s->deck->run.output, stages[stage].file);
-        return HSGD_OK;
+        goto done;
     }
     hsgd_progress_say(s->progress, "%s: begins", hsgd_stage_name(stage));
-    st = stages[stage].run(s, err);
+    st = study_run_kept(s, stage, err);
     hsgd_progress_done(s->progress);
+    if (st == HSGD_STOPPED && stage != HSGD_STAGE_TRAIN) { /* which tells it itself */
+        hsgd_progress_say(s->progress, "%s: stopped; run again with --restart to go on", hsgd_stage_name(stage));
+    }
     HSGD_TRY(st);
     summary_add(s, "  %-10s took %.1f s", hsgd_stage_name(stage), hsgd_clock() - start);
 done:

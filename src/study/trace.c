@@ -86,7 +86,7 @@ static hsgd_status probe(study_state *s, traces *t, hsgd_error *err)
                                         .columns = COLUMNS,
                                         .ranges = t->layers,
                                         .bounds = t->bounds,
-                                        .keeper = NULL};
+                                        .keeper = s->keeper};
     hsgd_status st = HSGD_OK;
     hsgd_linop *op = NULL;
 

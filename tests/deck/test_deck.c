@@ -44,7 +44,7 @@ static void the_defaults_are_the_promised_ones(void **state)
 {
     static const char *const promised[] = {
         "[run]\nstages = train evaluate verify eigen density trace landscape\noutput = results/mnist\nseed = 1\n"
-        "reduction = reproducible\ntime_limit = auto\n",
+        "reduction = reproducible\ntime_limit = auto\nsnapshot_every = 60\n",
         "[data]\ndir =\ntrain_samples = 0\ntest_samples = 0\nnormalize = none\n",
         "[model]\nlayers = conv 16 5 / relu / maxpool 2 / conv 32 5 / relu / maxpool 2 / linear 10\ninit = default\n"
         "precision = single\n",
@@ -91,7 +91,7 @@ static void each_value_reaches_its_member(void **state)
     hsgd_deck deck;
 
     (void)state;
-    resolve("[run]\nseed = 9223372036854775807\nreduction = fast\ntime_limit = 2.5\n"
+    resolve("[run]\nseed = 9223372036854775807\nreduction = fast\ntime_limit = 2.5\nsnapshot_every = 0\n"
             "[data]\ndir = /data/Ziffern m\xc3\xa4\xc3\x9fig\nnormalize = 0.1307 0.3081\n"
             "[train]\nlr = 1e-4\nschedule = step 2 0.5\nmomentum = .9\nnesterov = ON\nshuffle = no\n"
             "[hessian]\noperator = gauss-newton\ncache = 2G\nsplit = test\n"
@@ -102,6 +102,7 @@ static void each_value_reaches_its_member(void **state)
     assert_true(deck.run.seed == INT64_MAX);
     assert_int_equal(deck.run.reduction, HSGD_REDUCTION_FAST);
     assert_true(deck.run.time_limit == 2.5);
+    assert_int_equal(deck.run.snapshot_every, 0);
     assert_string_equal(deck.data.dir, "/data/Ziffern m\xc3\xa4\xc3\x9fig");
     assert_true(deck.mean == 0.1307f && deck.deviation == 0.3081f);
     assert_true(deck.train.lr == 1e-4 && deck.train.momentum == 0.9);

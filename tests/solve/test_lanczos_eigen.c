@@ -479,6 +479,11 @@ static void an_interrupted_search_goes_on_to_the_same_bits(void **state)
         assert_memory_equal(parts.values, whole.values, (size_t)whole.count * sizeof *whole.values);
         assert_memory_equal(parts.residuals, whole.residuals, (size_t)whole.count * sizeof *whole.values);
         matrix_same_bits(parts.vectors, whole.vectors);
+        assert_int_equal(parts.marks, whole.marks);
+        for (int64_t i = 0; i < whole.marks; i++) {
+            assert_int_equal(parts.history[i].products, whole.history[i].products);
+            assert_true(parts.history[i].worst == whole.history[i].worst);
+        }
         hsgd_eigen_result_clear(&parts);
     }
     print_message("stopped at each of %lld points\n", (long long)(stop - 1));

@@ -169,6 +169,49 @@ static void only_regular_files_exist(void **state)
     assert_true(scratch_exists(s, "b.h5"));
 }
 
+static void removed_files_are_gone_and_with_them_what_was_in_the_making(void **state)
+{
+    static const char *const stay[] = {"b.h5", ".b.h5.tmp"};
+    scratch *s = *state;
+    hsgd_error err = {0};
+
+    assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err)); /* there may be none */
+    damage(s, "a.h5", 1);
+    damage(s, ".a.h5.tmp", 1);
+    damage(s, stay[0], 1);
+    damage(s, stay[1], 1);
+    assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err));
+    assert_int_equal(scratch_entries(s), 2);
+    assert_true(scratch_exists(s, stay[0]) && scratch_exists(s, stay[1]));
+}
+
+static void what_cannot_be_removed_is_told(void **state)
+{
+    scratch *s = *state;
+    hsgd_error err = {0};
+
+    if (test_comm()->rank == 0) {
+        assert_int_equal(mkdir(scratch_file(s, "a.h5"), 0777), 0);
+    }
+    assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
+    assert_int_equal(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err), HSGD_ERR_IO);
+    assert_non_null(strstr(err.text, "a.h5: cannot remove"));
+}
+
+static void what_is_set_aside_is_the_old_one(void **state)
+{
+    scratch *s = *state;
+    hsgd_error err = {0};
+
+    assert_ok(hsgd_store_set_aside(test_comm(), s->folder, "a.h5", &err)); /* there may be none */
+    assert_int_equal(scratch_entries(s), 0);
+    damage(s, "a.h5", 1);
+    damage(s, "a.h5.old", 2);
+    assert_ok(hsgd_store_set_aside(test_comm(), s->folder, "a.h5", &err));
+    assert_int_equal(scratch_entries(s), 1);
+    assert_true(scratch_exists(s, "a.h5.old"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +222,9 @@ int main(void)
         scratch_test(pruning_keeps_the_newest_and_all_that_is_no_checkpoint),
         scratch_test(retired_checkpoints_stay_beside_but_count_no_more),
         scratch_test(only_regular_files_exist),
+        scratch_test(removed_files_are_gone_and_with_them_what_was_in_the_making),
+        scratch_test(what_cannot_be_removed_is_told),
+        scratch_test(what_is_set_aside_is_the_old_one),
     };
     return test_run(tests);
 }
