@@ -366,18 +366,6 @@ static hsgd_status recall(void *context, const hsgd_space *space, hsgd_snapshot 
 
 /* ---- beginning and end ---- */
 
-/* Is the state one of the result that is there: of a stage that was ended before it could remove it? */
-static bool is_left_over(study_keeper *k, const char *state_hash)
-{
-    char name[32], file[STUDY_PATH], found[65] = "";
-    hsgd_error unread = {0};
-
-    (void)snprintf(name, sizeof name, "%s.h5", hsgd_stage_name(k->stage));
-    output_path(k->s, name, file, sizeof file);
-    return hsgd_store_read_attribute_text(k->s->comm, file, OUTPUT_HASH, found, sizeof found, &unread) == HSGD_OK &&
-           strcmp(found, state_hash) == 0;
-}
-
 /* A state that is there: of this very stage, or of what? */
 static hsgd_status look(study_keeper *k, hsgd_error *err)
 {
@@ -395,8 +383,6 @@ static hsgd_status look(study_keeper *k, hsgd_error *err)
     }
     if (strcmp(want, hash) == 0) {
         k->found = true;
-    } else if (is_left_over(k, hash)) {
-        HSGD_TRY(hsgd_store_remove(s->comm, folder_of(s), k->name, err));
     } else {
         HSGD_CHECK(strcmp(want_deck, deck) == 0, HSGD_ERR_USAGE, err,
                    "%s: %s belongs to a half-done stage with other keys, samples or data than this deck's; restore "
@@ -460,26 +446,39 @@ void study_keeper_close(study_keeper **keeper, hsgd_status st)
     *keeper = NULL;
 }
 
-hsgd_status study_keeper_sweep(study_state *s, hsgd_stage stage, hsgd_error *err)
+/* The stage's hash in a file of run.output, or "" where there is none.  Collective. */
+static hsgd_status hash_in(study_state *s, const char *name, char hash[65], hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    char name[32], file[STUDY_PATH], want[65], hash[65] = "";
+    char file[STUDY_PATH];
     hsgd_error unread = {0};
     bool exists = false;
 
-    name_of(stage, name, sizeof name);
-    if (!study_keeper_serves(stage)) {
-        return HSGD_OK;
-    }
     HSGD_TRY(hsgd_store_exists(s->comm, folder_of(s), name, &exists, err));
-    if (!exists) {
-        return HSGD_OK;
-    }
-    HSGD_TRY(output_stage_hash(s, stage, want, err));
     output_path(s, name, file, sizeof file);
-    if (hsgd_store_read_attribute_text(s->comm, file, OUTPUT_HASH, hash, sizeof hash, &unread) == HSGD_OK &&
-        strcmp(want, hash) == 0) { /* another's is half done still */
-        HSGD_TRY(hsgd_store_remove(s->comm, folder_of(s), name, err));
+    if (!exists || hsgd_store_read_attribute_text(s->comm, file, OUTPUT_HASH, hash, 65, &unread) != HSGD_OK) {
+        hash[0] = '\0';
+    }
+done:
+    return st;
+}
+
+hsgd_status study_keeper_sweep(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char name[32], result[32], kept[65], finished[65];
+
+    for (int stage = 0; stage < HSGD_STAGES; stage++) {
+        if (!study_keeper_serves((hsgd_stage)stage)) {
+            continue;
+        }
+        name_of((hsgd_stage)stage, name, sizeof name);
+        (void)snprintf(result, sizeof result, "%s.h5", hsgd_stage_name((hsgd_stage)stage));
+        HSGD_TRY(hash_in(s, name, kept, err));
+        HSGD_TRY(hash_in(s, result, finished, err));
+        if (kept[0] != '\0' && strcmp(kept, finished) == 0) {
+            HSGD_TRY(hsgd_store_remove(s->comm, folder_of(s), name, err));
+        }
     }
 done:
     return st;

@@ -24,6 +24,6 @@ hsgd_status study_keeper_finish(study_keeper *keeper, hsgd_error *err);
  * again; its state, which must not hold on to the keys that made it fail, goes as well.  Local.  Cannot fail. */
 void study_keeper_close(study_keeper **keeper, hsgd_status st);
 
-/* Remove the state that a stage left which was ended between its result and the end of its state.
- * Collective.  Errors: HSGD_ERR_IO. */
-hsgd_status study_keeper_sweep(study_state *s, hsgd_stage stage, hsgd_error *err);
+/* Remove states that lie beside the very results they led to: the run was ended between the one and the other, and no
+ * stage is half done.  Collective.  Errors: HSGD_ERR_IO. */
+hsgd_status study_keeper_sweep(study_state *s, hsgd_error *err);

@@ -43,7 +43,6 @@ static hsgd_status run_stage(study_state *s, hsgd_stage stage, hsgd_error *err)
         HSGD_TRY(output_finished(s, stages[stage].file, stage, &finished, err));
     }
     if (finished) {
-        HSGD_TRY(study_keeper_sweep(s, stage, err));
         hsgd_progress_say(s->progress, "%s: done before (%s)", hsgd_stage_name(stage), stages[stage].file);
         summary_add(s, "  %-10s done before: %s/%s", hsgd_stage_name(stage), s->deck->run.output, stages[stage].file);
         goto done;
@@ -92,6 +91,9 @@ hsgd_status hsgd_study_run(const hsgd_study_setup *setup, hsgd_error *err)
     if (setup->dry_run) {
         HSGD_TRY(study_dry_run(s, err));
         goto done;
+    }
+    if (setup->restart) {
+        HSGD_TRY(study_keeper_sweep(s, err));
     }
     st = run_stages(s, err);
     if (st == HSGD_OK || st == HSGD_STOPPED) {
