@@ -15,11 +15,14 @@ hsgd_status hsgd_linop_create(const hsgd_space *space, const hsgd_linop_ops *ops
     hsgd_linop *op = calloc(1, sizeof *op);
 
     *out = op;
-    if (op == NULL) {
+    if (op == NULL) { /* `ops` may go with `self` */
+        const hsgd_status st =
+            hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate the operator '%s'", ops->name);
+
         if (ops->destroy != NULL) {
             ops->destroy(self);
         }
-        return hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate the operator '%s'", ops->name);
+        return st;
     }
     *op = (hsgd_linop){.space = space, .ops = ops, .self = self};
     return HSGD_OK;
