@@ -61,45 +61,121 @@ done:
     return st;
 }
 
+/* Probes that advance in lockstep. */
+typedef struct {
+    int64_t block, most; /* processes; steps of each */
+    hsgd_lanczos **each; /* [block] then room for [block] of those still going */
+    hsgd_vector *x, *y;  /* [n, block] */
+    hsgd_vector *start;  /* [n, 1] */
+    double *s;           /* [most][most] */
+    int64_t products;    /* so far */
+} lockstep;
+
+static void destroy(lockstep *l)
+{
+    for (int64_t i = 0; l->each != NULL && i < l->block; i++) {
+        hsgd_lanczos_destroy(&l->each[i]);
+    }
+    hsgd_vector_destroy(&l->start);
+    hsgd_vector_destroy(&l->y);
+    hsgd_vector_destroy(&l->x);
+    free(l->each);
+    free(l->s);
+}
+
+static hsgd_status create(const hsgd_space *space, lockstep *l, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    l->s = malloc((size_t)(l->most * l->most) * sizeof *l->s);
+    l->each = calloc(2 * (size_t)l->block, sizeof(hsgd_lanczos *));
+    if (l->s == NULL || l->each == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; use fewer",
+                            (long long)l->most);
+    }
+    st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->x, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->y, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(space, 1, &l->start, err) : st;
+    return hsgd_comm_agree(space->comm, st, err);
+}
+
+/* Begin the processes of `count` probes from `first` on. */
+static hsgd_status begin(hsgd_linop *op, const hsgd_quadrature_options *options, lockstep *l, int64_t first,
+                         int64_t count, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    for (int64_t i = 0; i < count; i++) {
+        HSGD_TRY(draw(options, first + i, l->start, err));
+        if (l->each[i] == NULL) {
+            HSGD_TRY(hsgd_lanczos_create(op, l->start, l->most, &l->each[i], err));
+        } else {
+            HSGD_TRY(hsgd_lanczos_begin(l->each[i], l->start, err));
+        }
+    }
+done:
+    return st;
+}
+
+/* Step `count` processes to their ends; one that ends early drops out of the products. */
+static hsgd_status advance(const hsgd_quadrature_options *options, lockstep *l, int64_t count, hsgd_error *err)
+{
+    hsgd_lanczos **going = l->each + l->block;
+    hsgd_status st = HSGD_OK;
+
+    for (int64_t step = 0; step < l->most; step++) {
+        int64_t left = 0;
+
+        for (int64_t i = 0; i < count; i++) {
+            if (!l->each[i]->broken) {
+                going[left++] = l->each[i];
+            }
+        }
+        if (left == 0) {
+            break;
+        }
+        HSGD_TRY(hsgd_lanczos_step_together(left, going, l->x, l->y, err));
+        l->products += left;
+        if (options->monitor != NULL) {
+            options->monitor(options->context, l->products, options->probes * l->most);
+        }
+    }
+done:
+    return st;
+}
+
+int64_t hsgd_quadrature_block(int64_t block, int64_t probes)
+{
+    enum { CHOSEN = 8 };
+    const int64_t most = block > 0 ? block : CHOSEN;
+
+    return most < probes ? most : probes;
+}
+
 hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
                             hsgd_error *err)
 {
     const hsgd_space *space = hsgd_linop_space(op);
-    const int64_t steps = options->steps, most = steps < space->n ? steps : space->n;
+    const int64_t steps = options->steps, probes = options->probes;
+    lockstep l = {.block = hsgd_quadrature_block(options->block, probes), .most = steps < space->n ? steps : space->n};
     hsgd_status st = HSGD_OK;
-    hsgd_lanczos *lanczos = NULL;
-    hsgd_vector *v = NULL;
-    double *s = NULL;
-    int64_t products = 0;
 
-    HSGD_CHECK(options->probes >= 1 && steps >= 1, HSGD_ERR_USAGE, err,
-               "density: %lld probes of %lld steps; both must be at least 1", (long long)options->probes,
-               (long long)steps);
-    s = malloc((size_t)(most * most) * sizeof *s);
-    st = s == NULL ? hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; use fewer",
-                                    (long long)most)
-                   : hsgd_vector_create(space, 1, &v, err);
-    HSGD_TRY(hsgd_comm_agree(space->comm, st, err));
-    for (int64_t probe = 0; probe < options->probes; probe++) {
-        HSGD_TRY(draw(options, probe, v, err));
-        if (lanczos == NULL) {
-            HSGD_TRY(hsgd_lanczos_create(op, v, most, &lanczos, err));
-        } else {
-            HSGD_TRY(hsgd_lanczos_begin(lanczos, v, err));
+    HSGD_CHECK(probes >= 1 && steps >= 1, HSGD_ERR_USAGE, err,
+               "density: %lld probes of %lld steps; both must be at least 1", (long long)probes, (long long)steps);
+    HSGD_TRY(create(space, &l, err));
+    for (int64_t first = 0; first < probes; first += l.block) {
+        const int64_t count = probes - first < l.block ? probes - first : l.block;
+
+        HSGD_TRY(begin(op, options, &l, first, count, err));
+        HSGD_TRY(advance(options, &l, count, err));
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t at = (first + i) * steps;
+
+            HSGD_TRY(read_nodes(l.each[i], steps, l.s, ritz + at, weights + at, err));
         }
-        while (lanczos->steps < most && !lanczos->broken) {
-            HSGD_TRY(hsgd_lanczos_step(lanczos, err));
-            products++;
-            if (options->monitor != NULL) {
-                options->monitor(options->context, products, options->probes * most);
-            }
-        }
-        HSGD_TRY(read_nodes(lanczos, steps, s, ritz + probe * steps, weights + probe * steps, err));
     }
 done:
-    hsgd_lanczos_destroy(&lanczos);
-    hsgd_vector_destroy(&v);
-    free(s);
+    destroy(&l);
     return st;
 }
 

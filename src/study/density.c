@@ -136,6 +136,7 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
     HSGD_TRY(create(s, &d, err));
     options = (hsgd_quadrature_options){.probes = d.probes,
                                         .steps = d.steps,
+                                        .block = s->deck->density.block,
                                         .draw = s->deck->density.distribution == 1 ? HSGD_DRAW_NORMAL : HSGD_DRAW_SIGN,
                                         .seed = (uint64_t)s->deck->run.seed,
                                         .start = d.start,

@@ -46,6 +46,40 @@ static void nodes_have_the_bits_of_one_rank_and_weights_sum_to_one(void **state)
     free(a);
 }
 
+/* Start vectors of three sorts: one process ends after a step, one after two, one goes on; the others' bits stay. */
+static void no_bit_depends_on_the_block(void **state)
+{
+    double d[N], *a = calloc((size_t)N * N, sizeof *a), *start = calloc((size_t)PROBES * N, sizeof *start);
+    double ritz[PROBES][PROBES * STEPS], weights[PROBES][PROBES * STEPS];
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    spread_out(d);
+    matrix_diagonal(N, d, a);
+    start[0] = 1.0;
+    start[N + 1] = start[N + 7] = 1.0;
+    for (int i = 0; i < N; i++) {
+        start[2 * N + i] = 1.0 + i % 5;
+    }
+    matrix_create(&m, N, a, HSGD_REDUCTION_REPRODUCIBLE);
+    for (int given = 0; given < 2; given++) {
+        for (int block = 0; block < PROBES; block++) {
+            hsgd_quadrature_options options = usual;
+
+            options.block = block + 1;
+            options.start = given ? start : NULL;
+            assert_ok(hsgd_quadrature(m.op, &options, ritz[block], weights[block], &err));
+            assert_memory_equal(ritz[block], ritz[0], sizeof ritz[0]);
+            assert_memory_equal(weights[block], weights[0], sizeof weights[0]);
+        }
+        assert_true(!given || (weights[0][1] == 0.0 && weights[0][STEPS + 2] == 0.0 && weights[0][3 * STEPS - 1] > 0));
+    }
+    matrix_destroy(&m);
+    free(start);
+    free(a);
+}
+
 /* k steps integrate polynomials of degree 2k - 1 exactly: sum w theta^j = v'A^j v.  For a diagonal matrix and a vector
  * of signs that is the mean of d^j, the same for every probe. */
 static void moments_are_exact_up_to_twice_the_steps(void **state)
@@ -245,7 +279,7 @@ static void watch(void *context, int64_t products, int64_t total)
 {
     int64_t *last = context;
 
-    assert_int_equal(products, *last + 1);
+    assert_int_equal(products, *last + PROBES); /* one step of every probe */
     assert_int_equal(total, 2 * PROBES);
     *last = products;
 }
@@ -273,6 +307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nodes_have_the_bits_of_one_rank_and_weights_sum_to_one),
+        cmocka_unit_test(no_bit_depends_on_the_block),
         cmocka_unit_test(moments_are_exact_up_to_twice_the_steps),
         cmocka_unit_test(an_early_end_gives_the_spectrum_itself),
         cmocka_unit_test(more_steps_than_rows_end_with_the_rows),
