@@ -220,11 +220,16 @@ static void ends(int64_t probes, int64_t steps, const double *ritz, bool full, d
 /* Sum of weights times Gaussians of the given variance around the Ritz values of one probe, at x. */
 static double gaussians(int64_t steps, const double *ritz, const double *weights, double variance, double x)
 {
+    static const double VANISHES = -746.0; /* exp is exactly 0 below, so what is skipped changes no bit */
     const double height = 1.0 / sqrt(2.0 * M_PI * variance);
     double sum = 0.0;
 
     for (int64_t i = 0; i < steps; i++) {
-        sum += weights[i] * exp(-(x - ritz[i]) * (x - ritz[i]) / (2.0 * variance)) * height;
+        const double exponent = -(x - ritz[i]) * (x - ritz[i]) / (2.0 * variance);
+
+        if (!(exponent < VANISHES)) {
+            sum += weights[i] * exp(exponent) * height;
+        }
     }
     return sum;
 }
@@ -293,4 +298,56 @@ void hsgd_density_moments(int64_t probes, int64_t steps, const double *ritz, con
             stderr_of[j] = sqrt(squares[j] / (double)(probes - 1) / (double)probes);
         }
     }
+}
+
+typedef struct {
+    double value, weight;
+    int64_t probe;
+} node;
+
+/* By value, then by probe, so that the order is the same wherever it is sorted. */
+static int compare(const void *a, const void *b)
+{
+    const node *x = a, *y = b;
+
+    if (x->value != y->value) {
+        return x->value < y->value ? -1 : 1;
+    }
+    return x->probe < y->probe ? -1 : x->probe > y->probe;
+}
+
+hsgd_status hsgd_cumulative(int64_t probes, int64_t steps, const double *ritz, const double *weights,
+                            double *eigenvalue, double *measure, double *stderr_of, hsgd_error *err)
+{
+    const int64_t count = probes * steps;
+    hsgd_status st = HSGD_OK;
+    node *nodes = malloc((size_t)count * sizeof *nodes);
+    double *own = calloc((size_t)probes, sizeof *own); /* weight of each probe so far */
+
+    HSGD_CHECK(nodes != NULL && own != NULL, HSGD_ERR_MEMORY, err,
+               "memory: cannot sort %lld Ritz values; lower density.steps", (long long)count);
+    for (int64_t i = 0; i < count; i++) {
+        nodes[i] = (node){.value = ritz[i], .weight = weights[i], .probe = i / steps};
+    }
+    qsort(nodes, (size_t)count, sizeof *nodes, compare);
+    for (int64_t i = 0; i < count; i++) {
+        double mean = 0.0, squares = 0.0;
+
+        own[nodes[i].probe] += nodes[i].weight;
+        for (int64_t p = 0; p < probes; p++) {
+            const double change = own[p] - mean;
+
+            mean += change / (double)(p + 1);
+            squares += change * (own[p] - mean);
+        }
+        eigenvalue[i] = nodes[i].value;
+        measure[i] = mean;
+        if (stderr_of != NULL) {
+            stderr_of[i] = sqrt(squares / (double)(probes - 1) / (double)probes);
+        }
+    }
+done:
+    free(own);
+    free(nodes);
+    return st;
 }

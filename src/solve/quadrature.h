@@ -35,3 +35,9 @@ void hsgd_density(int64_t probes, int64_t steps, const double *ritz, const doubl
  * probes < 2).  Local. */
 void hsgd_density_moments(int64_t probes, int64_t steps, const double *ritz, const double *weights, double moment[4],
                           double *stderr_of);
+
+/* The cumulative spectral measure, unblurred: eigenvalue [probes * steps] all Ritz values, ascending; measure: mean over
+ * the probes of the weight up to and with each; its standard error (NULL where probes < 2).  Local.
+ * Errors: HSGD_ERR_MEMORY. */
+hsgd_status hsgd_cumulative(int64_t probes, int64_t steps, const double *ritz, const double *weights,
+                            double *eigenvalue, double *measure, double *stderr_of, hsgd_error *err);

@@ -275,6 +275,25 @@ static void moments_and_their_errors_are_means_over_probes(void **state)
     }
 }
 
+static void the_cumulative_measure_is_a_mean_of_steps(void **state)
+{
+    const double ritz[4] = {1.0, 2.0, 0.0, 2.0}, weights[4] = {0.5, 0.5, 0.75, 0.25};
+    const double value[4] = {0.0, 1.0, 2.0, 2.0}, share[4] = {0.375, 0.625, 0.875, 1.0};
+    const double deviation[4] = {0.375, 0.125, 0.125, 0.0}; /* half the difference of the two probes */
+    double eigenvalue[4], measure[4], error[4];
+    hsgd_error err = {0};
+
+    (void)state;
+    assert_ok(hsgd_cumulative(2, 2, ritz, weights, eigenvalue, measure, error, &err));
+    for (int i = 0; i < 4; i++) {
+        assert_true(eigenvalue[i] == value[i]);
+        assert_near(measure[i], share[i], 4.0 * DBL_EPSILON);
+        assert_near(error[i], deviation[i], 4.0 * DBL_EPSILON);
+    }
+    assert_ok(hsgd_cumulative(1, 2, ritz, weights, eigenvalue, measure, NULL, &err));
+    assert_true(eigenvalue[0] == 1.0 && measure[0] == 0.5 && measure[1] == 1.0);
+}
+
 static void watch(void *context, int64_t products, int64_t total)
 {
     int64_t *last = context;
@@ -316,6 +335,7 @@ int main(void)
         cmocka_unit_test(the_grid_spans_mean_or_full_extremes),
         cmocka_unit_test(standard_errors_are_those_of_a_mean),
         cmocka_unit_test(moments_and_their_errors_are_means_over_probes),
+        cmocka_unit_test(the_cumulative_measure_is_a_mean_of_steps),
         cmocka_unit_test(the_monitor_counts_every_product),
     };
     return test_run(tests);
