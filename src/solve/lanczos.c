@@ -121,34 +121,33 @@ done:
     return st;
 }
 
-/* basis[steps] = work / norm(work); then work = A basis[steps]. */
-static hsgd_status extend(hsgd_lanczos *lanczos, hsgd_error *err)
+/* basis[steps] = work / norm(work), of which *next becomes a view. */
+static hsgd_status extend(hsgd_lanczos *lanczos, hsgd_vector *next, hsgd_error *err)
 {
-    hsgd_vector next = hsgd_vector_view(lanczos->basis, lanczos->steps, 1);
     hsgd_status st = HSGD_OK;
 
-    HSGD_TRY(hsgd_vector_copy(lanczos->work, &next, err));
-    HSGD_TRY(hsgd_vector_scale(1.0 / lanczos->work_norm, &next, err));
-    HSGD_TRY(hsgd_linop_apply(lanczos->op, &next, lanczos->work, err));
-    if (lanczos->steps == 0) {
-        HSGD_TRY(hsgd_vector_norm(lanczos->work, &lanczos->first, err));
-    }
-    lanczos->steps++;
+    HSGD_CHECK(lanczos->steps < lanczos->capacity && !lanczos->broken, HSGD_ERR_USAGE, err,
+               "lanczos: a step after %lld of %lld, or after a breakdown; reserve or redirect first",
+               (long long)lanczos->steps, (long long)lanczos->capacity);
+    *next = hsgd_vector_view(lanczos->basis, lanczos->steps, 1);
+    HSGD_TRY(hsgd_vector_copy(lanczos->work, next, err));
+    HSGD_TRY(hsgd_vector_scale(1.0 / lanczos->work_norm, next, err));
 done:
     return st;
 }
 
-hsgd_status hsgd_lanczos_step(hsgd_lanczos *lanczos, hsgd_error *err)
+/* The rest of a step, once work = A basis[steps]. */
+static hsgd_status absorb(hsgd_lanczos *lanczos, hsgd_error *err)
 {
     const int64_t j = lanczos->steps;
     const double before = j > 0 ? lanczos->beta[j - 1] : 0.0;
     hsgd_status st = HSGD_OK;
     double alpha = 0.0, reach = 0.0;
 
-    HSGD_CHECK(j < lanczos->capacity && !lanczos->broken, HSGD_ERR_USAGE, err,
-               "lanczos: a step after %lld of %lld, or after a breakdown; reserve or redirect first", (long long)j,
-               (long long)lanczos->capacity);
-    HSGD_TRY(extend(lanczos, err));
+    if (j == 0) {
+        HSGD_TRY(hsgd_vector_norm(lanczos->work, &lanczos->first, err));
+    }
+    lanczos->steps++;
     HSGD_TRY(orthogonalize(lanczos, &alpha, err));
     HSGD_CHECK(isfinite(alpha) && isfinite(lanczos->work_norm), HSGD_ERR_NUMERIC, err,
                "lanczos: step %lld gave NaN or Inf; the operator \"%s\" is not finite", (long long)j + 1,
@@ -158,6 +157,41 @@ hsgd_status hsgd_lanczos_step(hsgd_lanczos *lanczos, hsgd_error *err)
     reach = fabs(alpha) + before + lanczos->work_norm;
     lanczos->norm = reach > lanczos->norm ? reach : lanczos->norm;
     lanczos->broken = lanczos->work_norm <= BREAKDOWN * lanczos->norm; /* judged here, before anyone divides by it */
+done:
+    return st;
+}
+
+hsgd_status hsgd_lanczos_step(hsgd_lanczos *lanczos, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_vector next;
+
+    HSGD_TRY(extend(lanczos, &next, err));
+    HSGD_TRY(hsgd_linop_apply(lanczos->op, &next, lanczos->work, err));
+    HSGD_TRY(absorb(lanczos, err));
+done:
+    return st;
+}
+
+hsgd_status hsgd_lanczos_step_together(int64_t count, hsgd_lanczos *const *each, hsgd_vector *x, hsgd_vector *y,
+                                       hsgd_error *err)
+{
+    hsgd_vector in = hsgd_vector_view(x, 0, count), out = hsgd_vector_view(y, 0, count);
+    hsgd_status st = HSGD_OK;
+
+    for (int64_t i = 0; i < count; i++) {
+        hsgd_vector next, column = hsgd_vector_view(x, i, 1);
+
+        HSGD_TRY(extend(each[i], &next, err));
+        HSGD_TRY(hsgd_vector_copy(&next, &column, err));
+    }
+    HSGD_TRY(hsgd_linop_apply(each[0]->op, &in, &out, err));
+    for (int64_t i = 0; i < count; i++) {
+        const hsgd_vector column = hsgd_vector_view(y, i, 1);
+
+        HSGD_TRY(hsgd_vector_copy(&column, each[i]->work, err));
+        HSGD_TRY(absorb(each[i], err));
+    }
 done:
     return st;
 }

@@ -32,6 +32,12 @@ hsgd_status hsgd_lanczos_reserve(hsgd_lanczos *lanczos, int64_t capacity, hsgd_e
  * Collective.  Errors: HSGD_ERR_NUMERIC (the product is not finite), those of the product. */
 hsgd_status hsgd_lanczos_step(hsgd_lanczos *lanczos, hsgd_error *err);
 
+/* One more step of each of `count` >= 1 processes on the same operator, with one apply for all their products; each
+ * orthogonalises against its own basis alone, so it takes the step it would take by itself.  x, y: scratch of at least
+ * `count` columns.  Needs, collective, errors: as hsgd_lanczos_step. */
+hsgd_status hsgd_lanczos_step_together(int64_t count, hsgd_lanczos *const *each, hsgd_vector *x, hsgd_vector *y,
+                                       hsgd_error *err);
+
 /* After a breakdown: go on with what of `direction` (one column) is orthogonal to the basis; T gets a zero there.
  * Needs steps < n.  Collective.  Errors: HSGD_ERR_NUMERIC (nothing of the direction is left). */
 hsgd_status hsgd_lanczos_redirect(hsgd_lanczos *lanczos, const hsgd_vector *direction, hsgd_error *err);

@@ -61,45 +61,121 @@ done:
     return st;
 }
 
+/* Probes that advance in lockstep. */
+typedef struct {
+    int64_t block, most; /* processes; steps of each */
+    hsgd_lanczos **each; /* [block] then room for [block] of those still going */
+    hsgd_vector *x, *y;  /* [n, block] */
+    hsgd_vector *start;  /* [n, 1] */
+    double *s;           /* [most][most] */
+    int64_t products;    /* so far */
+} lockstep;
+
+static void destroy(lockstep *l)
+{
+    for (int64_t i = 0; l->each != NULL && i < l->block; i++) {
+        hsgd_lanczos_destroy(&l->each[i]);
+    }
+    hsgd_vector_destroy(&l->start);
+    hsgd_vector_destroy(&l->y);
+    hsgd_vector_destroy(&l->x);
+    free(l->each);
+    free(l->s);
+}
+
+static hsgd_status create(const hsgd_space *space, lockstep *l, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    l->s = malloc((size_t)(l->most * l->most) * sizeof *l->s);
+    l->each = calloc(2 * (size_t)l->block, sizeof(hsgd_lanczos *));
+    if (l->s == NULL || l->each == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; use fewer",
+                            (long long)l->most);
+    }
+    st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->x, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->y, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(space, 1, &l->start, err) : st;
+    return hsgd_comm_agree(space->comm, st, err);
+}
+
+/* Begin the processes of `count` probes from `first` on. */
+static hsgd_status begin(hsgd_linop *op, const hsgd_quadrature_options *options, lockstep *l, int64_t first,
+                         int64_t count, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    for (int64_t i = 0; i < count; i++) {
+        HSGD_TRY(draw(options, first + i, l->start, err));
+        if (l->each[i] == NULL) {
+            HSGD_TRY(hsgd_lanczos_create(op, l->start, l->most, &l->each[i], err));
+        } else {
+            HSGD_TRY(hsgd_lanczos_begin(l->each[i], l->start, err));
+        }
+    }
+done:
+    return st;
+}
+
+/* Step `count` processes to their ends; one that ends early drops out of the products. */
+static hsgd_status advance(const hsgd_quadrature_options *options, lockstep *l, int64_t count, hsgd_error *err)
+{
+    hsgd_lanczos **going = l->each + l->block;
+    hsgd_status st = HSGD_OK;
+
+    for (int64_t step = 0; step < l->most; step++) {
+        int64_t left = 0;
+
+        for (int64_t i = 0; i < count; i++) {
+            if (!l->each[i]->broken) {
+                going[left++] = l->each[i];
+            }
+        }
+        if (left == 0) {
+            break;
+        }
+        HSGD_TRY(hsgd_lanczos_step_together(left, going, l->x, l->y, err));
+        l->products += left;
+        if (options->monitor != NULL) {
+            options->monitor(options->context, l->products, options->probes * l->most);
+        }
+    }
+done:
+    return st;
+}
+
+int64_t hsgd_quadrature_block(int64_t block, int64_t probes)
+{
+    enum { CHOSEN = 8 };
+    const int64_t most = block > 0 ? block : CHOSEN;
+
+    return most < probes ? most : probes;
+}
+
 hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
                             hsgd_error *err)
 {
     const hsgd_space *space = hsgd_linop_space(op);
-    const int64_t steps = options->steps, most = steps < space->n ? steps : space->n;
+    const int64_t steps = options->steps, probes = options->probes;
+    lockstep l = {.block = hsgd_quadrature_block(options->block, probes), .most = steps < space->n ? steps : space->n};
     hsgd_status st = HSGD_OK;
-    hsgd_lanczos *lanczos = NULL;
-    hsgd_vector *v = NULL;
-    double *s = NULL;
-    int64_t products = 0;
 
-    HSGD_CHECK(options->probes >= 1 && steps >= 1, HSGD_ERR_USAGE, err,
-               "density: %lld probes of %lld steps; both must be at least 1", (long long)options->probes,
-               (long long)steps);
-    s = malloc((size_t)(most * most) * sizeof *s);
-    st = s == NULL ? hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; use fewer",
-                                    (long long)most)
-                   : hsgd_vector_create(space, 1, &v, err);
-    HSGD_TRY(hsgd_comm_agree(space->comm, st, err));
-    for (int64_t probe = 0; probe < options->probes; probe++) {
-        HSGD_TRY(draw(options, probe, v, err));
-        if (lanczos == NULL) {
-            HSGD_TRY(hsgd_lanczos_create(op, v, most, &lanczos, err));
-        } else {
-            HSGD_TRY(hsgd_lanczos_begin(lanczos, v, err));
+    HSGD_CHECK(probes >= 1 && steps >= 1, HSGD_ERR_USAGE, err,
+               "density: %lld probes of %lld steps; both must be at least 1", (long long)probes, (long long)steps);
+    HSGD_TRY(create(space, &l, err));
+    for (int64_t first = 0; first < probes; first += l.block) {
+        const int64_t count = probes - first < l.block ? probes - first : l.block;
+
+        HSGD_TRY(begin(op, options, &l, first, count, err));
+        HSGD_TRY(advance(options, &l, count, err));
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t at = (first + i) * steps;
+
+            HSGD_TRY(read_nodes(l.each[i], steps, l.s, ritz + at, weights + at, err));
         }
-        while (lanczos->steps < most && !lanczos->broken) {
-            HSGD_TRY(hsgd_lanczos_step(lanczos, err));
-            products++;
-            if (options->monitor != NULL) {
-                options->monitor(options->context, products, options->probes * most);
-            }
-        }
-        HSGD_TRY(read_nodes(lanczos, steps, s, ritz + probe * steps, weights + probe * steps, err));
     }
 done:
-    hsgd_lanczos_destroy(&lanczos);
-    hsgd_vector_destroy(&v);
-    free(s);
+    destroy(&l);
     return st;
 }
 
@@ -144,11 +220,16 @@ static void ends(int64_t probes, int64_t steps, const double *ritz, bool full, d
 /* Sum of weights times Gaussians of the given variance around the Ritz values of one probe, at x. */
 static double gaussians(int64_t steps, const double *ritz, const double *weights, double variance, double x)
 {
+    static const double VANISHES = -746.0; /* exp is exactly 0 below, so what is skipped changes no bit */
     const double height = 1.0 / sqrt(2.0 * M_PI * variance);
     double sum = 0.0;
 
     for (int64_t i = 0; i < steps; i++) {
-        sum += weights[i] * exp(-(x - ritz[i]) * (x - ritz[i]) / (2.0 * variance)) * height;
+        const double exponent = -(x - ritz[i]) * (x - ritz[i]) / (2.0 * variance);
+
+        if (!(exponent < VANISHES)) {
+            sum += weights[i] * exp(exponent) * height;
+        }
     }
     return sum;
 }
@@ -217,4 +298,56 @@ void hsgd_density_moments(int64_t probes, int64_t steps, const double *ritz, con
             stderr_of[j] = sqrt(squares[j] / (double)(probes - 1) / (double)probes);
         }
     }
+}
+
+typedef struct {
+    double value, weight;
+    int64_t probe;
+} node;
+
+/* By value, then by probe, so that the order is the same wherever it is sorted. */
+static int compare(const void *a, const void *b)
+{
+    const node *x = a, *y = b;
+
+    if (x->value != y->value) {
+        return x->value < y->value ? -1 : 1;
+    }
+    return x->probe < y->probe ? -1 : x->probe > y->probe;
+}
+
+hsgd_status hsgd_cumulative(int64_t probes, int64_t steps, const double *ritz, const double *weights,
+                            double *eigenvalue, double *measure, double *stderr_of, hsgd_error *err)
+{
+    const int64_t count = probes * steps;
+    hsgd_status st = HSGD_OK;
+    node *nodes = malloc((size_t)count * sizeof *nodes);
+    double *own = calloc((size_t)probes, sizeof *own); /* weight of each probe so far */
+
+    HSGD_CHECK(nodes != NULL && own != NULL, HSGD_ERR_MEMORY, err,
+               "memory: cannot sort %lld Ritz values; lower density.steps", (long long)count);
+    for (int64_t i = 0; i < count; i++) {
+        nodes[i] = (node){.value = ritz[i], .weight = weights[i], .probe = i / steps};
+    }
+    qsort(nodes, (size_t)count, sizeof *nodes, compare);
+    for (int64_t i = 0; i < count; i++) {
+        double mean = 0.0, squares = 0.0;
+
+        own[nodes[i].probe] += nodes[i].weight;
+        for (int64_t p = 0; p < probes; p++) {
+            const double change = own[p] - mean;
+
+            mean += change / (double)(p + 1);
+            squares += change * (own[p] - mean);
+        }
+        eigenvalue[i] = nodes[i].value;
+        measure[i] = mean;
+        if (stderr_of != NULL) {
+            stderr_of[i] = sqrt(squares / (double)(probes - 1) / (double)probes);
+        }
+    }
+done:
+    free(own);
+    free(nodes);
+    return st;
 }

@@ -6,6 +6,7 @@
 
 typedef struct {
     int64_t probes, steps; /* steps may exceed n: the process then ends early */
+    int64_t block;         /* probes that advance together, one apply for all; 0: chosen */
     hsgd_draw draw;        /* HSGD_DRAW_SIGN: rademacher; HSGD_DRAW_NORMAL: normalised to the sphere */
     uint64_t seed;
     const double *start; /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
@@ -13,8 +14,12 @@ typedef struct {
     void *context;
 } hsgd_quadrature_options;
 
+/* Probes that advance together: `block`, or where it is 0 the choice of 8, but not more than there are.  Local. */
+int64_t hsgd_quadrature_block(int64_t block, int64_t probes);
+
 /* ritz, weights: [probes][steps], ascending per probe; weights sum to 1.  Where a probe's process ended early (an
- * invariant subspace) the rest has weight 0 and repeats the last Ritz value.  Collective.
+ * invariant subspace) the rest has weight 0 and repeats the last Ritz value.  In reproducible mode no bit depends on the
+ * block.  Collective.
  * Errors: HSGD_ERR_NUMERIC (also where the run-time self-test fails: sum of weights = 1, sum w theta = v'Av,
  * sum w theta^2 = norm(Av)^2), HSGD_ERR_MEMORY. */
 hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
@@ -31,3 +36,9 @@ void hsgd_density(int64_t probes, int64_t steps, const double *ritz, const doubl
  * probes < 2).  Local. */
 void hsgd_density_moments(int64_t probes, int64_t steps, const double *ritz, const double *weights, double moment[4],
                           double *stderr_of);
+
+/* The cumulative spectral measure, unblurred: eigenvalue [probes * steps] all Ritz values, ascending; measure: mean over
+ * the probes of the weight up to and with each; its standard error (NULL where probes < 2).  Local.
+ * Errors: HSGD_ERR_MEMORY. */
+hsgd_status hsgd_cumulative(int64_t probes, int64_t steps, const double *ritz, const double *weights,
+                            double *eigenvalue, double *measure, double *stderr_of, hsgd_error *err);

@@ -5,10 +5,11 @@
 
 typedef struct {
     int64_t probes, steps, bins;
-    double *ritz, *weights;         /* [probes][steps] */
-    double *grid, *density, *error; /* [bins] */
-    double *full_grid, *full;       /* [bins] */
-    double *start;                  /* [probes][n] or NULL */
+    double *ritz, *weights;                       /* [probes][steps] */
+    double *grid, *density, *error;               /* [bins] */
+    double *full_grid, *full, *full_error;        /* [bins] */
+    double *eigenvalue, *measure, *measure_error; /* [probes * steps] */
+    double *start;                                /* [probes][n] or NULL */
 } spectrum;
 
 static void monitor(void *context, int64_t products, int64_t total)
@@ -30,8 +31,9 @@ static hsgd_status create(study_state *s, spectrum *d, hsgd_error *err)
     nodes = (size_t)(d->probes * d->steps);
     d->ritz = malloc(nodes * sizeof(double));
     d->weights = malloc(nodes * sizeof(double));
-    d->grid = malloc((size_t)d->bins * 5 * sizeof(double));
-    if (d->ritz == NULL || d->weights == NULL || d->grid == NULL) {
+    d->grid = malloc((size_t)d->bins * 6 * sizeof(double));
+    d->eigenvalue = malloc(3 * nodes * sizeof(double));
+    if (d->ritz == NULL || d->weights == NULL || d->grid == NULL || d->eigenvalue == NULL) {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold %lld x %lld Ritz values; lower density.steps",
                             (long long)d->probes, (long long)d->steps);
     } else {
@@ -39,6 +41,9 @@ static hsgd_status create(study_state *s, spectrum *d, hsgd_error *err)
         d->error = d->density + d->bins;
         d->full_grid = d->error + d->bins;
         d->full = d->full_grid + d->bins;
+        d->full_error = d->full + d->bins;
+        d->measure = d->eigenvalue + nodes;
+        d->measure_error = d->measure + nodes;
     }
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
 done:
@@ -50,6 +55,7 @@ static void destroy(spectrum *d)
     free(d->ritz);
     free(d->weights);
     free(d->grid);
+    free(d->eigenvalue);
     free(d->start);
 }
 
@@ -87,6 +93,29 @@ static hsgd_status write_curves(hsgd_store *store, const spectrum *d, hsgd_error
                            d->bins, NULL, d->full_grid, err));
     HSGD_TRY(
         output_vector(store, "/full/density", per, "as /density on /full/grid", d->bins, "/full/grid", d->full, err));
+    if (d->probes > 1) {
+        HSGD_TRY(output_vector(store, "/full/density_stderr", per, "standard error of /full/density over the probes",
+                               d->bins, "/full/grid", d->full_error, err));
+    }
+done:
+    return st;
+}
+
+static hsgd_status write_cumulative(hsgd_store *store, const spectrum *d, hsgd_error *err)
+{
+    static const char axis[] = "/cumulative/eigenvalue";
+    const int64_t nodes = d->probes * d->steps;
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(output_vector(store, axis, "nats per squared parameter", "Ritz values of all probes, ascending", nodes,
+                           NULL, d->eigenvalue, err));
+    HSGD_TRY(output_vector(store, "/cumulative/measure", "1",
+                           "share of the spectrum up to each eigenvalue, not blurred: mean over the probes", nodes,
+                           axis, d->measure, err));
+    if (d->probes > 1) {
+        HSGD_TRY(output_vector(store, "/cumulative/measure_stderr", "1",
+                               "standard error of the measure over the probes", nodes, axis, d->measure_error, err));
+    }
 done:
     return st;
 }
@@ -107,6 +136,7 @@ static hsgd_status write(study_state *s, const spectrum *d, const char *operator
     HSGD_TRY(output_matrix(store, "/weights", "1", "quadrature weights of each probe; each row sums to 1", d->probes,
                            d->steps, "/probe", "/step", d->weights, err));
     HSGD_TRY(write_curves(store, d, err));
+    HSGD_TRY(write_cumulative(store, d, err));
     HSGD_TRY(write_moments(store, d, err));
     HSGD_TRY(hsgd_store_commit(&store, true, err));
 done:
@@ -136,6 +166,7 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
     HSGD_TRY(create(s, &d, err));
     options = (hsgd_quadrature_options){.probes = d.probes,
                                         .steps = d.steps,
+                                        .block = s->deck->density.block,
                                         .draw = s->deck->density.distribution == 1 ? HSGD_DRAW_NORMAL : HSGD_DRAW_SIGN,
                                         .seed = (uint64_t)s->deck->run.seed,
                                         .start = d.start,
@@ -146,7 +177,10 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
     hsgd_density(d.probes, d.steps, d.ritz, d.weights, d.bins, s->deck->density.sigma_squared,
                  s->deck->density.overhead, false, d.grid, d.density, d.probes > 1 ? d.error : NULL);
     hsgd_density(d.probes, d.steps, d.ritz, d.weights, d.bins, s->deck->density.sigma_squared,
-                 s->deck->density.overhead, true, d.full_grid, d.full, NULL);
+                 s->deck->density.overhead, true, d.full_grid, d.full, d.probes > 1 ? d.full_error : NULL);
+    st = hsgd_cumulative(d.probes, d.steps, d.ritz, d.weights, d.eigenvalue, d.measure,
+                         d.probes > 1 ? d.measure_error : NULL, err);
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     HSGD_TRY(write(s, &d, hsgd_linop_name(op), err));
     report(s, &d);
 done:

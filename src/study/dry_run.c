@@ -148,7 +148,7 @@ static double disk_needed(const study_state *s)
         numbers += 3.0 * (double)(e->lines * deck->landscape.points) + (e->axes == 2 ? 2.0 * edge * edge : 0.0);
     }
     if (study_runs(s, HSGD_STAGE_DENSITY)) {
-        numbers += 5.0 * (double)deck->density.bins + 2.0 * (double)(e->probes * deck->density.steps);
+        numbers += 6.0 * (double)deck->density.bins + 5.0 * (double)(e->probes * deck->density.steps);
     }
     return 8.0 * ((double)s->n * vectors + numbers) + SMALL_FILES;
 }

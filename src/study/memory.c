@@ -1,6 +1,7 @@
 /* src/study/memory.c - what a study takes of the host's memory and of its device's, and what is left for base passes. */
 #include "data/batch.h"
 #include "solve/eigen.h"
+#include "solve/quadrature.h"
 #include "study/limits.h"
 #include <math.h>
 #include <unistd.h>
@@ -72,7 +73,9 @@ static double spread_vectors(const study_state *s)
                                         .basis = deck->eigen.basis,
                                         .block = deck->eigen.block};
     const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->n) : 0.0;
-    const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(e->probes * (deck->density.steps + 2)) : 0.0;
+    const int64_t together = hsgd_quadrature_block(deck->density.block, e->probes);
+    const int64_t lanczos = deck->density.steps < s->n ? deck->density.steps : s->n;
+    const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3) + 1) : 0.0;
     const double hvp = 2.0 * (double)e->vectors;
 
     return fmax(fmax(eigen, density), fmax(hvp, trace_vectors(s)));

@@ -46,6 +46,40 @@ static void nodes_have_the_bits_of_one_rank_and_weights_sum_to_one(void **state)
     free(a);
 }
 
+/* Start vectors of three sorts: one process ends after a step, one after two, one goes on; the others' bits stay. */
+static void no_bit_depends_on_the_block(void **state)
+{
+    double d[N], *a = calloc((size_t)N * N, sizeof *a), *start = calloc((size_t)PROBES * N, sizeof *start);
+    double ritz[PROBES][PROBES * STEPS], weights[PROBES][PROBES * STEPS];
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    spread_out(d);
+    matrix_diagonal(N, d, a);
+    start[0] = 1.0;
+    start[N + 1] = start[N + 7] = 1.0;
+    for (int i = 0; i < N; i++) {
+        start[2 * N + i] = 1.0 + i % 5;
+    }
+    matrix_create(&m, N, a, HSGD_REDUCTION_REPRODUCIBLE);
+    for (int given = 0; given < 2; given++) {
+        for (int block = 0; block < PROBES; block++) {
+            hsgd_quadrature_options options = usual;
+
+            options.block = block + 1;
+            options.start = given ? start : NULL;
+            assert_ok(hsgd_quadrature(m.op, &options, ritz[block], weights[block], &err));
+            assert_memory_equal(ritz[block], ritz[0], sizeof ritz[0]);
+            assert_memory_equal(weights[block], weights[0], sizeof weights[0]);
+        }
+        assert_true(!given || (weights[0][1] == 0.0 && weights[0][STEPS + 2] == 0.0 && weights[0][3 * STEPS - 1] > 0));
+    }
+    matrix_destroy(&m);
+    free(start);
+    free(a);
+}
+
 /* k steps integrate polynomials of degree 2k - 1 exactly: sum w theta^j = v'A^j v.  For a diagonal matrix and a vector
  * of signs that is the mean of d^j, the same for every probe. */
 static void moments_are_exact_up_to_twice_the_steps(void **state)
@@ -241,11 +275,30 @@ static void moments_and_their_errors_are_means_over_probes(void **state)
     }
 }
 
+static void the_cumulative_measure_is_a_mean_of_steps(void **state)
+{
+    const double ritz[4] = {1.0, 2.0, 0.0, 2.0}, weights[4] = {0.5, 0.5, 0.75, 0.25};
+    const double value[4] = {0.0, 1.0, 2.0, 2.0}, share[4] = {0.375, 0.625, 0.875, 1.0};
+    const double deviation[4] = {0.375, 0.125, 0.125, 0.0}; /* half the difference of the two probes */
+    double eigenvalue[4], measure[4], error[4];
+    hsgd_error err = {0};
+
+    (void)state;
+    assert_ok(hsgd_cumulative(2, 2, ritz, weights, eigenvalue, measure, error, &err));
+    for (int i = 0; i < 4; i++) {
+        assert_true(eigenvalue[i] == value[i]);
+        assert_near(measure[i], share[i], 4.0 * DBL_EPSILON);
+        assert_near(error[i], deviation[i], 4.0 * DBL_EPSILON);
+    }
+    assert_ok(hsgd_cumulative(1, 2, ritz, weights, eigenvalue, measure, NULL, &err));
+    assert_true(eigenvalue[0] == 1.0 && measure[0] == 0.5 && measure[1] == 1.0);
+}
+
 static void watch(void *context, int64_t products, int64_t total)
 {
     int64_t *last = context;
 
-    assert_int_equal(products, *last + 1);
+    assert_int_equal(products, *last + PROBES); /* one step of every probe */
     assert_int_equal(total, 2 * PROBES);
     *last = products;
 }
@@ -273,6 +326,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nodes_have_the_bits_of_one_rank_and_weights_sum_to_one),
+        cmocka_unit_test(no_bit_depends_on_the_block),
         cmocka_unit_test(moments_are_exact_up_to_twice_the_steps),
         cmocka_unit_test(an_early_end_gives_the_spectrum_itself),
         cmocka_unit_test(more_steps_than_rows_end_with_the_rows),
@@ -281,6 +335,7 @@ int main(void)
         cmocka_unit_test(the_grid_spans_mean_or_full_extremes),
         cmocka_unit_test(standard_errors_are_those_of_a_mean),
         cmocka_unit_test(moments_and_their_errors_are_means_over_probes),
+        cmocka_unit_test(the_cumulative_measure_is_a_mean_of_steps),
         cmocka_unit_test(the_monitor_counts_every_product),
     };
     return test_run(tests);
