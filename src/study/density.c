@@ -1,6 +1,7 @@
 /* src/study/density.c - spectral density by stochastic Lanczos quadrature. */
 #include "solve/quadrature.h"
 #include "study/limits.h"
+#include <math.h>
 #include <stdlib.h>
 
 typedef struct {
@@ -57,6 +58,20 @@ static void destroy(spectrum *d)
     free(d->grid);
     free(d->eigenvalue);
     free(d->start);
+}
+
+/* Bins wider than half a sigma step over Gaussians: the curve then depends on where the bins happen to lie. */
+static void warn_of_wide_bins(study_state *s, const spectrum *d, const double *grid)
+{
+    const double range = grid[d->bins - 1] - grid[0];
+    const double sigma = sqrt(s->deck->density.sigma_squared * fmax(1.0, range));
+
+    if (grid[1] - grid[0] > 0.5 * sigma) {
+        hsgd_progress_warn(s->progress,
+                           "density: bins of %.3g are wider than half a sigma (%.3g) and may miss peaks; "
+                           "take density.bins=%.0f",
+                           grid[1] - grid[0], 0.5 * sigma, ceil(range / (0.5 * sigma)) + 1.0);
+    }
 }
 
 static hsgd_status write_moments(hsgd_store *store, const spectrum *d, hsgd_error *err)
@@ -181,6 +196,7 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
     st = hsgd_cumulative(d.probes, d.steps, d.ritz, d.weights, d.eigenvalue, d.measure,
                          d.probes > 1 ? d.measure_error : NULL, err);
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    warn_of_wide_bins(s, &d, d.full_grid);
     HSGD_TRY(write(s, &d, hsgd_linop_name(op), err));
     report(s, &d);
 done:
