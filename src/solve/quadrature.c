@@ -4,6 +4,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The start vector of a probe. */
 static hsgd_status draw(const hsgd_quadrature_options *options, int64_t probe, hsgd_vector *v, hsgd_error *err)
@@ -152,6 +153,66 @@ int64_t hsgd_quadrature_block(int64_t block, int64_t probes)
     return most < probes ? most : probes;
 }
 
+/* Keep the Ritz values and weights of the first `done` probes. */
+static hsgd_status keep_probes(const hsgd_quadrature_options *options, hsgd_comm *comm, int64_t done,
+                               const double *ritz, const double *weights, hsgd_error *err)
+{
+    const size_t nodes = (size_t)(done * options->steps);
+    hsgd_status st = HSGD_OK;
+    double *real = malloc((2 * nodes + 1) * sizeof *real);
+    hsgd_snapshot snapshot = {.integers = 1, .integer = &done, .reals = 2 * (int64_t)nodes, .real = real};
+
+    HSGD_TRY(hsgd_comm_agree(comm, real != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    memcpy(real, ritz, nodes * sizeof *real);
+    memcpy(real + nodes, weights, nodes * sizeof *real);
+    HSGD_TRY(hsgd_keeper_keep(options->keeper, &snapshot, err));
+done:
+    free(real);
+    return st;
+}
+
+/* The probes that were kept, if any: *finished of them. */
+static hsgd_status recall_probes(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t *finished,
+                                 double *ritz, double *weights, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_snapshot snapshot = {0};
+    bool found = false;
+
+    *finished = 0;
+    HSGD_TRY(hsgd_keeper_recall(options->keeper, space, &snapshot, &found, err));
+    if (found) {
+        const int64_t count = snapshot.integers == 1 ? snapshot.integer[0] : -1;
+        const size_t nodes = (size_t)(count * options->steps);
+
+        HSGD_CHECK(count >= 0 && count <= options->probes && snapshot.reals == 2 * count * options->steps,
+                   HSGD_ERR_DATA, err, "density: the state that was kept does not fit these probes; remove it");
+        memcpy(ritz, snapshot.real, nodes * sizeof *ritz);
+        memcpy(weights, snapshot.real + nodes, nodes * sizeof *weights);
+        *finished = count;
+    }
+done:
+    hsgd_snapshot_clear(&snapshot);
+    return st;
+}
+
+/* The probes first .. first + count - 1 from their start to their nodes. */
+static hsgd_status run_block(hsgd_linop *op, const hsgd_quadrature_options *options, lockstep *l, int64_t first,
+                             int64_t count, double *ritz, double *weights, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(begin(op, options, l, first, count, err));
+    HSGD_TRY(advance(options, l, count, err));
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t at = (first + i) * options->steps;
+
+        HSGD_TRY(read_nodes(l->each[i], options->steps, l->s, ritz + at, weights + at, err));
+    }
+done:
+    return st;
+}
+
 hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
                             hsgd_error *err)
 {
@@ -159,19 +220,29 @@ hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *optio
     const int64_t steps = options->steps, probes = options->probes;
     lockstep l = {.block = hsgd_quadrature_block(options->block, probes), .most = steps < space->n ? steps : space->n};
     hsgd_status st = HSGD_OK;
+    int64_t done = 0; /* probes */
 
     HSGD_CHECK(probes >= 1 && steps >= 1, HSGD_ERR_USAGE, err,
                "density: %lld probes of %lld steps; both must be at least 1", (long long)probes, (long long)steps);
     HSGD_TRY(create(space, &l, err));
-    for (int64_t first = 0; first < probes; first += l.block) {
-        const int64_t count = probes - first < l.block ? probes - first : l.block;
+    HSGD_TRY(recall_probes(options, space, &done, ritz, weights, err));
+    l.products = done * l.most;
+    while (done < probes) {
+        const int64_t count = probes - done < l.block ? probes - done : l.block;
+        bool due = false;
 
-        HSGD_TRY(begin(op, options, &l, first, count, err));
-        HSGD_TRY(advance(options, &l, count, err));
-        for (int64_t i = 0; i < count; i++) {
-            const int64_t at = (first + i) * steps;
-
-            HSGD_TRY(read_nodes(l.each[i], steps, l.s, ritz + at, weights + at, err));
+        st = run_block(op, options, &l, done, count, ritz, weights, err);
+        if (st == HSGD_STOPPED && options->keeper != NULL) { /* what is finished; the rest is made again */
+            st = keep_probes(options, space->comm, done, ritz, weights, err);
+            st = st == HSGD_OK
+                     ? hsgd_error_set(err, HSGD_STOPPED, "density: stopped after %lld probes", (long long)done)
+                     : st;
+        }
+        HSGD_TRY(st);
+        done += count;
+        HSGD_TRY(hsgd_keeper_due(options->keeper, &due, err));
+        if (due) {
+            HSGD_TRY(keep_probes(options, space->comm, done, ritz, weights, err));
         }
     }
 done:

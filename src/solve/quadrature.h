@@ -3,13 +3,15 @@
  * Appl. 38(4), 2017, doi:10.1137/16M1104974; the density as PyHessian's density_generate. */
 #pragma once
 #include "curvature/linop.h"
+#include "solve/snapshot.h"
 
 typedef struct {
     int64_t probes, steps; /* steps may exceed n: the process then ends early */
     int64_t block;         /* probes that advance together, one apply for all; 0: chosen */
     hsgd_draw draw;        /* HSGD_DRAW_SIGN: rademacher; HSGD_DRAW_NORMAL: normalised to the sphere */
     uint64_t seed;
-    const double *start; /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
+    const double *start;       /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
+    const hsgd_keeper *keeper; /* may be NULL: keeps finished probes; those of a block in progress are made again */
     void (*monitor)(void *context, int64_t products, int64_t total); /* may be NULL */
     void *context;
 } hsgd_quadrature_options;
@@ -21,7 +23,8 @@ int64_t hsgd_quadrature_block(int64_t block, int64_t probes);
  * invariant subspace) the rest has weight 0 and repeats the last Ritz value.  In reproducible mode no bit depends on the
  * block.  Collective.
  * Errors: HSGD_ERR_NUMERIC (also where the run-time self-test fails: sum of weights = 1, sum w theta = v'Av,
- * sum w theta^2 = norm(Av)^2), HSGD_ERR_MEMORY. */
+ * sum w theta^2 = norm(Av)^2), HSGD_ERR_MEMORY, HSGD_ERR_DATA (a kept state of another work), those of the product and of
+ * the keeper; on HSGD_STOPPED the finished probes are kept. */
 hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
                             hsgd_error *err);
 

@@ -185,6 +185,7 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
                                         .draw = s->deck->density.distribution == 1 ? HSGD_DRAW_NORMAL : HSGD_DRAW_SIGN,
                                         .seed = (uint64_t)s->deck->run.seed,
                                         .start = d.start,
+                                        .keeper = s->keeper,
                                         .monitor = monitor,
                                         .context = s};
     HSGD_TRY(study_operator(s, &op, err));

@@ -274,7 +274,7 @@ hsgd_status study_eigenvectors(study_state *s, double **vectors, int64_t *count,
     if (!exists) {
         hsgd_progress_say(s->progress, "landscape: no eigenvectors for these weights and samples yet; the eigen stage "
                                        "runs first");
-        HSGD_TRY(stage_eigen(s, err));
+        HSGD_TRY(study_run_kept(s, HSGD_STAGE_EIGEN, err));
         hsgd_progress_done(s->progress);
     }
     HSGD_TRY(study_read_rows(s, path, "/eigenvectors", vectors, count, err));

@@ -14,7 +14,7 @@ from pathlib import Path
 import harness
 from harness import EVERY_CASE, EXIT_STOPPED, EXIT_USAGE, MPIEXEC, ProgramTest, differences
 
-KEEPING = ("eigen", "trace", "landscape")  # stages whose states must have been of use
+KEEPING = ("eigen", "density", "trace", "landscape")  # stages whose states must have been of use
 # What the request to stop is made of in place of the stage's own words: it must come after the first state.
 ASKED = {"landscape": ("landscape.directions=random", "landscape.plane=none", "landscape.points=81")}
 PRECISIONS = ("single", "double")
@@ -27,7 +27,7 @@ DATA = ("data.train_samples=400", "data.test_samples=20", "hessian.samples=400",
         "model.layers=conv 4 5 / relu / maxpool 2 / conv 6 3 / tanh / maxpool 2 / linear 10")
 STAGES = {
     "eigen": ("run.stages=eigen", "eigen.count=4", "eigen.max_products=150", "eigen.tolerance=1e-4"),
-    "density": ("run.stages=density", "density.probes=4", "density.steps=20", "density.bins=500"),
+    "density": ("run.stages=density", "density.probes=4", "density.steps=20", "density.bins=500", "density.block=1"),
     "trace": ("run.stages=trace", "trace.method=hutchinson", "trace.probes=80"),
     "landscape": ("run.stages=landscape", "landscape.directions=eigenvector random", "landscape.points=15",
                   "landscape.plane=eigenvector1 random", "landscape.plane_points=5", "eigen.max_products=30"),

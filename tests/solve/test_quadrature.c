@@ -3,6 +3,7 @@
  * devices: cuda */
 #include "solve/quadrature.h"
 #include "matrix.h"
+#include "memory_keeper.h"
 
 enum { N = 90, PROBES = 3, STEPS = 25 };
 
@@ -322,11 +323,52 @@ static void the_monitor_counts_every_product(void **state)
     matrix_destroy(&m);
 }
 
+/* Stopped by the keeper, or in a product, at each of its points: finished probes are taken over, to the same bits. */
+static void interrupted_probes_go_on_to_the_same_bits(void **state)
+{
+    enum { ORDER = 30, FIVE = 5, SIX = 6, BLOCK = 2, BLOCKS = 3 };
+    hsgd_quadrature_options options = {.probes = FIVE, .steps = SIX, .block = BLOCK, .seed = 3};
+    double d[ORDER], whole[2][FIVE * SIX], parts[2][FIVE * SIX], *a = calloc(ORDER * ORDER, sizeof *a);
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < ORDER; i++) {
+        d[i] = 1.0 - 0.1 * i;
+    }
+    matrix_with_spectrum(ORDER, d, a);
+    matrix_create(&m, ORDER, a, HSGD_REDUCTION_REPRODUCIBLE);
+    assert_ok(hsgd_quadrature(m.op, &options, whole[0], whole[1], &err));
+    for (int point = 1; point <= BLOCKS + BLOCKS * SIX; point++) {
+        const bool by_keeper = point <= BLOCKS;
+        stopping inner = {.inner = m.op, .stop_at = by_keeper ? 0 : point - BLOCKS};
+        hsgd_linop *op = NULL;
+        memory_keeper keeper;
+
+        memory_keeper_create(&keeper, by_keeper ? point : 0);
+        options.keeper = &keeper.keeper;
+        assert_ok(hsgd_linop_create(m.space, &stopping_ops, &inner, &op, &err));
+        assert_int_equal(hsgd_quadrature(op, &options, parts[0], parts[1], &err), HSGD_STOPPED);
+        memset(parts, 0, sizeof parts);
+        keeper.stop_at = 0;
+        inner.calls = 0;
+        inner.stop_at = 0;
+        assert_ok(hsgd_quadrature(op, &options, parts[0], parts[1], &err));
+        assert_memory_equal(parts, whole, sizeof whole);
+        assert_int_equal(inner.calls, SIX * (by_keeper ? BLOCKS - point : BLOCKS - (point - BLOCKS - 1) / SIX));
+        hsgd_linop_destroy(&op);
+        memory_keeper_destroy(&keeper);
+    }
+    matrix_destroy(&m);
+    free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nodes_have_the_bits_of_one_rank_and_weights_sum_to_one),
         cmocka_unit_test(no_bit_depends_on_the_block),
+        cmocka_unit_test(interrupted_probes_go_on_to_the_same_bits),
         cmocka_unit_test(moments_are_exact_up_to_twice_the_steps),
         cmocka_unit_test(an_early_end_gives_the_spectrum_itself),
         cmocka_unit_test(more_steps_than_rows_end_with_the_rows),
