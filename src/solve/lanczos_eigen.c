@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 2, LEAST_BASIS = 128, PER_PAIR = 4, LOOK_SHARE = 10 }; /* what is chosen: see docs/curvature.md */
+enum { BLOCK = 2, LEAST_BASIS = 128, PER_PAIR = 4, LOOK_SHARE = 10 }; /* what is chosen: see docs/method.md */
 
 /* The estimated residual at which a pair counts as found, in tolerances.  The estimate knows nothing of the noise of A: a
  * product in single precision is off by some 1e-6 of norm(A), which can lift a measured residual just above a tolerance
@@ -193,31 +193,43 @@ done:
     return st;
 }
 
+/* Is locked column i among the wanted pairs? */
+static bool is_wanted(const eigen_search *f, int64_t i)
+{
+    for (int64_t j = 0; j < f->chosen_count; j++) {
+        if (f->chosen[j].locked && f->chosen[j].at == i) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Locked columns that are wanted no more go; *left stay, in order. */
+static hsgd_status release_unwanted(eigen_search *f, int64_t *left, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    *left = 0;
+    for (int64_t i = 0; i < f->k.locked; i++) {
+        if (is_wanted(f, i)) {
+            f->locked[*left] = f->locked[i];
+            HSGD_TRY(hsgd_krylov_move(&f->k, i, (*left)++, err));
+        }
+    }
+done:
+    return st;
+}
+
 /* The sequence has ended in an invariant subspace: lock its wanted pairs and begin anew in their complement. */
 static hsgd_status begin_sequence(eigen_search *f, hsgd_error *err)
 {
     int64_t fresh = 0, old = 0;
     hsgd_status st = HSGD_OK;
 
-    for (int64_t i = 0; i < f->chosen_count; i++) { /* locked ones that are wanted no more go back */
-        old += f->chosen[i].locked;
+    HSGD_TRY(release_unwanted(f, &old, err));
+    for (int64_t i = 0; i < f->chosen_count; i++) {
         if (!f->chosen[i].locked) {
             f->kept[fresh++] = f->chosen[i].at;
-        }
-    }
-    if (old < f->k.locked) {
-        int64_t place = 0;
-
-        for (int64_t i = 0; i < f->k.locked; i++) {
-            bool stays = false;
-
-            for (int64_t j = 0; j < f->chosen_count; j++) {
-                stays = stays || (f->chosen[j].locked && f->chosen[j].at == i);
-            }
-            if (stays) {
-                f->locked[place] = f->locked[i];
-                HSGD_TRY(hsgd_krylov_move(&f->k, i, place++, err));
-            }
         }
     }
     HSGD_TRY(hsgd_krylov_keep(&f->k, fresh, f->kept, err));
