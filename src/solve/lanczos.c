@@ -127,7 +127,7 @@ static hsgd_status extend(hsgd_lanczos *lanczos, hsgd_vector *next, hsgd_error *
     hsgd_status st = HSGD_OK;
 
     HSGD_CHECK(lanczos->steps < lanczos->capacity && !lanczos->broken, HSGD_ERR_USAGE, err,
-               "lanczos: a step after %lld of %lld, or after a breakdown; reserve or redirect first",
+               "lanczos: a step after %lld of %lld, or after a breakdown; begin again first",
                (long long)lanczos->steps, (long long)lanczos->capacity);
     *next = hsgd_vector_view(lanczos->basis, lanczos->steps, 1);
     HSGD_TRY(hsgd_vector_copy(lanczos->work, next, err));
@@ -196,25 +196,6 @@ done:
     return st;
 }
 
-hsgd_status hsgd_lanczos_redirect(hsgd_lanczos *lanczos, const hsgd_vector *direction, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    double norm = 0.0, last = 0.0;
-
-    HSGD_TRY(hsgd_vector_norm(direction, &norm, err));
-    HSGD_TRY(hsgd_vector_copy(direction, lanczos->work, err));
-    if (lanczos->steps > 0) {
-        HSGD_TRY(orthogonalize(lanczos, &last, err));
-        lanczos->beta[lanczos->steps - 1] = 0.0;
-    }
-    HSGD_CHECK(isfinite(norm) && lanczos->work_norm > sqrt(DBL_EPSILON) * norm, HSGD_ERR_NUMERIC, err,
-               "lanczos: a new direction lies in the span of the %lld basis vectors; try another seed",
-               (long long)lanczos->steps);
-    lanczos->broken = false;
-done:
-    return st;
-}
-
 /* z[i][j] (eigenvector i, component j: LAPACK's columns) to s[j][i]. */
 static void transpose(int64_t n, double *z)
 {
@@ -228,10 +209,10 @@ static void transpose(int64_t n, double *z)
     }
 }
 
-/* The eigenproblem of T from row `first` on, on this rank alone. */
-static hsgd_status solve(const hsgd_lanczos *lanczos, int64_t first, double *theta, double *s, hsgd_error *err)
+/* The eigenproblem of T, on this rank alone. */
+static hsgd_status solve(const hsgd_lanczos *lanczos, double *theta, double *s, hsgd_error *err)
 {
-    const int n = (int)(lanczos->steps - first);
+    const int n = (int)lanczos->steps;
     const int work_count = s != NULL ? 1 + 4 * n + n * n : 1, iwork_count = s != NULL ? 3 + 5 * n : 1;
     hsgd_status st = HSGD_OK;
     double *off_diagonal = calloc((size_t)n, sizeof *off_diagonal);
@@ -242,8 +223,8 @@ static hsgd_status solve(const hsgd_lanczos *lanczos, int64_t first, double *the
 
     HSGD_CHECK(off_diagonal != NULL && work != NULL && iwork != NULL, HSGD_ERR_MEMORY, err,
                "memory: cannot allocate the eigenproblem of %d Lanczos steps; use fewer", n);
-    memcpy(theta, lanczos->alpha + first, (size_t)n * sizeof *theta);
-    memcpy(off_diagonal, lanczos->beta + first, (size_t)(n - 1) * sizeof *off_diagonal);
+    memcpy(theta, lanczos->alpha, (size_t)n * sizeof *theta);
+    memcpy(off_diagonal, lanczos->beta, (size_t)(n - 1) * sizeof *off_diagonal);
     dstevd_(s != NULL ? "V" : "N", &n, theta, off_diagonal, s != NULL ? s : &unused, &n, work, &work_count, iwork,
             &iwork_count, &info, 1);
     HSGD_CHECK(info == 0, HSGD_ERR_NUMERIC, err, "lanczos: LAPACK's dstevd failed on %d steps (info %d)", n, info);
@@ -257,18 +238,17 @@ done:
     return st;
 }
 
-hsgd_status hsgd_lanczos_ritz_from(const hsgd_lanczos *lanczos, int64_t first, double *theta, double *s,
-                                   hsgd_error *err)
+hsgd_status hsgd_lanczos_ritz(const hsgd_lanczos *lanczos, double *theta, double *s, hsgd_error *err)
 {
     enum { MOST_STEPS = 46000 }; /* LAPACK's workspace of steps^2 doubles is counted in an int */
     hsgd_comm *comm = hsgd_linop_space(lanczos->op)->comm;
-    const size_t n = (size_t)(lanczos->steps - first);
+    const size_t n = (size_t)lanczos->steps;
     hsgd_status st = HSGD_OK;
 
     HSGD_CHECK(n >= 1 && n <= MOST_STEPS, HSGD_ERR_USAGE, err, "lanczos: %zu steps; 1 to %d can be solved", n,
                MOST_STEPS);
     if (comm->rank == 0) {
-        st = solve(lanczos, first, theta, s, err);
+        st = solve(lanczos, theta, s, err);
     }
     HSGD_TRY(hsgd_comm_agree(comm, st, err));
     HSGD_TRY(hsgd_comm_broadcast(comm, 0, n * sizeof *theta, theta, err));
@@ -277,9 +257,4 @@ hsgd_status hsgd_lanczos_ritz_from(const hsgd_lanczos *lanczos, int64_t first, d
     }
 done:
     return st;
-}
-
-hsgd_status hsgd_lanczos_ritz(const hsgd_lanczos *lanczos, double *theta, double *s, hsgd_error *err)
-{
-    return hsgd_lanczos_ritz_from(lanczos, 0, theta, s, err);
 }

@@ -38,18 +38,10 @@ hsgd_status hsgd_lanczos_step(hsgd_lanczos *lanczos, hsgd_error *err);
 hsgd_status hsgd_lanczos_step_together(int64_t count, hsgd_lanczos *const *each, hsgd_vector *x, hsgd_vector *y,
                                        hsgd_error *err);
 
-/* After a breakdown: go on with what of `direction` (one column) is orthogonal to the basis; T gets a zero there.
- * Needs steps < n.  Collective.  Errors: HSGD_ERR_NUMERIC (nothing of the direction is left). */
-hsgd_status hsgd_lanczos_redirect(hsgd_lanczos *lanczos, const hsgd_vector *direction, hsgd_error *err);
-
 /* Eigenvalues theta[steps] (ascending) of T and, if not NULL, eigenvectors s[j][i] (row j: component along basis
  * vector j; column i: of theta[i]), solved on rank 0 by LAPACK and broadcast.  Collective.
  * Errors: HSGD_ERR_NUMERIC, HSGD_ERR_MEMORY. */
 hsgd_status hsgd_lanczos_ritz(const hsgd_lanczos *lanczos, double *theta, double *s, hsgd_error *err);
-
-/* The same for T's rows and columns first .. steps - 1 alone (steps - first of them). */
-hsgd_status hsgd_lanczos_ritz_from(const hsgd_lanczos *lanczos, int64_t first, double *theta, double *s,
-                                   hsgd_error *err);
 
 /* End *lanczos and set it to NULL; accepts NULL.  Local. */
 void hsgd_lanczos_destroy(hsgd_lanczos **lanczos);

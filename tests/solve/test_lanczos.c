@@ -211,44 +211,6 @@ static void a_breakdown_is_seen_before_anyone_divides(void **state)
     free(a);
 }
 
-/* Three different eigenvalues in five dimensions: after 3 steps new directions must fill the rest of the space. */
-static void a_new_direction_after_a_breakdown_finds_the_rest(void **state)
-{
-    enum { SMALL = 5 };
-    const double d[SMALL] = {2.0, 2.0, 1.0, -1.0, -1.0}, ascending[SMALL] = {-1.0, -1.0, 1.0, 2.0, 2.0};
-    double a[SMALL * SMALL], theta[SMALL], g[SMALL * SMALL];
-    matrix m;
-    hsgd_lanczos *lanczos = NULL;
-    hsgd_vector *direction = NULL, inside;
-    hsgd_error err = {0};
-
-    (void)state;
-    matrix_with_spectrum(SMALL, d, a);
-    matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
-    lanczos = begin(m.op, SMALL);
-    take(lanczos, 3);
-    assert_true(lanczos->broken);
-    inside = hsgd_vector_view(lanczos->basis, 1, 1);
-    assert_int_equal(hsgd_lanczos_redirect(lanczos, &inside, &err), HSGD_ERR_NUMERIC);
-    direction = matrix_random(m.space, 1);
-    assert_ok(hsgd_lanczos_redirect(lanczos, direction, &err));
-    assert_true(lanczos->beta[2] == 0.0);
-    assert_false(lanczos->broken);
-    take(lanczos, 2);
-    assert_true(lanczos->broken);
-    assert_ok(hsgd_lanczos_ritz(lanczos, theta, NULL, &err));
-    assert_ok(hsgd_vector_gram(lanczos->basis, lanczos->basis, g, &err));
-    for (int i = 0; i < SMALL; i++) {
-        assert_near(theta[i], ascending[i], matrix_rounding(SMALL, 2.0) + 64.0 * DBL_EPSILON * lanczos->norm);
-        for (int j = 0; j < SMALL; j++) {
-            assert_near(g[i * SMALL + j], i == j ? 1.0 : 0.0, 32.0 * DBL_EPSILON);
-        }
-    }
-    hsgd_vector_destroy(&direction);
-    hsgd_lanczos_destroy(&lanczos);
-    matrix_destroy(&m);
-}
-
 static void growing_and_beginning_again_change_no_bit(void **state)
 {
     double *a = calloc((size_t)N * N, sizeof *a), alpha[20];
@@ -312,7 +274,6 @@ int main(void)
         cmocka_unit_test(coefficients_have_the_bits_of_one_rank),
         cmocka_unit_test(ritz_vectors_diagonalise_t),
         cmocka_unit_test(a_breakdown_is_seen_before_anyone_divides),
-        cmocka_unit_test(a_new_direction_after_a_breakdown_finds_the_rest),
         cmocka_unit_test(growing_and_beginning_again_change_no_bit),
         cmocka_unit_test(a_zero_start_and_a_matrix_of_nan_are_refused),
     };
