@@ -127,8 +127,8 @@ static hsgd_status extend(hsgd_lanczos *lanczos, hsgd_vector *next, hsgd_error *
     hsgd_status st = HSGD_OK;
 
     HSGD_CHECK(lanczos->steps < lanczos->capacity && !lanczos->broken, HSGD_ERR_USAGE, err,
-               "lanczos: a step after %lld of %lld, or after a breakdown; begin again first",
-               (long long)lanczos->steps, (long long)lanczos->capacity);
+               "lanczos: a step after %lld of %lld, or after a breakdown; begin again first", (long long)lanczos->steps,
+               (long long)lanczos->capacity);
     *next = hsgd_vector_view(lanczos->basis, lanczos->steps, 1);
     HSGD_TRY(hsgd_vector_copy(lanczos->work, next, err));
     HSGD_TRY(hsgd_vector_scale(1.0 / lanczos->work_norm, next, err));
