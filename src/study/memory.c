@@ -54,11 +54,12 @@ done:
 static double trace_vectors(const study_state *s)
 {
     const int64_t third = s->deck->trace.probes / 3;
+    const int64_t columns_by_layers = s->parameter_count / 2;
 
     if (!study_runs(s, HSGD_STAGE_TRACE) || study_trace_is_exact(s)) {
         return 0.0;
     }
-    return 2.0 * COLUMNS + 1.0 + (double)(s->parameter_count / 2) +
+    return 2.0 * COLUMNS + 1.0 + (double)columns_by_layers +
            (study_trace_is_sketched(s) ? (double)(third < s->n ? third : s->n) : 0.0);
 }
 
