@@ -14,7 +14,8 @@ typedef struct {
     int64_t products, converged, basis; /* so far; wanted pairs within the tolerance by estimate; vectors held */
     double worst;                       /* worst wanted residual by estimate, absolute */
     double largest;                     /* magnitude of the largest Ritz value */
-    double seconds_products, seconds_orthogonalization;
+    double seconds_products, seconds_communication,
+        seconds_orthogonalization; /* this rank's, each without the others */
 } hsgd_eigen_mark;
 
 typedef struct {

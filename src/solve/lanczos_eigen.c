@@ -19,8 +19,7 @@ static const double SETTLED_AT = 0.5;
 
 /* A coupling that small against norm(A) says that a sequence has shown all it has but rounding. */
 static const double SEQUENCE_END = 1.5e-8; /* sqrt(eps): what rounding grows to before it looks like a new direction */
-/* ... and in tolerances, that it may be dropped. */
-static const double DROPPED_AT = 0.1;
+static const double DROPPED_AT = 0.1;      /* ... and in tolerances, that it may be dropped */
 
 static int64_t smaller(int64_t a, int64_t b)
 {
@@ -168,6 +167,7 @@ static hsgd_status mark(eigen_search *f, hsgd_error *err)
                                                .worst = f->worst,
                                                .largest = f->scale,
                                                .seconds_products = f->k.seconds_products,
+                                               .seconds_communication = f->k.seconds_communication,
                                                .seconds_orthogonalization = f->k.seconds_orthogonalization};
     if (f->options->record != NULL) {
         f->options->record(f->options->context, &f->history[f->marks - 1]);
