@@ -236,6 +236,7 @@ hsgd_status stage_eigen(study_state *s, hsgd_error *err)
                                         .max_products = s->deck->eigen.max_products,
                                         .basis = s->deck->eigen.basis,
                                         .block = s->deck->eigen.block,
+                                        .confirm = s->deck->eigen.confirm,
                                         .seed = (uint64_t)s->deck->run.seed,
                                         .keeper = s->keeper,
                                         .monitor = monitor,
