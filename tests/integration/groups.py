@@ -2,8 +2,10 @@
 import os
 import shutil
 import signal
+import tempfile
 import time
 import unittest
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -43,7 +45,7 @@ class SameBits(Groups):
         words = ("density.probes=5", "density.block=2")
         whole = self.density("whole", *words)
         self.assertEqual(self.groups_of(whole), 1)
-        for ranks, groups in ((2, 2), (3, 2), (4, 1), (4, 3), (6, 3), (6, 0)):
+        for ranks, groups in ((2, 2), (3, 2), (4, 3), (6, 0), (6, 3)):
             with self.subTest(ranks=ranks, groups=groups):
                 other = self.density(f"r{ranks}g{groups}", *words, f"density.groups={groups}", ranks=ranks)
                 self.assertEqual(differences(whole, other), [])
@@ -72,13 +74,21 @@ class SameBits(Groups):
 
 
 class GoesOn(Groups):
+    words = ("density.probes=12", "density.block=1", "density.steps=25")
+
+    @classmethod
+    def setUpClass(cls):
+        cls.whole = Path(tempfile.mkdtemp(prefix="hsgd-test-"))
+        cls.addClassCleanup(shutil.rmtree, cls.whole, ignore_errors=True)
+        done = harness.finish(harness.launch(*DATA, *DENSITY, *cls.words, f"run.output={cls.whole}/r", cwd=cls.whole))
+        if done.code != 0:
+            raise AssertionError(str(done))
+
     def setUp(self):
         super().setUp()
-        self.words = ("density.probes=12", "density.block=1", "density.steps=40")
         place = str(self.folder)  # what Open MPI would leave behind where it is killed goes with the test's folder
         self.environment = {"TMPDIR": place, "OMPI_MCA_btl_vader_backing_directory": place,
                             "OMPI_MCA_osc_sm_backing_directory": place, "OMPI_MCA_osc_sm_backing_store": place}
-        self.whole = self.density("whole", *self.words)
 
     def begin(self, output, ranks, groups):
         """A run that has kept its first state and goes on."""
@@ -95,7 +105,7 @@ class GoesOn(Groups):
         done = self.program(*DATA, *DENSITY, *self.words, f"density.groups={groups}", f"run.output={output}",
                             "--restart", ranks=ranks)
         self.assertIn("density: goes on from", done.out)
-        self.assertEqual(differences(self.whole, self.folder / output), [])
+        self.assertEqual(differences(self.whole / "r", self.folder / output), [])
         self.assertFalse((self.folder / output / STATE).exists())
 
     def ranks_of(self, process):
@@ -110,7 +120,7 @@ class GoesOn(Groups):
         return sorted(found)
 
     def test_killed_it_goes_on_with_other_groups(self):
-        for ranks, groups, other_ranks, other_groups in ((4, 2, 3, 3), (3, 3, 2, 1), (2, 1, 4, 2)):
+        for ranks, groups, other_ranks, other_groups in ((4, 2, 3, 3), (2, 1, 4, 2)):
             with self.subTest(ranks=ranks, groups=groups):
                 process = self.begin("killed", ranks, groups)
                 members = family(process.pid)
