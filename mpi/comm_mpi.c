@@ -16,13 +16,15 @@ struct window { /* one block of a node's shared memory; the handle of shared_all
 };
 
 typedef struct {
-    MPI_Comm all, node; /* owned: a duplicate of MPI_COMM_WORLD, and its ranks on this node */
+    MPI_Comm all, node; /* owned: a duplicate of MPI_COMM_WORLD, or a part of one; and its ranks on this node */
     int rank, ranks;
+    int named;            /* the rank that messages name: that in the whole */
     bool initialised;     /* MPI was initialised here, so it is finalised here */
     int64_t piece;        /* entries of one MPI call at most */
     int *counts, *places; /* [ranks] scratch of the calls with a count for each rank */
     window *windows;      /* all that are allocated */
-    hsgd_error failed;    /* the first failure: from then on the ranks may be out of step */
+    hsgd_error first;     /* the first failure: from then on the ranks may be out of step ... */
+    hsgd_error *failed;   /* ... in every communicator that was split off: `first` of the whole */
 } mpi_state;
 
 /* Keep the failure of the MPI function `call` for all calls that follow, and report it with MPI's own text. */
@@ -32,9 +34,9 @@ static hsgd_status report(mpi_state *mpi, hsgd_status status, const char *call, 
     int length = 0;
 
     (void)MPI_Error_string(code, text, &length);
-    (void)hsgd_error_set(&mpi->failed, status, "mpi: %s failed on rank %d: %.512s; check the nodes and the network",
-                         call, mpi->rank, text);
-    return hsgd_error_set(err, status, "%s", mpi->failed.text);
+    (void)hsgd_error_set(mpi->failed, status, "mpi: %s failed on rank %d: %.512s; check the nodes and the network",
+                         call, mpi->named, text);
+    return hsgd_error_set(err, status, "%s", mpi->failed->text);
 }
 
 /* Leave by `done:` unless the MPI call `function arguments` succeeds; needs `st`, `mpi` and `err` in scope. */
@@ -51,7 +53,7 @@ static hsgd_status report(mpi_state *mpi, hsgd_status status, const char *call, 
  * others wait in an earlier one would mix up their data. */
 static hsgd_status in_step(const mpi_state *mpi, hsgd_error *err)
 {
-    return mpi->failed.status == HSGD_OK ? HSGD_OK : hsgd_error_set(err, mpi->failed.status, "%s", mpi->failed.text);
+    return mpi->failed->status == HSGD_OK ? HSGD_OK : hsgd_error_set(err, mpi->failed->status, "%s", mpi->failed->text);
 }
 
 static MPI_Datatype type_of(hsgd_type type)
@@ -279,7 +281,7 @@ static void shared_free(void *self, void **handle)
             break;
         }
     }
-    if (mpi->failed.status == HSGD_OK) { /* else others would not come to this collective call */
+    if (mpi->failed->status == HSGD_OK) { /* else others would not come to this collective call */
         (void)MPI_Win_unlock_all(w->win);
         (void)MPI_Win_free(&w->win);
     }
@@ -305,20 +307,28 @@ static void end_all(void *self, int exit_code)
     _Exit(exit_code); /* MPI_Abort may return where MPI is broken; this call may not */
 }
 
+static bool is_part(const mpi_state *mpi)
+{
+    return mpi->failed != &mpi->first;
+}
+
 static void destroy(void *self)
 {
     mpi_state *mpi = self;
+    const bool in_step = mpi->failed->status == HSGD_OK;
 
-    if (mpi->failed.status != HSGD_OK) {
-        end_all(mpi, hsgd_error_exit_code(mpi->failed.status));
+    if (!in_step && !is_part(mpi)) { /* after the end of a part main still has to tell what happened */
+        end_all(mpi, hsgd_error_exit_code(mpi->failed->status));
     }
     while (mpi->windows != NULL) {
         void *handle = mpi->windows;
 
         shared_free(mpi, &handle);
     }
-    (void)MPI_Comm_free(&mpi->node);
-    (void)MPI_Comm_free(&mpi->all);
+    if (in_step) {
+        (void)MPI_Comm_free(&mpi->node);
+        (void)MPI_Comm_free(&mpi->all);
+    }
     if (mpi->initialised) {
         (void)MPI_Finalize();
     }
@@ -326,6 +336,8 @@ static void destroy(void *self)
     free(mpi->places);
     free(mpi);
 }
+
+static hsgd_status split(void *self, int colour, hsgd_comm **out, hsgd_error *err);
 
 static const hsgd_comm_ops mpi_ops = {
     .name = "mpi",
@@ -338,6 +350,7 @@ static const hsgd_comm_ops mpi_ops = {
     .shared_free = shared_free,
     .node_barrier = node_barrier,
     .file_access = file_access,
+    .split = split,
     .abort = end_all,
     .destroy = destroy,
 };
@@ -361,7 +374,27 @@ done:
     return st;
 }
 
-/* Make the two communicators, and say who and where this rank is. */
+/* Find this rank's node and its place in the communicator mpi->all, and make what is left of `comm`. */
+static hsgd_status settle(mpi_state *mpi, hsgd_comm *comm, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    MPI_TRY(MPI_Comm_set_errhandler, (mpi->all, MPI_ERRORS_RETURN));
+    MPI_TRY(MPI_Comm_rank, (mpi->all, &mpi->rank));
+    MPI_TRY(MPI_Comm_size, (mpi->all, &mpi->ranks));
+    MPI_TRY(MPI_Comm_split_type, (mpi->all, MPI_COMM_TYPE_SHARED, mpi->rank, MPI_INFO_NULL, &mpi->node));
+    MPI_TRY(MPI_Comm_set_errhandler, (mpi->node, MPI_ERRORS_RETURN));
+    MPI_TRY(MPI_Comm_rank, (mpi->node, &comm->local_rank));
+    MPI_TRY(MPI_Comm_size, (mpi->node, &comm->local_ranks));
+    comm->rank = mpi->rank;
+    comm->ranks = mpi->ranks;
+    comm->ops = &mpi_ops;
+    comm->self = mpi;
+done:
+    return st;
+}
+
+/* Make the communicator of all ranks, and say where this one is. */
 static hsgd_status join(mpi_state *mpi, hsgd_comm *comm, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -371,47 +404,86 @@ static hsgd_status join(mpi_state *mpi, hsgd_comm *comm, hsgd_error *err)
     MPI_TRY(MPI_Comm_set_errhandler,
             (MPI_COMM_WORLD, MPI_ERRORS_RETURN)); /* also reaches the communicators made of it */
     MPI_TRY(MPI_Comm_dup, (MPI_COMM_WORLD, &mpi->all));
-    MPI_TRY(MPI_Comm_rank, (mpi->all, &mpi->rank));
-    MPI_TRY(MPI_Comm_size, (mpi->all, &mpi->ranks));
-    MPI_TRY(MPI_Comm_split_type, (mpi->all, MPI_COMM_TYPE_SHARED, mpi->rank, MPI_INFO_NULL, &mpi->node));
-    MPI_TRY(MPI_Comm_set_errhandler, (mpi->node, MPI_ERRORS_RETURN));
-    MPI_TRY(MPI_Comm_rank, (mpi->node, &comm->local_rank));
-    MPI_TRY(MPI_Comm_size, (mpi->node, &comm->local_ranks));
     MPI_TRY(MPI_Get_processor_name, (host, &length));
     (void)snprintf(comm->host, sizeof comm->host, "%.63s", host);
-    comm->rank = mpi->rank;
-    comm->ranks = mpi->ranks;
+    HSGD_TRY(settle(mpi, comm, err));
+    mpi->named = mpi->rank;
 done:
     return st;
 }
 
-hsgd_status hsgd_comm_mpi_create(hsgd_comm **out, hsgd_error *err)
+/* Undo allocate; MPI keeps what it has made. */
+static void discard(hsgd_comm *comm, mpi_state *mpi)
 {
-    hsgd_status st = HSGD_OK;
-    hsgd_comm *comm = calloc(1, sizeof *comm);
-    mpi_state *mpi = calloc(1, sizeof *mpi);
-
-    *out = NULL;
-    HSGD_CHECK(comm != NULL && mpi != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the communicator");
-    mpi->piece = INT_MAX;
-    HSGD_TRY(start(mpi, err));
-    HSGD_TRY(join(mpi, comm, err));
-    mpi->counts = calloc((size_t)mpi->ranks, sizeof *mpi->counts);
-    mpi->places = calloc((size_t)mpi->ranks, sizeof *mpi->places);
-    HSGD_CHECK(mpi->counts != NULL && mpi->places != NULL, HSGD_ERR_MEMORY, err,
-               "memory: cannot allocate the communicator");
-    comm->ops = &mpi_ops;
-    comm->self = mpi;
-    *out = comm;
-    comm = NULL;
-    mpi = NULL;
-done: /* after a failure MPI stays up: the caller leaves with an error, and mpirun then ends the other ranks */
     if (mpi != NULL) {
         free(mpi->counts);
         free(mpi->places);
     }
     free(mpi);
     free(comm);
+}
+
+/* A communicator yet without MPI's; false where there is no memory. */
+static bool allocate(hsgd_comm **comm, mpi_state **mpi)
+{
+    *comm = calloc(1, sizeof **comm);
+    *mpi = calloc(1, sizeof **mpi);
+    if (*mpi != NULL) {
+        (*mpi)->piece = INT_MAX;
+        (*mpi)->failed = &(*mpi)->first;
+    }
+    return *comm != NULL && *mpi != NULL;
+}
+
+/* Room for a count and a place of each of `ranks` ranks. */
+static bool make_room(mpi_state *mpi, int ranks)
+{
+    mpi->counts = calloc((size_t)ranks, sizeof *mpi->counts);
+    mpi->places = calloc((size_t)ranks, sizeof *mpi->places);
+    return mpi->counts != NULL && mpi->places != NULL;
+}
+
+static const char NO_MEMORY[] = "memory: cannot allocate the communicator";
+
+hsgd_status hsgd_comm_mpi_create(hsgd_comm **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_comm *comm = NULL;
+    mpi_state *mpi = NULL;
+
+    *out = NULL;
+    HSGD_CHECK(allocate(&comm, &mpi), HSGD_ERR_MEMORY, err, "%s", NO_MEMORY);
+    HSGD_TRY(start(mpi, err));
+    HSGD_TRY(join(mpi, comm, err));
+    HSGD_CHECK(make_room(mpi, mpi->ranks), HSGD_ERR_MEMORY, err, "%s", NO_MEMORY);
+    *out = comm;
+    comm = NULL;
+    mpi = NULL;
+done: /* after a failure MPI stays up: the caller leaves with an error, and mpirun then ends the other ranks */
+    discard(comm, mpi);
+    return st;
+}
+
+static hsgd_status split(void *self, int colour, hsgd_comm **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    mpi_state *mpi = self, *part = NULL;
+    hsgd_comm *comm = NULL;
+    int have = allocate(&comm, &part) && make_room(part, mpi->ranks);
+
+    HSGD_TRY(in_step(mpi, err));
+    MPI_TRY(MPI_Allreduce, (MPI_IN_PLACE, &have, 1, MPI_INT, MPI_MIN, mpi->all));
+    HSGD_CHECK(have, HSGD_ERR_MEMORY, err, "%s", NO_MEMORY);
+    part->piece = mpi->piece;
+    part->named = mpi->named;
+    part->failed = mpi->failed; /* of the whole, which lives longer */
+    MPI_TRY(MPI_Comm_split, (mpi->all, colour, mpi->rank, &part->all));
+    HSGD_TRY(settle(part, comm, err));
+    *out = comm;
+    comm = NULL;
+    part = NULL;
+done:
+    discard(comm, part);
     return st;
 }
 

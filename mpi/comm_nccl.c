@@ -1,20 +1,20 @@
 /* mpi/comm_nccl.c - see comm_nccl.h: host arrays by the inner communicator, device arrays by NCCL (nccl_link.h). */
 #include "comm_nccl.h"
-#include "nccl_link.h"
+#include "nccl_start.h"
 #include "base/clock.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-typedef struct {
+typedef struct nccl_state nccl_state;
+struct nccl_state {
     hsgd_comm *inner;     /* owned once the whole is made */
     hsgd_nccl_link *link; /* owned */
-    void *note_handle;    /* of the node's memory where link->note is */
-    double timeout;
-    void (*set_watch)(void *device, hsgd_status (*watch)(void *context, hsgd_error *err), void *context);
-    void *device;
-} nccl_state;
+    void *note_handle;    /* of the node's memory where link->note is; NULL in a part, which uses the whole's */
+    hsgd_nccl_options options;
+    nccl_state *whole; /* which this is a part of; borrowed; NULL: of none */
+};
 
 /* ---- host arrays and all else: the inner communicator's ----
  * After a failure this rank no longer takes part in these either: the others may be in other calls than it is. */
@@ -267,7 +267,8 @@ done:
  * Every way the exit code is that of the failure. */
 static void leave(nccl_state *state, hsgd_status failure)
 {
-    const double patience = state->timeout < HSGD_NCCL_PATIENCE ? state->timeout : HSGD_NCCL_PATIENCE;
+    const double timeout = state->options.timeout;
+    const double patience = timeout < HSGD_NCCL_PATIENCE ? timeout : HSGD_NCCL_PATIENCE;
     const double end = hsgd_clock() + patience;
 
     while (state->inner->rank != 0 && hsgd_clock() < end) {
@@ -278,21 +279,45 @@ static void leave(nccl_state *state, hsgd_status failure)
     state->inner->ops->abort(state->inner->self, hsgd_error_exit_code(failure));
 }
 
+/* A part and the whole both have collectives on the stream; whoever waits for it asks after the one made last. */
+static hsgd_status watch(void *context, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    for (const nccl_state *state = context; state != NULL; state = state->whole) {
+        HSGD_TRY(hsgd_nccl_link_watch(state->link, err));
+    }
+done:
+    return st;
+}
+
+static void set_watch(nccl_state *state)
+{
+    state->options.set_watch(state->options.device, watch, state);
+}
+
 static void destroy(void *self)
 {
     nccl_state *state = self;
     const hsgd_status failure = hsgd_nccl_link_failure(state->link, NULL);
+    const bool apart = failure != HSGD_OK && state->inner->ranks > 1; /* the others may not come to a collective end */
 
-    state->set_watch(state->device, NULL, NULL);
-    hsgd_nccl_link_destroy(&state->link);
-    if (failure != HSGD_OK && state->inner->ranks > 1) {
-        leave(state, failure); /* the inner communicator's end is collective: others may not come to it */
+    if (state->whole != NULL) {
+        set_watch(state->whole);
     } else {
+        state->options.set_watch(state->options.device, NULL, NULL);
+    }
+    hsgd_nccl_link_destroy(&state->link);
+    if (!apart) {
         hsgd_comm_shared_free(state->inner, &state->note_handle);
         hsgd_comm_destroy(&state->inner);
-    }
+    } else if (state->whole == NULL) {
+        leave(state, failure);
+    } /* else main still has to tell what happened, and the whole's end then ends all */
     free(state);
 }
+
+static hsgd_status split(void *self, int colour, hsgd_comm **out, hsgd_error *err);
 
 static const hsgd_comm_ops nccl_ops = {
     .name = "nccl",
@@ -308,120 +333,45 @@ static const hsgd_comm_ops nccl_ops = {
     .device_sum = device_sum,
     .device_reduce_scatter = device_reduce_scatter,
     .device_all_gather = device_all_gather,
+    .split = split,
     .abort = end_all,
     .destroy = destroy,
 };
 
 /* ---- the beginning ---- */
 
-static const char NO_MEMORY[] = "memory: cannot allocate the communicator";
-
-/* Which GPU a rank uses, as it is gathered. */
-typedef struct {
-    char host[64], bus_id[64];
-} place;
-
-/* Do two ranks share a GPU?  why[] names the first two that do, or is "".  Collective; the same answer on all ranks. */
-static hsgd_status find_shared_gpu(hsgd_comm *inner, const char *bus_id, char *why, size_t why_size, hsgd_error *err)
+/* What lives as long as the communicator around `inner`.  Collective; what is made is there also after a failure. */
+static hsgd_status allocate(hsgd_comm *inner, const hsgd_nccl_options *options, nccl_state *whole, hsgd_comm **comm,
+                            nccl_state **state, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const int ranks = inner->ranks;
-    place mine = {{0}, {0}}, *places = calloc((size_t)ranks, sizeof *places);
-    int64_t *counts = calloc((size_t)ranks, sizeof *counts);
-
-    why[0] = '\0';
-    if (places == NULL || counts == NULL) {
-        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "%s", NO_MEMORY);
-    }
-    HSGD_TRY(hsgd_comm_agree(inner, st, err));
-    (void)snprintf(mine.host, sizeof mine.host, "%s", inner->host);
-    (void)snprintf(mine.bus_id, sizeof mine.bus_id, "%s", bus_id);
-    for (int r = 0; r < ranks; r++) {
-        counts[r] = sizeof mine / 8;
-    }
-    HSGD_TRY(hsgd_comm_all_gather(inner, HSGD_TYPE_I64, counts, &mine, places, err));
-    for (int high = 1; high < ranks && why[0] == '\0'; high++) {
-        for (int low = 0; low < high && why[0] == '\0'; low++) {
-            if (memcmp(&places[low], &places[high], sizeof mine) == 0) {
-                (void)snprintf(why, why_size,
-                               "nccl: ranks %d and %d share GPU %s of %s; device arrays go through host memory", low,
-                               high, places[low].bus_id, places[low].host);
-            }
-        }
-    }
-done:
-    free(counts);
-    free(places);
-    return st;
-}
-
-/* The number by which the ranks find each other, made by rank 0.  Collective. */
-static hsgd_status make_id(hsgd_comm *inner, ncclUniqueId *id, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-
-    if (inner->rank == 0) {
-        const ncclResult_t code = ncclGetUniqueId(id);
-
-        if (code != ncclSuccess) {
-            st = hsgd_error_set(err, HSGD_ERR_DEVICE,
-                                "nccl: ncclGetUniqueId failed on rank 0 of %s: %s; set NCCL_DEBUG=WARN to learn more, "
-                                "then run again, or with device.allreduce = mpi",
-                                inner->host, ncclGetErrorString(code));
-        }
-    }
-    HSGD_TRY(hsgd_comm_agree(inner, st, err));
-    HSGD_TRY(hsgd_comm_broadcast(inner, 0, sizeof *id, id, err));
-done:
-    return st;
-}
-
-/* Start NCCL on all ranks or on none.  Collective. */
-static hsgd_status start(hsgd_comm *inner, hsgd_nccl_link *link, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK, started;
-    hsgd_error mine = {0};
-    ncclUniqueId id = {{0}};
-    bool late;
-
-    HSGD_TRY(make_id(inner, &id, err));
-    started = hsgd_nccl_link_start(link, id, &late, &mine);
-    if (started != HSGD_OK) {
-        (void)hsgd_error_set(err, started, "%s", mine.text);
-    }
-    HSGD_TRY(hsgd_comm_agree(inner, late ? HSGD_OK : started, err)); /* the ranks that know what is wrong speak first */
-    HSGD_TRY(hsgd_comm_agree(inner, started, err));
-done:
-    return st;
-}
-
-/* Make the parts, all that can fail before NCCL starts.  Collective; the parts made are there also after a failure. */
-static hsgd_status prepare(hsgd_comm *inner, const hsgd_nccl_options *options, hsgd_comm **comm, nccl_state **state,
-                           hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    void *block = NULL;
-    bool leader = false;
+    hsgd_nccl_link *link = NULL;
 
     *comm = calloc(1, sizeof **comm);
     *state = calloc(1, sizeof **state);
     st = *comm == NULL || *state == NULL
-             ? hsgd_error_set(err, HSGD_ERR_MEMORY, "%s", NO_MEMORY)
-             : hsgd_nccl_link_create(inner, options->stream, options->timeout, &(*state)->link, err);
+             ? hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate the communicator")
+             : hsgd_nccl_link_create(inner, options->stream, options->timeout, &link, err);
+    if (*state != NULL) {
+        **state = (nccl_state){.inner = inner, .link = link, .options = *options, .whole = whole};
+    }
     HSGD_TRY(hsgd_comm_agree(inner, st, err));
-    **state = (nccl_state){.inner = inner,
-                           .link = (*state)->link,
-                           .timeout = options->timeout,
-                           .set_watch = options->set_watch,
-                           .device = options->device};
     **comm = *inner; /* the same ranks on the same nodes */
     (*comm)->ops = &nccl_ops;
     (*comm)->self = *state;
-    st = hsgd_comm_shared_alloc(inner, sizeof(hsgd_nccl_note), &block, &leader, &(*state)->note_handle, err);
-    HSGD_TRY(hsgd_comm_agree(inner, st, err));
-    (*state)->link->note = block; /* zeroed: nothing is noted */
 done:
     return st;
+}
+
+/* Undo allocate. */
+static void discard(hsgd_comm *comm, nccl_state *state)
+{
+    if (state != NULL) {
+        hsgd_nccl_link_destroy(&state->link);
+        hsgd_comm_shared_free(state->inner, &state->note_handle);
+    }
+    free(state);
+    free(comm);
 }
 
 hsgd_status hsgd_comm_nccl_create(hsgd_comm *inner, const hsgd_nccl_options *options, hsgd_comm **out, char *why,
@@ -430,24 +380,52 @@ hsgd_status hsgd_comm_nccl_create(hsgd_comm *inner, const hsgd_nccl_options *opt
     hsgd_status st = HSGD_OK;
     nccl_state *state = NULL;
     hsgd_comm *comm = NULL;
+    void *block = NULL;
+    bool leader = false;
 
     *out = NULL;
-    HSGD_TRY(find_shared_gpu(inner, options->bus_id, why, why_size, err));
+    HSGD_TRY(hsgd_nccl_find_shared_gpu(inner, options->bus_id, why, why_size, err));
     if (why[0] != '\0') {
         goto done;
     }
-    HSGD_TRY(prepare(inner, options, &comm, &state, err));
-    HSGD_TRY(start(inner, state->link, err));
-    state->set_watch(state->device, hsgd_nccl_link_watch, state->link);
+    HSGD_TRY(allocate(inner, options, NULL, &comm, &state, err));
+    state->options.bus_id = NULL; /* the caller's, not needed any more */
+    st = hsgd_comm_shared_alloc(inner, sizeof(hsgd_nccl_note), &block, &leader, &state->note_handle, err);
+    HSGD_TRY(hsgd_comm_agree(inner, st, err));
+    state->link->note = block; /* zeroed: nothing is noted */
+    HSGD_TRY(hsgd_nccl_start(inner, state->link, err));
+    set_watch(state);
     *out = comm;
     comm = NULL;
     state = NULL;
 done:
-    if (state != NULL) {
-        hsgd_nccl_link_destroy(&state->link);
-        hsgd_comm_shared_free(inner, &state->note_handle);
+    discard(comm, state);
+    return st;
+}
+
+/* With a number of its own for NCCL's start; the ranks of a node have one note, so that those of other groups learn of a
+ * failure as well. */
+static hsgd_status split(void *self, int colour, hsgd_comm **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    nccl_state *whole = self, *state = NULL;
+    hsgd_comm *inner = NULL, *comm = NULL;
+
+    IN_STEP(whole);
+    HSGD_TRY(hsgd_comm_split(whole->inner, colour, &inner, err));
+    st = allocate(inner, &whole->options, whole, &comm, &state, err);
+    if (st == HSGD_OK) {
+        state->link->note = whole->link->note;
+        state->link->named = whole->link->named;
+        st = hsgd_nccl_start(inner, state->link, err);
     }
-    free(state);
-    free(comm);
+    HSGD_TRY(hsgd_comm_agree(whole->inner, st, err)); /* other groups may have failed */
+    set_watch(state);
+    *out = comm;
+    inner = comm = NULL;
+    state = NULL;
+done:
+    discard(comm, state);
+    hsgd_comm_destroy(&inner);
     return st;
 }

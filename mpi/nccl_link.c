@@ -96,7 +96,7 @@ static hsgd_status fail_by_stall(hsgd_nccl_link *link, const hsgd_nccl_work *wor
     (void)hsgd_error_set(&failure, HSGD_ERR_DEVICE,
                          "nccl: %s of %lld %s did not finish in %g s on rank %d of %s (waiting for another rank); a "
                          "rank is lost or the network is down; see that node's log, then %s",
-                         work->name, (long long)work->count, work->unit, link->timeout, link->rank, link->host,
+                         work->name, (long long)work->count, work->unit, link->timeout, link->named, link->host,
                          again(link));
     return fail(link, &failure, err);
 }
@@ -115,7 +115,7 @@ static hsgd_status fail_by_nccl(hsgd_nccl_link *link, const hsgd_nccl_work *work
     (void)hsgd_error_set(&failure, HSGD_ERR_DEVICE,
                          "nccl: %s of %lld %s failed on rank %d of %s: %s: %s%s%s; set NCCL_DEBUG=WARN to learn more, "
                          "then %s",
-                         work->name, (long long)work->count, work->unit, link->rank, link->host, call,
+                         work->name, (long long)work->count, work->unit, link->named, link->host, call,
                          ncclGetErrorString(code), last[0] != '\0' ? ": " : "", last, again(link));
     return fail(link, &failure, err);
 }
@@ -127,7 +127,7 @@ static hsgd_status fail_by_cuda(hsgd_nccl_link *link, const hsgd_nccl_work *work
 
     (void)hsgd_error_set(&failure, HSGD_ERR_DEVICE,
                          "nccl: %s of %lld %s failed on rank %d of %s: %s: %s; check the GPU (nvidia-smi), then %s",
-                         work->name, (long long)work->count, work->unit, link->rank, link->host, call,
+                         work->name, (long long)work->count, work->unit, link->named, link->host, call,
                          cudaGetErrorString(code), again(link));
     return fail(link, &failure, err);
 }
@@ -342,7 +342,7 @@ hsgd_status hsgd_nccl_link_create(const hsgd_comm *comm, cudaStream_t stream, do
 
     *out = NULL;
     HSGD_CHECK(link != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the communicator");
-    link->rank = comm->rank;
+    link->rank = link->named = comm->rank;
     link->ranks = comm->ranks;
     memcpy(link->host, comm->host, sizeof link->host);
     link->stream = stream;

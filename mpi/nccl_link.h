@@ -1,5 +1,5 @@
 /* mpi/nccl_link.h - this rank's end of NCCL: started, polled, watched and ended without ever waiting for good.
- * Known to mpi/comm_nccl.c alone. */
+ * Known to mpi/comm_nccl.c and its start alone. */
 #pragma once
 #include "base/comm.h"
 #include <nccl.h>
@@ -33,6 +33,7 @@ typedef struct {
 
 typedef struct {
     int rank, ranks;
+    int named; /* the rank that messages name: where `comm` is a part of a whole, that in the whole */
     char host[64];
     double timeout;       /* seconds */
     cudaStream_t stream;  /* borrowed */

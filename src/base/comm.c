@@ -2,6 +2,7 @@
 #include "base/comm.h"
 #include "base/clock.h"
 #include <stdlib.h>
+#include <string.h>
 
 void hsgd_comm_destroy(hsgd_comm **comm)
 {
@@ -78,6 +79,24 @@ hsgd_status hsgd_comm_node_barrier(hsgd_comm *comm, hsgd_error *err)
     const double start = hsgd_clock();
 
     return timed(comm, start, comm->ops->node_barrier(comm->self, err));
+}
+
+hsgd_status hsgd_comm_split(hsgd_comm *comm, int colour, hsgd_comm **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    *out = NULL;
+    HSGD_CHECK(comm->ops->split != NULL, HSGD_ERR_USAGE, err, "%s: this communicator cannot be split into groups",
+               comm->ops->name);
+    if (colour < 0) {
+        st = hsgd_error_set(err, HSGD_ERR_USAGE, "%s: a group of the number %d; give 0 or more", comm->ops->name,
+                            colour);
+    }
+    HSGD_TRY(hsgd_comm_agree(comm, st, err));
+    HSGD_TRY(comm->ops->split(comm->self, colour, out, err));
+    memcpy((*out)->host, comm->host, sizeof comm->host);
+done:
+    return st;
 }
 
 hsgd_status hsgd_comm_agree(hsgd_comm *comm, hsgd_status mine, hsgd_error *err)

@@ -31,6 +31,7 @@ typedef struct {
                                          void *receive, hsgd_error *err);
     hsgd_status (*device_all_gather)(void *self, hsgd_type type, const int64_t *counts, const void *send, void *receive,
                                      hsgd_error *err);
+    hsgd_status (*split)(void *self, int colour, hsgd_comm **out, hsgd_error *err); /* optional; sets no host */
     void (*abort)(void *self, int exit_code); /* end all ranks at once; does not return */
     void (*destroy)(void *self);              /* optional */
 } hsgd_comm_ops;
@@ -77,6 +78,13 @@ hsgd_status hsgd_comm_shared_alloc(hsgd_comm *comm, size_t bytes, void **out, bo
                                    hsgd_error *err);
 void hsgd_comm_shared_free(hsgd_comm *comm, void **handle);
 hsgd_status hsgd_comm_node_barrier(hsgd_comm *comm, hsgd_error *err);
+
+/* A communicator of the ranks that give the same colour >= 0, in the order in which they are here; it goes the same way
+ * as this one (NCCL's by NCCL).  It must be ended before this one, and of several the last made first.  A failure in it
+ * is one here too.
+ * Collective.  Errors, the same on every rank: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY; HSGD_ERR_USAGE (it cannot be split, or
+ * a colour is negative). */
+hsgd_status hsgd_comm_split(hsgd_comm *comm, int colour, hsgd_comm **out, hsgd_error *err);
 
 /* The worst status of all ranks, with its text (of the lowest rank that has it), on every rank: what one rank alone
  * knows to be wrong is shared here before anyone leaves.  `mine` is this rank's status, err its text.

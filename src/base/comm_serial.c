@@ -53,6 +53,13 @@ static hsgd_status node_barrier(void *self, hsgd_error *err)
     return HSGD_OK;
 }
 
+/* One rank makes one group, whatever the colour. */
+static hsgd_status split(void *self, int colour, hsgd_comm **out, hsgd_error *err)
+{
+    (void)self, (void)colour;
+    return hsgd_comm_serial_create(out, err);
+}
+
 static void end_process(void *self, int exit_code)
 {
     (void)self;
@@ -69,6 +76,7 @@ static const hsgd_comm_ops serial_ops = {
     .shared_alloc = shared_alloc,
     .shared_free = shared_free,
     .node_barrier = node_barrier,
+    .split = split,
     .abort = end_process,
 };
 

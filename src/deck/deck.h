@@ -67,7 +67,7 @@ typedef struct {
         bool confirm, require_convergence;
     } eigen;
     struct {
-        int64_t probes, steps, block, distribution /* rademacher sphere */, bins;
+        int64_t probes, steps, block, groups, distribution /* rademacher sphere */, bins;
         double sigma_squared, overhead;
         char start[HSGD_TEXT];
     } density;

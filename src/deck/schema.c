@@ -165,6 +165,9 @@ static const hsgd_key SCHEMA[] = {
     {AT(density, steps), WHOLE(1, MANY), .initial = "80", RESULTS_OF(DENSITY), .help = "Lanczos steps a probe"},
     {AT(density, block), WHOLE(0, MANY), .initial = "0", MAY_CHANGE(NONE),
      .help = "probes that advance together, one sweep over the samples for all; 0: chosen; no bit depends on it"},
+    {AT(density, groups), WHOLE(0, MANY), .initial = "0", MAY_CHANGE(NONE),
+     .help = "groups of ranks, each of which takes blocks of probes and holds all samples; 0: chosen; no bit depends "
+             "on it"},
     {AT(density, distribution), ONE_OF(DISTRIBUTIONS), .initial = "rademacher", RESULTS_OF(DENSITY),
      .help = "of the start vectors: signs, or uniform on the sphere"},
     {AT(density, bins), WHOLE(2, MANY), .initial = "10000", RESULTS_OF(DENSITY),

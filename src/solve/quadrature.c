@@ -9,7 +9,8 @@
 /* The start vector of a probe. */
 static hsgd_status draw(const hsgd_quadrature_options *options, int64_t probe, hsgd_vector *v, hsgd_error *err)
 {
-    const hsgd_random stream = hsgd_random_stream(options->seed, HSGD_RANDOM_DENSITY, (uint32_t)probe);
+    const hsgd_random stream =
+        hsgd_random_stream(options->seed, HSGD_RANDOM_DENSITY, (uint32_t)(options->first + probe));
 
     if (options->start != NULL) {
         return hsgd_vector_set_full(v, options->start + probe * v->space->n, err);
@@ -153,9 +154,8 @@ int64_t hsgd_quadrature_block(int64_t block, int64_t probes)
     return most < probes ? most : probes;
 }
 
-/* Keep the Ritz values and weights of the first `done` probes. */
-static hsgd_status keep_probes(const hsgd_quadrature_options *options, hsgd_comm *comm, int64_t done,
-                               const double *ritz, const double *weights, hsgd_error *err)
+hsgd_status hsgd_quadrature_keep(const hsgd_quadrature_options *options, hsgd_comm *comm, int64_t done,
+                                 const double *ritz, const double *weights, hsgd_error *err)
 {
     const size_t nodes = (size_t)(done * options->steps);
     hsgd_status st = HSGD_OK;
@@ -171,9 +171,8 @@ done:
     return st;
 }
 
-/* The probes that were kept, if any: *finished of them. */
-static hsgd_status recall_probes(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t *finished,
-                                 double *ritz, double *weights, hsgd_error *err)
+hsgd_status hsgd_quadrature_recall(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t *finished,
+                                   double *ritz, double *weights, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_snapshot snapshot = {0};
@@ -225,7 +224,7 @@ hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *optio
     HSGD_CHECK(probes >= 1 && steps >= 1, HSGD_ERR_USAGE, err,
                "density: %lld probes of %lld steps; both must be at least 1", (long long)probes, (long long)steps);
     HSGD_TRY(create(space, &l, err));
-    HSGD_TRY(recall_probes(options, space, &done, ritz, weights, err));
+    HSGD_TRY(hsgd_quadrature_recall(options, space, &done, ritz, weights, err));
     l.products = done * l.most;
     while (done < probes) {
         const int64_t count = probes - done < l.block ? probes - done : l.block;
@@ -233,7 +232,7 @@ hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *optio
 
         st = run_block(op, options, &l, done, count, ritz, weights, err);
         if (st == HSGD_STOPPED && options->keeper != NULL) { /* what is finished; the rest is made again */
-            st = keep_probes(options, space->comm, done, ritz, weights, err);
+            st = hsgd_quadrature_keep(options, space->comm, done, ritz, weights, err);
             st = st == HSGD_OK
                      ? hsgd_error_set(err, HSGD_STOPPED, "density: stopped after %lld probes", (long long)done)
                      : st;
@@ -242,7 +241,7 @@ hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *optio
         done += count;
         HSGD_TRY(hsgd_keeper_due(options->keeper, &due, err));
         if (due) {
-            HSGD_TRY(keep_probes(options, space->comm, done, ritz, weights, err));
+            HSGD_TRY(hsgd_quadrature_keep(options, space->comm, done, ritz, weights, err));
         }
     }
 done:

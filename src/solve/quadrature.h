@@ -10,6 +10,7 @@ typedef struct {
     int64_t block;         /* probes that advance together, one apply for all; 0: chosen */
     hsgd_draw draw;        /* HSGD_DRAW_SIGN: rademacher; HSGD_DRAW_NORMAL: normalised to the sphere */
     uint64_t seed;
+    int64_t first;             /* number of the first probe, by which it is drawn: one of a longer series */
     const double *start;       /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
     const hsgd_keeper *keeper; /* may be NULL: keeps finished probes; those of a block in progress are made again */
     void (*monitor)(void *context, int64_t products, int64_t total); /* may be NULL */
@@ -18,6 +19,15 @@ typedef struct {
 
 /* Probes that advance together: `block`, or where it is 0 the choice of 8, but not more than there are.  Local. */
 int64_t hsgd_quadrature_block(int64_t block, int64_t probes);
+
+/* Keep the nodes of the first `done` probes with options->keeper as hsgd_quadrature does, and recall how many were kept
+ * (0: none) and their nodes: for who divides a series of probes.  ritz, weights: [options->probes][options->steps].
+ * Collective over comm and space->comm, which are the keeper's ranks.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DATA (a kept
+ * state of another work), those of the keeper. */
+hsgd_status hsgd_quadrature_keep(const hsgd_quadrature_options *options, hsgd_comm *comm, int64_t done,
+                                 const double *ritz, const double *weights, hsgd_error *err);
+hsgd_status hsgd_quadrature_recall(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t *done,
+                                   double *ritz, double *weights, hsgd_error *err);
 
 /* ritz, weights: [probes][steps], ascending per probe; weights sum to 1.  Where a probe's process ended early (an
  * invariant subspace) the rest has weight 0 and repeats the last Ritz value.  In reproducible mode no bit depends on the

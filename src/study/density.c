@@ -1,6 +1,7 @@
 /* src/study/density.c - spectral density by stochastic Lanczos quadrature. */
 #include "solve/quadrature.h"
 #include "study/limits.h"
+#include "study/probe_groups.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -144,6 +145,8 @@ static hsgd_status write(study_state *s, const spectrum *d, const char *operator
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "operator", operator_name, err));
     HSGD_TRY(hsgd_store_attribute_f64(store, "/", "sigma_squared", s->deck->density.sigma_squared, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "samples", s->sample_count, err));
+    HSGD_TRY(
+        hsgd_store_attribute_i64(store, "/", "groups", s->groups, err)); /* of ranks: how it was made, as `ranks` */
     HSGD_TRY(output_axis(store, "/probe", "number of the probe", d->probes, 1, err));
     HSGD_TRY(output_axis(store, "/step", "number of the Ritz value, ascending", d->steps, 1, err));
     HSGD_TRY(output_matrix(store, "/ritz_values", "nats per squared parameter", "quadrature nodes of each probe",
@@ -169,12 +172,16 @@ static void report(study_state *s, const spectrum *d)
     }
     summary_add(s, "  density: Ritz values from %+.6e to %+.6e (%lld probes of %lld steps)", low, high,
                 (long long)d->probes, (long long)d->steps);
+    if (s->groups > 1) {
+        summary_add(s, "  density: the probes were made by %d groups of ranks", s->groups);
+    }
 }
 
 hsgd_status stage_density(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     spectrum d = {0};
+    study_probe_groups *groups = NULL;
     hsgd_linop *op = NULL;
     hsgd_quadrature_options options;
 
@@ -188,8 +195,9 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
                                         .keeper = s->keeper,
                                         .monitor = monitor,
                                         .context = s};
-    HSGD_TRY(study_operator(s, &op, err));
-    HSGD_TRY(hsgd_quadrature(op, &options, d.ritz, d.weights, err));
+    HSGD_TRY(study_probe_groups_open(s, &groups, err));
+    HSGD_TRY(study_probe_groups_operator(groups, &op, err));
+    HSGD_TRY(study_probe_groups_run(groups, op, &options, d.ritz, d.weights, err));
     hsgd_density(d.probes, d.steps, d.ritz, d.weights, d.bins, s->deck->density.sigma_squared,
                  s->deck->density.overhead, false, d.grid, d.density, d.probes > 1 ? d.error : NULL);
     hsgd_density(d.probes, d.steps, d.ritz, d.weights, d.bins, s->deck->density.sigma_squared,
@@ -202,6 +210,7 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
     report(s, &d);
 done:
     hsgd_linop_destroy(&op);
+    study_probe_groups_close(&groups);
     destroy(&d);
     return st;
 }

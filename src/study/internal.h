@@ -32,6 +32,7 @@ typedef struct {
     hsgd_space *replicated, *spread;
     int64_t n; /* parameters */
     study_extent extent;
+    int groups; /* of ranks that the density's probes are dealt to; see probe_groups.h */
 
     hsgd_parameter *parameters; /* [parameter_count]: names and shapes in flat order */
     int64_t parameter_count;
@@ -81,11 +82,13 @@ hsgd_status study_hold_images(study_state *s, hsgd_error *err);
 typedef struct {
     double host, device, images;
     double operator_; /* of host or device: what the operator of the curvature stages takes */
-    double kept;      /* what keeping all base passes of this rank's samples would take */
+    double kept;      /* what keeping all base passes of this rank's samples would take, in the stage that has most */
 } study_memory;
 hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_error *err);
 /* Bytes of free memory where the backend has its own; of the host where that is it.  0 where it cannot be known. */
 hsgd_status study_memory_free(const study_state *s, double *free, double *total, hsgd_error *err);
+/* Does it fit into what is free on this rank's device (host memory: always), and would all base passes be kept?  Local. */
+hsgd_status study_memory_fits(const study_state *s, bool *fits, bool *kept, hsgd_error *err);
 /* Refuse a study that the device of some rank cannot hold.  Collective.  Errors: HSGD_ERR_MEMORY, with figures. */
 hsgd_status study_memory_check(study_state *s, hsgd_error *err);
 /* Bytes for kept base passes: what the deck allows, and what is free beside the rest.  Local. */

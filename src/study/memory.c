@@ -3,6 +3,7 @@
 #include "solve/eigen.h"
 #include "solve/quadrature.h"
 #include "study/limits.h"
+#include "study/probe_groups.h"
 #include <math.h>
 #include <unistd.h>
 
@@ -32,13 +33,13 @@ static double word_bytes(const study_state *s)
     return s->deck->run.reduction == 0 ? 16.0 : 8.0;
 }
 
-/* A sweep over `samples` samples that sums `width` vectors, `columns` at a time; *state: of one group. */
-static hsgd_status sweep_bytes(const study_state *s, int64_t samples, int64_t columns, int64_t width, double *bytes,
-                               double *state, hsgd_error *err)
+/* A sweep over `samples` samples that sums `width` vectors, `columns` at a time, on so many ranks; *state: of one group. */
+static hsgd_status sweep_bytes(const study_state *s, int ranks, int64_t samples, int64_t columns, int64_t width,
+                               double *bytes, double *state, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const hsgd_backend *backend = s->backend;
-    const int64_t group = hsgd_backend_group(backend, (hsgd_reduction)s->deck->run.reduction, samples, s->comm->ranks);
+    const int64_t group = hsgd_backend_group(backend, (hsgd_reduction)s->deck->run.reduction, samples, ranks);
     const double n = (double)s->n, real = (double)hsgd_real_size(backend->precision), sum = word_bytes(s);
     size_t one_state = 0, scratch = 0;
 
@@ -63,7 +64,18 @@ static double trace_vectors(const study_state *s)
            (study_trace_is_sketched(s) ? (double)(third < s->n ? third : s->n) : 0.0);
 }
 
-/* Most vectors that a stage holds spread over the ranks. */
+/* Vectors of the density that a group of ranks holds. */
+static double density_vectors(const study_state *s)
+{
+    const hsgd_deck *deck = s->deck;
+    const int64_t probes = s->extent.probes, share = (probes + s->groups - 1) / s->groups;
+    const int64_t together = hsgd_quadrature_block(deck->density.block, share);
+    const int64_t lanczos = deck->density.steps < s->n ? deck->density.steps : s->n;
+
+    return study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3) + 1) : 0.0;
+}
+
+/* Most vectors that another stage holds spread over all ranks. */
 static double spread_vectors(const study_state *s)
 {
     const study_extent *e = &s->extent;
@@ -74,12 +86,9 @@ static double spread_vectors(const study_state *s)
                                         .basis = deck->eigen.basis,
                                         .block = deck->eigen.block};
     const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->n) : 0.0;
-    const int64_t together = hsgd_quadrature_block(deck->density.block, e->probes);
-    const int64_t lanczos = deck->density.steps < s->n ? deck->density.steps : s->n;
-    const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3) + 1) : 0.0;
     const double hvp = 2.0 * (double)e->vectors;
 
-    return fmax(fmax(eigen, density), fmax(hvp, trace_vectors(s)));
+    return fmax(eigen, fmax(hvp, trace_vectors(s)));
 }
 
 /* Whole vectors on the host: weights, gradients, given vectors, directions. */
@@ -93,34 +102,52 @@ static double host_vectors(const study_state *s)
     return 8.0 * (double)s->n * (given + 10.0);
 }
 
+/* An operator over the ranks [low, high), with `count` vectors spread over them: what this rank takes at most. */
+static hsgd_status add_operator(const study_state *s, int low, int high, double count, study_memory *need,
+                                hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_reduction reduction = (hsgd_reduction)s->deck->run.reduction;
+    const int rank = s->comm->rank - low, ranks = high - low;
+    const double n = (double)s->n, real = (double)hsgd_real_size(s->backend->precision);
+    const hsgd_groups groups = hsgd_groups_deal(
+        s->sample_count, hsgd_backend_group(s->backend, reduction, s->sample_count, ranks), rank, ranks);
+    double products = 0.0, state = 0.0, rows = 0.0;
+    int64_t from, to;
+
+    HSGD_TRY(sweep_bytes(s, ranks, s->sample_count, COLUMNS, COLUMNS, &products, &state, err));
+    /* sums packed and received, two orders of packing, columns and tangents */
+    products += COLUMNS * n * (4.0 * word_bytes(s) + 8.0 + real);
+    hsgd_share(s->spread->blocks, rank, ranks, &from, &to);
+    rows = fmin(n, (double)((to - from) * s->spread->block));
+    need->operator_ = fmax(need->operator_, products + 8.0 * rows * (count + 4.0));
+    need->kept = fmax(need->kept, (double)(groups.high - groups.low) * state);
+done:
+    return st;
+}
+
 hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const hsgd_deck *deck = s->deck;
-    const double n = (double)s->n, real = (double)hsgd_real_size(s->backend->precision);
+    const int ranks = s->comm->ranks;
     const int64_t batch = deck->train.batch < s->data->train.count ? deck->train.batch : s->data->train.count;
-    double training = 0.0, tests = 0.0, products = 0.0, vectors = 0.0, state = 0.0, most = 0.0;
+    double training = 0.0, tests = 0.0, state = 0.0, most = 0.0;
+    int low = 0, high = ranks;
 
     *need = (study_memory){.images = images_of(s), .host = host_vectors(s)};
     if (study_runs(s, HSGD_STAGE_TRAIN)) {
-        HSGD_TRY(sweep_bytes(s, batch, 1, 1, &training, &state, err));
-        training += 6.0 * 8.0 * n;
+        HSGD_TRY(sweep_bytes(s, ranks, batch, 1, 1, &training, &state, err));
+        training += 6.0 * 8.0 * (double)s->n;
     }
     if (study_runs(s, HSGD_STAGE_TRAIN) || study_runs(s, HSGD_STAGE_EVALUATE)) {
-        HSGD_TRY(sweep_bytes(s, s->data->test.count, 1, 1, &tests, &state, err)); /* of the test set, during training */
+        HSGD_TRY(sweep_bytes(s, ranks, s->data->test.count, 1, 1, &tests, &state, err)); /* also during training */
     }
     if (s->sample_count > 0) {
-        const int64_t group =
-            hsgd_backend_group(s->backend, (hsgd_reduction)deck->run.reduction, s->sample_count, s->comm->ranks);
-        const hsgd_groups groups = hsgd_groups_deal(s->sample_count, group, s->comm->rank, s->comm->ranks);
-
-        HSGD_TRY(sweep_bytes(s, s->sample_count, COLUMNS, COLUMNS, &products, &state, err));
-        need->kept = (double)(groups.high - groups.low) * state;
-        /* sums packed and received, two orders of packing, columns and tangents */
-        products += COLUMNS * n * (4.0 * word_bytes(s) + 8.0 + real);
-        vectors = 8.0 * (double)hsgd_space_rows(s->spread) * (spread_vectors(s) + 4.0);
+        HSGD_TRY(add_operator(s, low, high, spread_vectors(s), need, err));
+        (void)study_group_of(s->comm, s->groups, &low, &high);
+        HSGD_TRY(add_operator(s, low, high, density_vectors(s), need, err));
     }
-    need->operator_ = products + vectors;
     most = training + tests > need->operator_ ? training + tests : need->operator_;
     *(s->backend->host_memory ? &need->host : &need->device) += most;
     need->device += s->backend->host_memory ? 0.0 : need->images;
@@ -143,6 +170,22 @@ hsgd_status study_memory_free(const study_state *s, double *free, double *total,
         *free = (double)device_free;
         *total = (double)device_total;
     }
+done:
+    return st;
+}
+
+hsgd_status study_memory_fits(const study_state *s, bool *fits, bool *kept, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    study_memory need = {0};
+    double free = 0.0, total = 0.0;
+    size_t room = 0;
+
+    HSGD_TRY(study_memory_need(s, &need, err));
+    HSGD_TRY(study_memory_free(s, &free, &total, err));
+    HSGD_TRY(study_cache_bytes(s, &room, err));
+    *fits = s->backend->host_memory || s->sharers * (need.device + spare_of(total)) <= free;
+    *kept = need.kept <= (double)room;
 done:
     return st;
 }

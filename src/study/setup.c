@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "study/limits.h"
+#include "study/probe_groups.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,6 +194,7 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
     HSGD_TRY(study_check_limits(s, err));
     HSGD_TRY(choose_samples(s, err));
     HSGD_TRY(study_open_device(s, err));
+    HSGD_TRY(study_choose_groups(s, err));
     s->weights = calloc((size_t)s->n, sizeof *s->weights);
     if (s->weights == NULL) {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld weights", (long long)s->n);

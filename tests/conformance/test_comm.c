@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "base/random.h"
 #include "base/sum.h"
 #include "support.h"
@@ -369,6 +370,171 @@ static void shares_cover_all_items_once_and_differ_by_at_most_one(void **state)
     }
 }
 
+/* ---- groups of ranks ---- */
+
+/* Which group a rank joins.  0: all the same one; 1: halves, as the density deals them; 2: by turns; 3: each its own. */
+static int colour_of(int deal, int rank, int ranks)
+{
+    const int colours[] = {7, 2 * rank / ranks, rank % 2, rank};
+
+    return colours[deal];
+}
+
+enum { DEALS = 4 };
+
+/* How many of the ranks are in this one's group, and how many of them come before it. */
+static void count_group(const hsgd_comm *comm, int deal, int *before, int *members)
+{
+    *before = *members = 0;
+    for (int r = 0; r < comm->ranks; r++) {
+        const bool mine = colour_of(deal, r, comm->ranks) == colour_of(deal, comm->rank, comm->ranks);
+
+        *members += mine;
+        *before += mine && r < comm->rank;
+    }
+}
+
+static void a_group_has_its_ranks_in_order_and_sums_of_its_own(void **state)
+{
+    hsgd_comm *comm = *state;
+    hsgd_error err = {0};
+
+    for (int deal = 0; deal < DEALS; deal++) {
+        const int colour = colour_of(deal, comm->rank, comm->ranks);
+        hsgd_comm *part = NULL;
+        int before, members;
+        int64_t sum = comm->rank, of_all = 1, expected = 0, least = -comm->rank, first = comm->rank;
+
+        count_group(comm, deal, &before, &members);
+        for (int r = 0; r < comm->ranks; r++) {
+            expected += colour_of(deal, r, comm->ranks) == colour ? r : 0;
+        }
+        assert_ok(hsgd_comm_split(comm, colour, &part, &err));
+        assert_int_equal(part->rank, before);
+        assert_int_equal(part->ranks, members);
+        assert_string_equal(part->host, comm->host);
+        assert_string_equal(part->ops->name, comm->ops->name);
+        assert_in_range(part->local_rank, 0, part->local_ranks - 1);
+        if (comm->local_ranks == comm->ranks) { /* one node: the group's ranks are on it as well */
+            assert_int_equal(part->local_rank, before);
+            assert_int_equal(part->local_ranks, members);
+        }
+        assert_ok(hsgd_comm_sum(part, HSGD_TYPE_I64, 1, &sum, &err));
+        assert_int_equal(sum, expected);
+        assert_ok(hsgd_comm_sum(comm, HSGD_TYPE_I64, 1, &of_all, &err)); /* the whole goes on beside it */
+        assert_int_equal(of_all, comm->ranks);
+        assert_ok(hsgd_comm_max(part, HSGD_TYPE_I64, 1, &least, &err));
+        assert_ok(hsgd_comm_broadcast(part, 0, sizeof first, &first, &err));
+        assert_int_equal(first, -least);
+        hsgd_comm_destroy(&part);
+        assert_null(part);
+    }
+}
+
+static void a_group_gathers_and_scatters_among_itself(void **state)
+{
+    hsgd_comm *comm = *state;
+    hsgd_error err = {0};
+
+    for (int deal = 0; deal < DEALS; deal++) {
+        const int colour = colour_of(deal, comm->rank, comm->ranks);
+        hsgd_comm *part = NULL;
+        int64_t counts[MOST_RANKS], send[2 * MOST_RANKS], all[2 * MOST_RANKS], mine[2];
+        int64_t at = 0;
+
+        assert_ok(hsgd_comm_split(comm, colour, &part, &err));
+        for (int r = 0; r < part->ranks; r++) {
+            counts[r] = 2;
+        }
+        send[0] = comm->rank;
+        send[1] = colour;
+        assert_ok(hsgd_comm_all_gather(part, HSGD_TYPE_I64, counts, send, all, &err));
+        for (int r = 0; r < comm->ranks; r++) {
+            if (colour_of(deal, r, comm->ranks) == colour) {
+                assert_int_equal(all[at++], r);
+                assert_int_equal(all[at++], colour);
+            }
+        }
+        assert_int_equal(at, 2 * part->ranks);
+        assert_ok(hsgd_comm_reduce_scatter(part, HSGD_TYPE_I64, counts, all, mine, &err));
+        assert_int_equal(mine[0], (int64_t)part->ranks * comm->rank);
+        assert_int_equal(mine[1], (int64_t)part->ranks * colour);
+        hsgd_comm_destroy(&part);
+    }
+}
+
+/* What one group agrees on is not the others' affair. */
+static void groups_agree_each_for_itself(void **state)
+{
+    hsgd_comm *comm = *state;
+    hsgd_comm *part = NULL;
+    hsgd_error err = {0};
+    const int colour = colour_of(1, comm->rank, comm->ranks);
+    const hsgd_status mine = comm->rank == 0 ? hsgd_error_set(&err, HSGD_ERR_NUMERIC, "the first rank knows") : HSGD_OK;
+
+    assert_ok(hsgd_comm_split(comm, colour, &part, &err));
+    assert_int_equal(hsgd_comm_agree(part, mine, &err), colour == 0 ? HSGD_ERR_NUMERIC : HSGD_OK);
+    assert_string_equal(err.text, colour == 0 ? "the first rank knows" : "");
+    hsgd_comm_destroy(&part);
+}
+
+static void groups_have_blocks_of_the_node_of_their_own(void **state)
+{
+    hsgd_comm *comm = *state;
+    hsgd_error err = {0};
+    hsgd_comm *part = NULL;
+    void *block = NULL, *handle = NULL, *of_all = NULL, *handle_of_all = NULL;
+    const int colour = colour_of(2, comm->rank, comm->ranks);
+    bool leader = false, leader_of_all = false;
+
+    assert_ok(hsgd_comm_split(comm, colour, &part, &err));
+    assert_ok(hsgd_comm_shared_alloc(comm, 8, &of_all, &leader_of_all, &handle_of_all, &err));
+    assert_ok(hsgd_comm_shared_alloc(part, 8, &block, &leader, &handle, &err));
+    assert_int_equal(leader, part->local_rank == 0);
+    if (leader) {
+        *(int64_t *)block = 100 + colour;
+    }
+    assert_ok(hsgd_comm_node_barrier(part, &err));
+    assert_int_equal(*(const int64_t *)block, 100 + colour);
+    hsgd_comm_shared_free(part, &handle);
+    hsgd_comm_destroy(&part);
+    if (leader_of_all) {
+        *(int64_t *)of_all = 5;
+    }
+    assert_ok(hsgd_comm_node_barrier(comm, &err));
+    assert_int_equal(*(const int64_t *)of_all, 5);
+    hsgd_comm_shared_free(comm, &handle_of_all);
+}
+
+static void a_group_can_be_split_again(void **state)
+{
+    hsgd_comm *comm = *state;
+    hsgd_error err = {0};
+    hsgd_comm *half = NULL, *alone = NULL;
+    int64_t one = 1, members = 1;
+
+    assert_ok(hsgd_comm_split(comm, colour_of(1, comm->rank, comm->ranks), &half, &err));
+    assert_ok(hsgd_comm_split(half, half->rank, &alone, &err));
+    assert_int_equal(alone->ranks, 1);
+    assert_ok(hsgd_comm_sum(alone, HSGD_TYPE_I64, 1, &one, &err));
+    assert_int_equal(one, 1);
+    hsgd_comm_destroy(&alone);
+    assert_ok(hsgd_comm_sum(half, HSGD_TYPE_I64, 1, &members, &err));
+    assert_int_equal(members, half->ranks);
+    hsgd_comm_destroy(&half);
+}
+
+static void a_negative_group_of_one_rank_is_an_error_of_all(void **state)
+{
+    hsgd_comm *comm = *state;
+    hsgd_error err = {0};
+    hsgd_comm *part = NULL;
+
+    assert_int_equal(hsgd_comm_split(comm, comm->rank == comm->ranks - 1 ? -2 : 0, &part, &err), HSGD_ERR_USAGE);
+    assert_non_null(strstr(err.text, "a group of the number -2"));
+    assert_null(part);
+}
+
 int main(void)
 {
     static const struct {
@@ -388,6 +554,12 @@ int main(void)
         PROPERTY(blocks_of_the_node_do_not_meet),
         PROPERTY(sums_in_words_have_the_same_bits_however_the_groups_are_dealt),
         PROPERTY(shares_cover_all_items_once_and_differ_by_at_most_one),
+        PROPERTY(a_group_has_its_ranks_in_order_and_sums_of_its_own),
+        PROPERTY(a_group_gathers_and_scatters_among_itself),
+        PROPERTY(groups_agree_each_for_itself),
+        PROPERTY(groups_have_blocks_of_the_node_of_their_own),
+        PROPERTY(a_group_can_be_split_again),
+        PROPERTY(a_negative_group_of_one_rank_is_an_error_of_all),
     };
     enum { PROPERTIES = sizeof properties / sizeof properties[0] };
     static const kind kinds[] = {SERIAL, LAUNCH, PIECES, NCCL};

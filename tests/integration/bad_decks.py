@@ -55,6 +55,7 @@ VALUES = {
     "eigen.require_convergence": ("perhaps",),
     "density.probes": ("0",),
     "density.steps": ("0",),
+    "density.groups": ("-1",),
     "density.bins": ("1",),
     "density.sigma_squared": ("0", "-1"),
     "density.overhead": ("-1",),

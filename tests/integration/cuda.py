@@ -151,6 +151,20 @@ class Layouts(CudaTest):
                 self.assertEqual((said, file.attrs["communicator"]), (1, "mpi"))
 
     @needs_ranks()
+    def test_groups_of_ranks_on_gpus_of_their_own_or_on_one_give_the_same_bits(self):
+        words = (*self.SEVERAL, "run.stages=density", "density.probes=3")
+        one = self.cuda("one", *words)
+        layouts = ((4, 2, 4, "nccl"), (3, 3, 3, "nccl"), (2, 2, 1, "mpi")) if EMULATED else ((2, 2, 1, None),)
+        for ranks, groups, devices, communicator in layouts:
+            with self.subTest(ranks=ranks, groups=groups):
+                other = self.cuda(f"r{ranks}", *words, f"density.groups={groups}", ranks=ranks,
+                                  **self.devices(devices))
+                self.assertEqual(differences(one, other), [])
+                with h5py.File(other / "density.h5", "r") as file:
+                    self.assertEqual(int(file.attrs["groups"]), groups)
+                    self.assertIn(communicator, (file.attrs["communicator"], None))
+
+    @needs_ranks()
     def test_nccl_with_one_rank(self):
         if not self.nccl:
             self.skipTest("this build has no NCCL")

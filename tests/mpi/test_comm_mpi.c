@@ -64,6 +64,29 @@ static void after_a_failure_every_call_fails_with_its_text(void **state)
     assert_null(handle);
 }
 
+/* Groups that lost one another would otherwise meet in a later call of the whole with different data. */
+static void a_failure_in_a_group_is_one_of_the_whole(void **state)
+{
+    static hsgd_comm *comm; /* never ended: that would end all ranks */
+    hsgd_comm *part = NULL, *other = NULL;
+    hsgd_error err = {0}, later = {0};
+    int64_t number = 1;
+    char text[64];
+
+    (void)state;
+    assert_ok(hsgd_comm_mpi_create(&comm, &err));
+    assert_ok(hsgd_comm_split(comm, comm->rank % 2, &part, &err));
+    assert_ok(hsgd_comm_split(comm, 0, &other, &err));
+    assert_int_equal(hsgd_comm_broadcast(part, part->ranks, sizeof number, &number, &err), HSGD_ERR_DEVICE);
+    (void)snprintf(text, sizeof text, "MPI_Bcast failed on rank %d", comm->rank); /* its number in the whole */
+    assert_non_null(strstr(err.text, text));
+    assert_int_equal(hsgd_comm_sum(comm, HSGD_TYPE_I64, 1, &number, &later), HSGD_ERR_DEVICE);
+    assert_string_equal(later.text, err.text);
+    assert_int_equal(hsgd_comm_sum(other, HSGD_TYPE_I64, 1, &number, &later), HSGD_ERR_DEVICE);
+    assert_int_equal(hsgd_comm_split(comm, 0, &part, &later), HSGD_ERR_DEVICE);
+    hsgd_comm_destroy(&other); /* without the others, and without ending the process: it has yet to tell */
+}
+
 static void file_access_sets_mpi_io_and_collective_transfers(void **state)
 {
     hsgd_comm *comm = test_comm();
@@ -98,6 +121,7 @@ int main(void)
         cmocka_unit_test(a_further_communicator_leaves_mpi_running_when_it_ends),
         cmocka_unit_test(a_block_that_was_not_freed_does_not_hinder_the_end),
         cmocka_unit_test(after_a_failure_every_call_fails_with_its_text),
+        cmocka_unit_test(a_failure_in_a_group_is_one_of_the_whole),
         cmocka_unit_test(file_access_sets_mpi_io_and_collective_transfers),
         cmocka_unit_test(file_access_refuses_what_is_no_access_list),
     };

@@ -6,6 +6,8 @@
 
 enum { MOST_RANKS = 64, LONGEST = 10000 };
 
+#define NOTED 2.0 /* seconds: a failure is told by the node's note, long before; then the ranks wait for rank 0's end */
+
 static void copy(const nccl_fixture *f, void *to, const void *from, size_t words, enum cudaMemcpyKind kind)
 {
     assert_int_equal(cudaMemcpyAsync(to, from, 8 * words, kind, f->stream), cudaSuccess);
@@ -200,6 +202,94 @@ static void more_collectives_may_be_queued_than_are_watched(void **state)
 
 /* ---- the start ---- */
 
+/* ---- groups ---- */
+
+/* Sum two words from the device over `comm`, on the stream that the whole uses too. */
+static void assert_device_sum(const nccl_fixture *f, hsgd_comm *comm, int64_t mine, int64_t expected)
+{
+    int64_t *device = nccl_words(2), host[2] = {mine, -mine};
+    hsgd_error err = {0};
+
+    copy(f, device, host, 2, cudaMemcpyHostToDevice);
+    assert_ok(comm->ops->device_sum(comm->self, HSGD_TYPE_I64, 2, device, &err));
+    copy(f, host, device, 2, cudaMemcpyDeviceToHost);
+    assert_ok(nccl_wait(f, &err));
+    assert_int_equal(host[0], expected);
+    assert_int_equal(host[1], -expected);
+    assert_int_equal(cudaFree(device), cudaSuccess);
+}
+
+static void groups_and_the_whole_take_turns_on_the_stream(void **state)
+{
+    nccl_fixture f;
+    hsgd_error err = {0};
+    const int ranks = test_comm()->ranks, rank = test_comm()->rank, half = (ranks + 1) / 2;
+    const int64_t low = half * (half - 1) / 2, all = ranks * (ranks - 1) / 2;
+
+    nccl_make(&f, PATIENT, false, "");
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        hsgd_comm *part = NULL;
+
+        assert_ok(hsgd_comm_split(f.comm, rank >= half, &part, &err));
+        assert_string_equal(part->ops->name, "nccl");
+        assert_device_sum(&f, part, rank, rank >= half ? all - low : low);
+        assert_device_sum(&f, f.comm, rank, all);
+        assert_device_sum(&f, part, rank, rank >= half ? all - low : low);
+        hsgd_comm_destroy(&part);
+        assert_device_sum(&f, f.comm, rank, all);
+    }
+    nccl_end(&f);
+}
+
+/* The node's ranks hear of it whatever group they are in, and nobody waits in a call of the whole. */
+static void a_failure_in_a_group_is_one_of_the_whole(void **state)
+{
+    nccl_fixture f;
+    hsgd_error err = {0}, later = {0};
+    hsgd_comm *part = NULL;
+    int64_t *device = nccl_words(1), word = 1;
+    const int ranks = test_comm()->ranks, rank = test_comm()->rank;
+    hsgd_status st;
+
+    nccl_make(&f, NOTED, false, "");
+    (void)state;
+    assert_int_equal(setenv("HSGD_EMULATION_NCCL", rank == ranks - 1 ? "async-error:0:1" : "", 1), 0);
+    assert_ok(hsgd_comm_split(f.comm, rank, &part, &err)); /* one rank each: it is number 0 there */
+    st = part->ops->device_sum(part->self, HSGD_TYPE_I64, 1, device, &err);
+    st = st == HSGD_OK ? nccl_wait(&f, &err) : st;
+    if (rank == ranks - 1) {
+        assert_int_equal(st, HSGD_ERR_DEVICE);
+        assert_says(&err, "nccl: all-reduce of 1 words failed");
+        assert_says(&err, place(rank)); /* its number in the whole */
+    }
+    while (hsgd_comm_sum(f.comm, HSGD_TYPE_I64, 0, &word, &later) == HSGD_OK) { /* no data: nobody waits */
+    }
+    assert_says(&later, place(ranks - 1));
+    hsgd_comm_destroy(&part);
+    nccl_end(&f);
+    assert_int_equal(cudaFree(device), cudaSuccess);
+    assert_int_equal(exit_code_of_abort, ranks > 1 ? 6 : 0);
+}
+
+/* A group that does not come about is none for the others either, who have one. */
+static void a_start_that_fails_in_one_group_fails_in_all(void **state)
+{
+    nccl_fixture f;
+    hsgd_error err = {0};
+    hsgd_comm *part = NULL;
+    const int ranks = test_comm()->ranks, rank = test_comm()->rank;
+
+    nccl_make(&f, NOTED, false, "");
+    (void)state;
+    assert_int_equal(setenv("HSGD_EMULATION_NCCL", rank == ranks - 1 ? "init-fails:0" : "", 1), 0);
+    assert_int_equal(hsgd_comm_split(f.comm, rank, &part, &err), HSGD_ERR_DEVICE);
+    assert_null(part);
+    assert_says(&err, "ncclCommInitRankConfig");
+    assert_says(&err, place(ranks - 1));
+    nccl_end(&f);
+}
+
 static void two_ranks_on_one_gpu_are_told_of_on_all_ranks(void **state)
 {
     hsgd_comm *comm = test_comm();
@@ -311,6 +401,9 @@ int main(void)
         cmocka_unit_test(device_all_gather_puts_the_parts_in_rank_order),
         cmocka_unit_test(collectives_keep_their_place_in_the_stream),
         cmocka_unit_test(more_collectives_may_be_queued_than_are_watched),
+        cmocka_unit_test(groups_and_the_whole_take_turns_on_the_stream),
+        cmocka_unit_test(a_failure_in_a_group_is_one_of_the_whole),
+        cmocka_unit_test(a_start_that_fails_in_one_group_fails_in_all),
         cmocka_unit_test(two_ranks_on_one_gpu_are_told_of_on_all_ranks),
         cmocka_unit_test(a_start_that_fails_on_one_rank_fails_on_all),
         cmocka_unit_test(a_start_that_fails_on_one_node_is_told_in_the_words_of_that),
