@@ -1,5 +1,6 @@
 /* src/study/limits.c - what the stages ask of data, network and named files, checked before anything is created. */
 #include "study/limits.h"
+#include "study/selection.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,7 +90,7 @@ hsgd_status study_read_start(study_state *s, double **start, int64_t *probes, hs
     *start = NULL;
     *probes = asked;
     if (file[0] != '\0' && strcmp(file, "none") != 0) {
-        HSGD_TRY(study_read_rows(s, file, "/start", start, probes, err));
+        HSGD_TRY(selection_read_rows(s, file, "/start", start, probes, err));
         HSGD_CHECK(*probes == asked || !hsgd_deck_is_explicit(s->deck, "density", "probes"), HSGD_ERR_DATA, err,
                    "density.probes = %lld, but %s holds %lld start vectors; leave density.probes away",
                    (long long)asked, file, (long long)*probes);
@@ -146,9 +147,9 @@ static hsgd_status check_eigen(study_state *s, study_extent *extent, hsgd_error 
     hsgd_status st = HSGD_OK;
     const int64_t count = s->deck->eigen.count, both = s->deck->eigen.which == WHICH_BOTH ? 2 * count : count;
 
-    HSGD_CHECK(count <= s->n, HSGD_ERR_USAGE, err, "eigen.count = %lld: the network has only %lld parameters; lower it",
-               (long long)count, (long long)s->n);
-    extent->pairs = both < s->n ? both : s->n;
+    HSGD_CHECK(count <= s->m, HSGD_ERR_USAGE, err, "eigen.count = %lld: %s only %lld parameters; lower it",
+               (long long)count, selection_is_block(s) ? "hessian.layers selects" : "the network has", (long long)s->m);
+    extent->pairs = both < s->m ? both : s->m;
 done:
     return st;
 }

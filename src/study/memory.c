@@ -3,6 +3,7 @@
 #include "solve/eigen.h"
 #include "solve/quadrature.h"
 #include "study/limits.h"
+#include "study/selection.h"
 #include <math.h>
 #include <unistd.h>
 
@@ -54,16 +55,16 @@ done:
 static double trace_vectors(const study_state *s)
 {
     const int64_t third = s->deck->trace.probes / 3;
-    const int64_t columns_by_layers = s->parameter_count / 2;
+    const int64_t columns_by_layers = s->parts;
 
     if (!study_runs(s, HSGD_STAGE_TRACE) || study_trace_is_exact(s)) {
         return 0.0;
     }
     return 2.0 * COLUMNS + 1.0 + (double)columns_by_layers +
-           (study_trace_is_sketched(s) ? (double)(third < s->n ? third : s->n) : 0.0);
+           (study_trace_is_sketched(s) ? (double)(third < s->m ? third : s->m) : 0.0);
 }
 
-/* Most vectors that a stage holds spread over the ranks. */
+/* Most vectors of the studied rows that a stage holds spread over the ranks. */
 static double spread_vectors(const study_state *s)
 {
     const study_extent *e = &s->extent;
@@ -73,9 +74,9 @@ static double spread_vectors(const study_state *s)
                                         .max_products = deck->eigen.max_products,
                                         .basis = deck->eigen.basis,
                                         .block = deck->eigen.block};
-    const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->n) : 0.0;
+    const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->m) : 0.0;
     const int64_t together = hsgd_quadrature_block(deck->density.block, e->probes);
-    const int64_t lanczos = deck->density.steps < s->n ? deck->density.steps : s->n;
+    const int64_t lanczos = deck->density.steps < s->m ? deck->density.steps : s->m;
     const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3) + 1) : 0.0;
     const double hvp = 2.0 * (double)e->vectors;
 
@@ -91,6 +92,15 @@ static double host_vectors(const study_state *s)
         (study_runs(s, HSGD_STAGE_DENSITY) ? (double)e->probes : 0.0);
 
     return 8.0 * (double)s->n * (given + 10.0);
+}
+
+/* What a block of the operator holds beside it: columns on their way into the whole and back, on the host and here. */
+static void add_block(const study_state *s, double *host, double *products)
+{
+    if (selection_is_block(s)) {
+        *host += 8.0 * COLUMNS * (double)(s->n + s->m);
+        *products += 8.0 * COLUMNS * 2.0 * (double)hsgd_space_rows(s->spread);
+    }
 }
 
 hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_error *err)
@@ -118,7 +128,8 @@ hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_err
         need->kept = (double)(groups.high - groups.low) * state;
         /* sums packed and received, two orders of packing, columns and tangents */
         products += COLUMNS * n * (4.0 * word_bytes(s) + 8.0 + real);
-        vectors = 8.0 * (double)hsgd_space_rows(s->spread) * (spread_vectors(s) + 4.0);
+        add_block(s, &need->host, &products);
+        vectors = 8.0 * (double)hsgd_space_rows(s->studied) * (spread_vectors(s) + 4.0);
     }
     need->operator_ = products + vectors;
     most = training + tests > need->operator_ ? training + tests : need->operator_;

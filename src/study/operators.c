@@ -1,5 +1,5 @@
 /* src/study/operators.c - the studied function as an objective and as a linear operator. */
-#include "study/internal.h"
+#include "study/selection.h"
 
 hsgd_problem study_problem(const study_state *s, const hsgd_backend *backend, bool test_split)
 {
@@ -36,6 +36,12 @@ hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err)
     st = study_cache_bytes(s, &options.cache_bytes, err);
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     HSGD_TRY(hsgd_hessian_create(&problem, s->spread, &options, out, err));
+    if (selection_is_block(s)) {
+        const hsgd_selection selection = selection_of(s);
+        hsgd_linop *whole = *out;
+
+        HSGD_TRY(hsgd_block_create(whole, &selection, s->studied, 0, out, err));
+    }
 done:
     return st;
 }
