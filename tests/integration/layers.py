@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 
 import harness
-from harness import EXIT_NUMERIC, EXIT_STOPPED, EXIT_USAGE, MPIEXEC, SMALL, ProgramTest, datasets, differences, needs_ranks
+from harness import (EXIT_DATA, EXIT_NUMERIC, EXIT_STOPPED, EXIT_USAGE, MPIEXEC, SMALL, ProgramTest, datasets,
+                     differences, needs_ranks)
 
 MODULE = os.environ.get("HSGD_TEST_MODULE", "")
 # 76 parameters: the whole matrix is 76 products.  Behind tanh the Hessian's diagonal blocks are not Gauss-Newton's.
@@ -206,6 +207,13 @@ class Stages(LayersTest):
                             f"landscape.vectors={self.vectors('given.h5', 'vectors', outside)}", "hessian.layers=out",
                             "run.output=zero", expect=EXIT_NUMERIC)
         self.assertIn("within hessian.layers", done.errors[0])
+
+    def test_a_start_vector_outside_the_block_is_refused(self):
+        outside = np.ones((2, N))
+        outside[1, list(ROWS["out"])] = 0.0
+        done = self.refused(*SMALL, *TINY, "run.stages=train density", "hessian.layers=out",
+                            f"density.start={self.vectors('start.h5', 'start', outside)}", expect=EXIT_DATA)
+        self.assertIn("row 2 of start.h5 is zero within hessian.layers", done.errors[0])
 
     def test_a_dry_run_tells_the_block(self):
         done = self.program(*SMALL, *TINY, "hessian.layers=conv2,out.bias", "--dry-run")
