@@ -243,6 +243,10 @@ class Stages(LayersTest):
         parts = self.study("parts", *words, "run.stages=train", "--restart", ranks=3 if MPIEXEC else 1) / "train.h5"
         for name, value in train.items():
             np.testing.assert_array_equal(value, datasets(parts)[name], name)
+        for other in ("hessian.layers=conv1", "hessian.split=test"):  # measured anew
+            again = datasets(self.study("parts", *words, other, "run.stages=train", "--restart") / "train.h5")
+            np.testing.assert_array_equal(again["/train/loss"], train["/train/loss"])
+            self.assertTrue(np.all(again["/curvature/eigenvalues"] != train["/curvature/eigenvalues"]), other)
 
     def test_half_done_stages_of_a_block_go_on(self):
         words = ("hessian.layers=conv2", "model.precision=double", "run.stages=eigen", "eigen.tolerance=1e-9",
