@@ -106,7 +106,7 @@ hsgd_status study_open_device(study_state *s, hsgd_error *err)
         st = hsgd_space_create(s->n, HSGD_SPREAD, reduction, s->comm, s->backend, &s->spread, err);
     }
     if (st == HSGD_OK) {
-        st = selection_open(s, err);
+        st = selection_open_space(s, err);
     }
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
 done:

@@ -145,7 +145,7 @@ done:
     return st;
 }
 
-hsgd_status selection_open(study_state *s, hsgd_error *err)
+hsgd_status selection_open_space(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
@@ -159,12 +159,16 @@ done:
     return st;
 }
 
-void selection_close(study_state *s)
+void selection_close_space(study_state *s)
 {
     if (s->studied != s->spread) {
         hsgd_space_destroy(&s->studied);
     }
     s->studied = NULL;
+}
+
+void selection_clear(study_state *s)
+{
     free(s->range);
     free(s->part);
 }
@@ -222,31 +226,5 @@ hsgd_status selection_read_rows(study_state *s, const char *file, const char *pa
     HSGD_TRY(study_read_rows(s, file, path, rows, count, err));
     hsgd_selection_restrict(&selection, *count, s->n, *rows, *rows);
 done:
-    return st;
-}
-
-hsgd_status selection_exact_traces(study_state *s, double *traces, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    const hsgd_problem problem = study_studied(s, s->backend);
-    double *found = calloc((size_t)s->parameter_count, sizeof *found); /* room for the finer of the two */
-    bool apart = false;
-
-    HSGD_TRY(hsgd_comm_agree(s->comm, found != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-    for (int64_t i = 0; i < s->parts; i++) {
-        apart = apart || s->part[i].count == 1;
-    }
-    if (apart) {
-        HSGD_TRY(hsgd_exact_trace_parts(&problem, s->weights, s->samples, s->sample_count, found, err));
-    } else {
-        HSGD_TRY(hsgd_exact_trace(&problem, s->weights, s->samples, s->sample_count, found, err));
-    }
-    for (int64_t i = 0; i < s->parts; i++) {
-        const int64_t first = s->part[i].first;
-
-        traces[i] = apart ? found[first] + (s->part[i].count == 2 ? found[first + 1] : 0.0) : found[first / 2];
-    }
-done:
-    free(found);
     return st;
 }

@@ -9,10 +9,12 @@ enum { SELECTION_NAMES = 2048 }; /* characters of all names with blanks between 
  * Errors: HSGD_ERR_USAGE (a name that is none, or stands there twice), HSGD_ERR_MEMORY. */
 hsgd_status selection_resolve(study_state *s, hsgd_error *err);
 
-/* Make s->studied.  Local.  Errors: HSGD_ERR_MEMORY. */
-hsgd_status selection_open(study_state *s, hsgd_error *err);
+/* Make s->studied on s->comm, beside s->spread, and end it.  Local.  Errors: HSGD_ERR_MEMORY. */
+hsgd_status selection_open_space(study_state *s, hsgd_error *err);
+void selection_close_space(study_state *s);
 
-void selection_close(study_state *s);
+/* Free what selection_resolve made.  Local. */
+void selection_clear(study_state *s);
 
 /* Is less than the whole operator studied?  Local. */
 bool selection_is_block(const study_state *s);
@@ -33,6 +35,3 @@ hsgd_status selection_embed(study_state *s, const hsgd_vector *x, hsgd_vector **
 /* study_read_rows, and of each row the selected entries: *rows [count][m].  Collective.  Errors: as study_read_rows. */
 hsgd_status selection_read_rows(study_state *s, const char *file, const char *path, double **rows, int64_t *count,
                                 hsgd_error *err);
-
-/* Exact traces of the parts at the studied weights: traces [s->parts].  Collective.  Errors: as hsgd_exact_trace. */
-hsgd_status selection_exact_traces(study_state *s, double *traces, hsgd_error *err);

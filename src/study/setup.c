@@ -227,11 +227,12 @@ done:
 void study_close(study_state *s)
 {
     free(s->weights);
-    selection_close(s);
+    selection_close_space(s);
     hsgd_space_destroy(&s->spread);
     hsgd_space_destroy(&s->replicated);
     hsgd_backend_destroy(&s->backend);
     free(s->samples);
+    selection_clear(s);
     free(s->parameters);
     hsgd_network_destroy(&s->network);
     hsgd_dataset_destroy(&s->data);

@@ -64,7 +64,7 @@ static hsgd_status exact(study_state *s, traces *t, hsgd_error *err)
     hsgd_status st = HSGD_OK;
     double sum = 0.0;
 
-    HSGD_TRY(selection_exact_traces(s, t->layer, err));
+    HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, t->layer, err));
     for (int64_t i = 0; i < t->layers; i++) {
         const double x = t->layer[i];
 

@@ -118,7 +118,7 @@ static hsgd_status find_trace(study_state *s, hsgd_linop *op, double *trace, hsg
     HSGD_TRY(hsgd_comm_agree(s->comm, part != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     *trace = 0.0;
     if (study_trace_is_exact(s)) {
-        HSGD_TRY(selection_exact_traces(s, part, err));
+        HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, part, err));
         for (int64_t i = 0; i < layers; i++) {
             *trace += part[i];
         }
