@@ -59,20 +59,19 @@ done:
 
 hsgd_status hsgd_exchange_sum(hsgd_exchange *e, hsgd_type type, int64_t count, void *memory, hsgd_error *err)
 {
-    const hsgd_comm_ops *ops = e->comm->ops;
     hsgd_status st = HSGD_OK;
 
     if (e->comm->ranks == 1) {
         return HSGD_OK;
     }
     if (e->backend->host_memory) {
-        return ops->sum(e->comm->self, type, count, memory, err);
+        return hsgd_comm_sum(e->comm, type, count, memory, err);
     }
     if (has_device_calls(e)) {
-        return ops->device_sum(e->comm->self, type, count, memory, err);
+        return e->comm->ops->device_sum(e->comm->self, type, count, memory, err);
     }
     HSGD_TRY(stage(e, count, memory, 0, err));
-    HSGD_TRY(ops->sum(e->comm->self, type, count, e->host, err));
+    HSGD_TRY(hsgd_comm_sum(e->comm, type, count, e->host, err));
     HSGD_TRY(e->backend->ops->upload(e->backend->self, (size_t)count * WORD, e->host, memory, err));
 done:
     return st;
@@ -96,12 +95,14 @@ static int64_t total_of(const hsgd_exchange *e, const int64_t *counts)
     return total;
 }
 
-/* A reduce-scatter or an all-gather of a communicator: of host arrays or of device arrays. */
-typedef hsgd_status (*exchange_call)(void *self, hsgd_type type, const int64_t *counts, const void *send, void *receive,
-                                     hsgd_error *err);
+/* A reduce-scatter or an all-gather of host arrays, and a communicator's own of device arrays. */
+typedef hsgd_status (*host_call)(hsgd_comm *comm, hsgd_type type, const int64_t *counts, const void *send,
+                                 void *receive, hsgd_error *err);
+typedef hsgd_status (*device_call)(void *self, hsgd_type type, const int64_t *counts, const void *send, void *receive,
+                                   hsgd_error *err);
 
 /* `sent` words become `received` by one of the two calls, whichever the memory asks for. */
-static hsgd_status carry(hsgd_exchange *e, exchange_call on_host, exchange_call on_device, hsgd_type type,
+static hsgd_status carry(hsgd_exchange *e, host_call on_host, device_call on_device, hsgd_type type,
                          const int64_t *counts, int64_t sent, const void *send, int64_t received, void *receive,
                          hsgd_error *err)
 {
@@ -112,14 +113,14 @@ static hsgd_status carry(hsgd_exchange *e, exchange_call on_host, exchange_call 
         return keep(e, sent, send, receive, err);
     }
     if (e->backend->host_memory) {
-        return on_host(e->comm->self, type, counts, send, receive, err);
+        return on_host(e->comm, type, counts, send, receive, err);
     }
     if (has_device_calls(e)) {
         return on_device(e->comm->self, type, counts, send, receive, err);
     }
     HSGD_TRY(stage(e, sent, send, received, err));
     landing = (char *)e->host + sent * WORD;
-    HSGD_TRY(on_host(e->comm->self, type, counts, e->host, landing, err));
+    HSGD_TRY(on_host(e->comm, type, counts, e->host, landing, err));
     HSGD_TRY(e->backend->ops->upload(e->backend->self, (size_t)received * WORD, landing, receive, err));
 done:
     return st;
@@ -128,17 +129,13 @@ done:
 hsgd_status hsgd_exchange_reduce_scatter(hsgd_exchange *e, hsgd_type type, const int64_t *counts, const void *send,
                                          void *receive, hsgd_error *err)
 {
-    const hsgd_comm_ops *ops = e->comm->ops;
-
-    return carry(e, ops->reduce_scatter, ops->device_reduce_scatter, type, counts, total_of(e, counts), send,
-                 counts[e->comm->rank], receive, err);
+    return carry(e, hsgd_comm_reduce_scatter, e->comm->ops->device_reduce_scatter, type, counts, total_of(e, counts),
+                 send, counts[e->comm->rank], receive, err);
 }
 
 hsgd_status hsgd_exchange_all_gather(hsgd_exchange *e, hsgd_type type, const int64_t *counts, const void *send,
                                      void *receive, hsgd_error *err)
 {
-    const hsgd_comm_ops *ops = e->comm->ops;
-
-    return carry(e, ops->all_gather, ops->device_all_gather, type, counts, counts[e->comm->rank], send,
+    return carry(e, hsgd_comm_all_gather, e->comm->ops->device_all_gather, type, counts, counts[e->comm->rank], send,
                  total_of(e, counts), receive, err);
 }

@@ -1,5 +1,6 @@
 /* src/base/comm.c - what all communicators have in common: dispatch, agreement, shares. */
 #include "base/comm.h"
+#include "base/clock.h"
 #include <stdlib.h>
 
 void hsgd_comm_destroy(hsgd_comm **comm)
@@ -14,31 +15,48 @@ void hsgd_comm_destroy(hsgd_comm **comm)
     *comm = NULL;
 }
 
+/* A call begun at `start` is over. */
+static hsgd_status timed(hsgd_comm *comm, double start, hsgd_status st)
+{
+    comm->seconds += hsgd_clock() - start;
+    return st;
+}
+
 hsgd_status hsgd_comm_sum(hsgd_comm *comm, hsgd_type type, int64_t count, void *data, hsgd_error *err)
 {
-    return comm->ops->sum(comm->self, type, count, data, err);
+    const double start = hsgd_clock();
+
+    return timed(comm, start, comm->ops->sum(comm->self, type, count, data, err));
 }
 
 hsgd_status hsgd_comm_max(hsgd_comm *comm, hsgd_type type, int64_t count, void *data, hsgd_error *err)
 {
-    return comm->ops->max(comm->self, type, count, data, err);
+    const double start = hsgd_clock();
+
+    return timed(comm, start, comm->ops->max(comm->self, type, count, data, err));
 }
 
 hsgd_status hsgd_comm_reduce_scatter(hsgd_comm *comm, hsgd_type type, const int64_t *counts, const void *send,
                                      void *receive, hsgd_error *err)
 {
-    return comm->ops->reduce_scatter(comm->self, type, counts, send, receive, err);
+    const double start = hsgd_clock();
+
+    return timed(comm, start, comm->ops->reduce_scatter(comm->self, type, counts, send, receive, err));
 }
 
 hsgd_status hsgd_comm_all_gather(hsgd_comm *comm, hsgd_type type, const int64_t *counts, const void *send,
                                  void *receive, hsgd_error *err)
 {
-    return comm->ops->all_gather(comm->self, type, counts, send, receive, err);
+    const double start = hsgd_clock();
+
+    return timed(comm, start, comm->ops->all_gather(comm->self, type, counts, send, receive, err));
 }
 
 hsgd_status hsgd_comm_broadcast(hsgd_comm *comm, int root, size_t bytes, void *data, hsgd_error *err)
 {
-    return comm->ops->broadcast(comm->self, root, bytes, data, err);
+    const double start = hsgd_clock();
+
+    return timed(comm, start, comm->ops->broadcast(comm->self, root, bytes, data, err));
 }
 
 hsgd_status hsgd_comm_shared_alloc(hsgd_comm *comm, size_t bytes, void **out, bool *leader, void **handle,
@@ -57,7 +75,9 @@ void hsgd_comm_shared_free(hsgd_comm *comm, void **handle)
 
 hsgd_status hsgd_comm_node_barrier(hsgd_comm *comm, hsgd_error *err)
 {
-    return comm->ops->node_barrier(comm->self, err);
+    const double start = hsgd_clock();
+
+    return timed(comm, start, comm->ops->node_barrier(comm->self, err));
 }
 
 hsgd_status hsgd_comm_agree(hsgd_comm *comm, hsgd_status mine, hsgd_error *err)

@@ -41,6 +41,8 @@ struct hsgd_comm {
     int rank, ranks;
     int local_rank, local_ranks; /* among the ranks of this node */
     char host[64];
+    double
+        seconds; /* this rank's, in the calls below so far, waiting for slower ranks included; device's calls are not */
 };
 
 /* Make the communicator of a single process.  Local.  Errors: HSGD_ERR_MEMORY. */

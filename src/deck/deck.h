@@ -66,7 +66,7 @@ typedef struct {
         int64_t method /* lanczos power */, count, which /* both largest smallest magnitude */;
         double tolerance;
         int64_t max_products, basis, block;
-        bool require_convergence;
+        bool confirm, require_convergence;
     } eigen;
     struct {
         int64_t probes, steps, block, distribution /* rademacher sphere */, bins;

@@ -159,6 +159,9 @@ static const hsgd_key SCHEMA[] = {
      .help = "Lanczos vectors at most, raised to what a restart needs; 0: 128, or 4 for each pair where that is more"},
     {AT(eigen, block), WHOLE(0, MANY), .initial = "0", RESULTS_OF(EIGEN),
      .help = "columns that Lanczos advances at once, and copies of a multiple eigenvalue that it sees at once; 0: 2"},
+    {AT(eigen, confirm), YES_NO, .initial = "false", RESULTS_OF(EIGEN), .silent_default = true,
+     .help =
+         "look for hidden copies of multiple eigenvalues once all pairs are found; two to three times the products"},
     {AT(eigen, require_convergence), YES_NO, .initial = "false", RESULTS_OF(EIGEN),
      .help = "an eigenpair that did not converge is a failure (exit 4)"},
 

@@ -14,7 +14,8 @@ typedef struct {
     int64_t products, converged, basis; /* so far; wanted pairs within the tolerance by estimate; vectors held */
     double worst;                       /* worst wanted residual by estimate, absolute */
     double largest;                     /* magnitude of the largest Ritz value */
-    double seconds_products, seconds_orthogonalization;
+    double seconds_products, seconds_communication,
+        seconds_orthogonalization; /* this rank's, each without the others */
 } hsgd_eigen_mark;
 
 typedef struct {
@@ -24,6 +25,7 @@ typedef struct {
     int64_t max_products; /* >= 1; the products that measure the final residuals come on top */
     int64_t basis;        /* Lanczos vectors at most, raised to what a restart needs; 0: chosen */
     int64_t block;        /* columns advanced at once; 0: chosen */
+    bool confirm;         /* Lanczos: look for hidden copies of multiple eigenvalues once all pairs are found */
     uint64_t seed;
     const hsgd_vector *start;  /* borrowed [n, any]: directions to begin with, random ones beside them; NULL: none */
     const hsgd_keeper *keeper; /* borrowed; NULL: nothing is kept */
@@ -63,8 +65,8 @@ hsgd_status hsgd_power(hsgd_linop *op, const hsgd_eigen_options *options, hsgd_e
 
 /* Lanczos in blocks with thick restarts (the Hermitian Krylov-Schur method) and two passes of Gram-Schmidt against the
  * whole basis.  A block of b columns shows up to b copies of a multiple eigenvalue; when a sequence ends in an invariant
- * subspace its wanted pairs are locked and a further one, from random directions in their complement, must find nothing
- * more extreme before the search ends.
+ * subspace, and with `confirm` when it has found all pairs, its wanted pairs are locked and a further one, from random
+ * directions in their complement, must find nothing more extreme before the search ends.
  * Chosen where 0: block 2; basis max(128, 4 * wanted).  Nothing is allocated after the first product but the history.
  * Sources: Wu and Simon, SIAM J. Matrix Anal. Appl. 22(2), 2000, doi:10.1137/S0895479898334605; Stewart, SIAM J. Matrix
  * Anal. Appl. 23(3), 2001, doi:10.1137/S0895479800371529; Golub and Underwood, "The block Lanczos method for computing

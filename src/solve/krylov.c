@@ -205,18 +205,29 @@ static double coupling_of(const hsgd_krylov *k, int64_t p)
     return sqrt(squares);
 }
 
+/* Put the time since *clock, of which the ranks' communicator tells its own part, where it belongs; begin anew. */
+static void split_time(hsgd_krylov *k, double *clock, double *waited, double *seconds)
+{
+    const double now = hsgd_clock(), communication = k->basis->space->comm->seconds;
+
+    k->seconds_communication += communication - *waited;
+    *seconds += now - *clock - (communication - *waited);
+    *clock = now;
+    *waited = communication;
+}
+
 hsgd_status hsgd_krylov_step(hsgd_krylov *k, hsgd_error *err)
 {
     hsgd_projected *small = &k->projected;
     const int64_t p = k->next, begin = k->locked + small->size, end = begin + p;
     const hsgd_vector x = hsgd_vector_view(k->basis, begin, p), all = hsgd_vector_view(k->basis, 0, end);
     hsgd_vector y = hsgd_vector_view(k->basis, end, p);
-    const double start = hsgd_clock();
-    double middle = 0.0;
+    const hsgd_comm *comm = k->basis->space->comm;
+    double clock = hsgd_clock(), waited = comm->seconds;
     hsgd_status st = HSGD_OK;
 
     HSGD_TRY(hsgd_linop_apply(k->op, &x, &y, err));
-    middle = hsgd_clock();
+    split_time(k, &clock, &waited, &k->seconds_products);
     HSGD_TRY(measure(k, &y, err));
     HSGD_TRY(hsgd_vector_project_out(&all, &y, k->c, k->c + end * p, err));
     extend_t(k, p);
@@ -231,8 +242,7 @@ hsgd_status hsgd_krylov_step(hsgd_krylov *k, hsgd_error *err)
     }
     small->rows = k->next;
     k->coupling = coupling_of(k, p);
-    k->seconds_products += middle - start;
-    k->seconds_orthogonalization += hsgd_clock() - middle;
+    split_time(k, &clock, &waited, &k->seconds_orthogonalization);
 done:
     return st;
 }

@@ -16,7 +16,8 @@ typedef struct {
     double coupling;          /* norm of the last step's part of B */
     double dropped;           /* sum of the couplings that were taken for rounding */
     double *c, *coefficients; /* host scratch */
-    double seconds_products, seconds_orthogonalization;
+    double seconds_products, seconds_communication,
+        seconds_orthogonalization; /* this rank's, each without the others */
 } hsgd_krylov;
 
 /* Columns of `basis`, for the arguments of hsgd_krylov_create.  Local. */

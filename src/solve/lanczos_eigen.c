@@ -12,15 +12,9 @@
 
 enum { BLOCK = 2, LEAST_BASIS = 128, PER_PAIR = 4, LOOK_SHARE = 10 }; /* what is chosen: see docs/method.md */
 
-/* The estimated residual at which a pair counts as found, in tolerances.  The estimate knows nothing of the noise of A: a
- * product in single precision is off by some 1e-6 of norm(A), which can lift a measured residual just above a tolerance
- * that the estimate has just met.  Half leaves room for noise as large as half the tolerance. */
-static const double SETTLED_AT = 0.5;
-
 /* A coupling that small against norm(A) says that a sequence has shown all it has but rounding. */
 static const double SEQUENCE_END = 1.5e-8; /* sqrt(eps): what rounding grows to before it looks like a new direction */
-/* ... and in tolerances, that it may be dropped. */
-static const double DROPPED_AT = 0.1;
+static const double DROPPED_AT = 0.1;      /* ... and in tolerances, that it may be dropped */
 
 static int64_t smaller(int64_t a, int64_t b)
 {
@@ -30,123 +24,6 @@ static int64_t smaller(int64_t a, int64_t b)
 static int64_t larger(int64_t a, int64_t b)
 {
     return a > b ? a : b;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    const eigen_candidate *x = a, *y = b;
-
-    if (x->value != y->value) {
-        return x->value < y->value ? -1 : 1;
-    }
-    if (x->locked != y->locked) {
-        return x->locked ? -1 : 1;
-    }
-    return x->at < y->at ? -1 : x->at > y->at;
-}
-
-/* Take `count` of sorted values in the order in which `which` wants them, from the two ends inwards: none twice. */
-static void take(hsgd_which which, int64_t total, const double *value, size_t stride, int64_t count, int64_t *taken)
-{
-    int64_t low = 0, high = total - 1;
-
-    for (int64_t i = 0; i < count; i++) {
-        const double top = value[(size_t)high * stride], bottom = value[(size_t)low * stride];
-        const bool from_top = which == HSGD_WHICH_LARGEST || (which == HSGD_WHICH_BOTH && i % 2 == 0) ||
-                              (which == HSGD_WHICH_MAGNITUDE && fabs(top) >= fabs(bottom));
-
-        taken[i] = from_top ? high-- : low++;
-    }
-}
-
-/* All pairs there are, in order, and the wanted ones among them. */
-static void choose(eigen_search *f)
-{
-    const hsgd_projected *p = &f->k.projected;
-
-    f->count = 0;
-    for (int64_t i = 0; i < f->k.locked; i++) {
-        f->all[f->count++] = (eigen_candidate){.value = f->locked[i], .bound = f->k.dropped, .locked = true, .at = i};
-    }
-    for (int64_t i = 0; i < p->size; i++) {
-        f->all[f->count++] = (eigen_candidate){.value = p->theta[i], .bound = p->bound[i] + f->k.dropped, .at = i};
-    }
-    qsort(f->all, (size_t)f->count, sizeof *f->all, ascending);
-    f->chosen_count = smaller(f->wanted, f->count);
-    take(f->options->which, f->count, &f->all[0].value, sizeof *f->all / sizeof(double), f->chosen_count, f->kept);
-    for (int64_t i = 0; i < f->chosen_count; i++) {
-        f->chosen[i] = f->all[f->kept[i]];
-    }
-}
-
-/* The place of a value in the order in which `which` wants them: the greater the earlier. */
-static double rank_of(hsgd_which which, double value)
-{
-    return which == HSGD_WHICH_MAGNITUDE ? fabs(value) : which == HSGD_WHICH_SMALLEST ? -value : value;
-}
-
-/* A sequence after the first lies in the complement of the locked pairs.  There is no more to be found at an end once
- * the sequence's own extreme value there has converged and the locked pairs hold `count` values at least as extreme. */
-static bool is_exhausted(const eigen_search *f, hsgd_which which)
-{
-    const hsgd_projected *p = &f->k.projected;
-    const int64_t last = p->size - 1, at = rank_of(which, p->theta[last]) >= rank_of(which, p->theta[0]) ? last : 0;
-    /* equal eigenvalues agree to twice what sequences ended with */
-    const double margin = 2.0 * (64.0 * DBL_EPSILON * f->k.norm + f->k.dropped);
-    int64_t as_extreme = 0;
-
-    for (int64_t i = 0; i < f->k.locked; i++) {
-        as_extreme += rank_of(which, f->locked[i]) >= rank_of(which, p->theta[at]) - margin;
-    }
-    return p->bound[at] <= SETTLED_AT * f->options->tolerance * f->scale && as_extreme >= f->options->count;
-}
-
-/* Do the vectors held span the whole space? */
-static bool is_whole(const eigen_search *f)
-{
-    return f->k.locked + f->k.projected.size == f->k.basis->space->n;
-}
-
-static bool is_settled(const eigen_search *f)
-{
-    const hsgd_which which = f->options->which;
-
-    if (f->converged < f->wanted || is_whole(f)) {
-        return f->converged == f->wanted;
-    }
-    if (f->sequence == 0) {
-        return f->k.next > 0;
-    }
-    if (which == HSGD_WHICH_BOTH) {
-        return is_exhausted(f, HSGD_WHICH_LARGEST) && is_exhausted(f, HSGD_WHICH_SMALLEST);
-    }
-    return is_exhausted(f, which);
-}
-
-/* Look at the Ritz pairs. */
-static hsgd_status judge(eigen_search *f, hsgd_error *err)
-{
-    const hsgd_projected *p = &f->k.projected;
-    const hsgd_eigen_options *options = f->options;
-    hsgd_status st = HSGD_OK;
-
-    HSGD_TRY(hsgd_projected_solve(&f->k.projected, f->k.basis->space->comm, err));
-    choose(f);
-    f->scale = fmax(fabs(f->all[0].value), fabs(f->all[f->count - 1].value));
-    f->k.norm = fmax(f->k.norm, fmax(fabs(p->theta[0]), fabs(p->theta[p->size - 1])));
-    f->converged = 0;
-    f->worst = 0.0;
-    for (int64_t i = 0; i < f->chosen_count; i++) {
-        f->converged += f->chosen[i].bound <= SETTLED_AT * options->tolerance * f->scale;
-        f->worst = fmax(f->worst, f->chosen[i].bound);
-    }
-    f->settled = is_settled(f);
-    if (options->monitor != NULL) {
-        options->monitor(options->context, f->products, f->converged, f->wanted,
-                         f->scale > 0.0 ? f->worst / f->scale : 0.0);
-    }
-done:
-    return st;
 }
 
 /* Record a look: at restarts, and the last. */
@@ -168,6 +45,7 @@ static hsgd_status mark(eigen_search *f, hsgd_error *err)
                                                .worst = f->worst,
                                                .largest = f->scale,
                                                .seconds_products = f->k.seconds_products,
+                                               .seconds_communication = f->k.seconds_communication,
                                                .seconds_orthogonalization = f->k.seconds_orthogonalization};
     if (f->options->record != NULL) {
         f->options->record(f->options->context, &f->history[f->marks - 1]);
@@ -185,7 +63,7 @@ static hsgd_status restart(eigen_search *f, hsgd_error *err)
     const int64_t count = smaller(larger(least, half), larger(most, 1));
     hsgd_status st = HSGD_OK;
 
-    take(f->options->which, p->size, p->theta, 1, count, f->kept);
+    eigen_search_order(f->options->which, p->size, p->theta, 1, count, f->kept);
     HSGD_TRY(hsgd_krylov_keep(&f->k, count, f->kept, err));
     f->restarts++;
     HSGD_TRY(mark(f, err));
@@ -220,18 +98,24 @@ done:
     return st;
 }
 
-/* The sequence has ended in an invariant subspace: lock its wanted pairs and begin anew in their complement. */
+/* Lock the wanted pairs of the sequence, which span an invariant subspace but for their residuals, and begin anew in their
+ * complement. */
 static hsgd_status begin_sequence(eigen_search *f, hsgd_error *err)
 {
     int64_t fresh = 0, old = 0;
+    double squares = 0.0;
     hsgd_status st = HSGD_OK;
 
     HSGD_TRY(release_unwanted(f, &old, err));
     for (int64_t i = 0; i < f->chosen_count; i++) {
         if (!f->chosen[i].locked) {
+            const double bound = f->k.projected.bound[f->chosen[i].at];
+
+            squares += bound * bound;
             f->kept[fresh++] = f->chosen[i].at;
         }
     }
+    f->k.dropped += sqrt(squares);
     HSGD_TRY(hsgd_krylov_keep(&f->k, fresh, f->kept, err));
     for (int64_t i = 0; i < fresh; i++) {
         f->locked[old + i] = f->k.projected.t[i * f->k.projected.capacity + i];
@@ -281,13 +165,25 @@ static bool is_look_due(const eigen_search *f)
            f->products + f->k.block > f->options->max_products;
 }
 
-/* Go on after a look that was not content: where the sequence has ended with a new one, where V is full with its half. */
+/* All wanted pairs are found, some of them by this sequence: what is left is to confirm that no copies are hidden. */
+static bool is_found(const eigen_search *f)
+{
+    bool fresh = false;
+
+    for (int64_t i = 0; i < f->chosen_count; i++) {
+        fresh = fresh || !f->chosen[i].locked;
+    }
+    return f->options->confirm && fresh && f->converged == f->wanted;
+}
+
+/* Go on after a look that was not content: where the sequence has done its work with a new one, where V is full with its
+ * half. */
 static hsgd_status make_ready(eigen_search *f, hsgd_error *err)
 {
     const hsgd_projected *p = &f->k.projected;
     hsgd_status st = HSGD_OK;
 
-    if (f->k.next == 0) {
+    if (f->k.next == 0 || is_found(f)) {
         HSGD_TRY(begin_sequence(f, err));
         f->looked = 0;
     } else if (p->size + 2 * f->k.block > p->capacity) {
@@ -320,9 +216,9 @@ static hsgd_status run(eigen_search *f, hsgd_error *err)
         if (!is_look_due(f)) {
             continue;
         }
-        HSGD_TRY(judge(f, err));
+        HSGD_TRY(eigen_search_judge(f, err));
         f->looked = f->k.projected.size;
-        if (f->settled || is_whole(f) || f->products + f->k.block > f->options->max_products) {
+        if (f->settled || eigen_search_is_whole(f) || f->products + f->k.block > f->options->max_products) {
             break;
         }
         HSGD_TRY(make_ready(f, err));

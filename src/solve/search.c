@@ -15,13 +15,21 @@ enum {
     SAVED_MARKS,
     SAVED
 };
-enum { SAVED_NORM, SAVED_DROPPED, SAVED_PRODUCT_SECONDS, SAVED_GRAM_SCHMIDT_SECONDS, SAVED_REALS };
-enum { MARK = 7 }; /* reals of a mark; counts are exact in them */
+enum {
+    SAVED_NORM,
+    SAVED_DROPPED,
+    SAVED_PRODUCT_SECONDS,
+    SAVED_COMMUNICATION_SECONDS,
+    SAVED_GRAM_SCHMIDT_SECONDS,
+    SAVED_REALS
+};
+enum { MARK = 8 }; /* reals of a mark; counts are exact in them */
 
 static void save_mark(const hsgd_eigen_mark *m, double *to)
 {
-    const double all[MARK] = {(double)m->products, (double)m->converged,        (double)m->basis, m->worst, m->largest,
-                              m->seconds_products, m->seconds_orthogonalization};
+    const double all[MARK] = {
+        (double)m->products, (double)m->converged, (double)m->basis,         m->worst,
+        m->largest,          m->seconds_products,  m->seconds_communication, m->seconds_orthogonalization};
 
     memcpy(to, all, sizeof all);
 }
@@ -34,7 +42,8 @@ static hsgd_eigen_mark read_mark(const double *from)
                              .worst = from[3],
                              .largest = from[4],
                              .seconds_products = from[5],
-                             .seconds_orthogonalization = from[6]};
+                             .seconds_communication = from[6],
+                             .seconds_orthogonalization = from[7]};
 }
 
 hsgd_status eigen_search_keep(const eigen_search *f, hsgd_error *err)
@@ -55,6 +64,7 @@ hsgd_status eigen_search_keep(const eigen_search *f, hsgd_error *err)
     real[SAVED_NORM] = k->norm;
     real[SAVED_DROPPED] = k->dropped;
     real[SAVED_PRODUCT_SECONDS] = k->seconds_products;
+    real[SAVED_COMMUNICATION_SECONDS] = k->seconds_communication;
     real[SAVED_GRAM_SCHMIDT_SECONDS] = k->seconds_orthogonalization;
     memcpy(real + SAVED_REALS, f->locked, (size_t)k->locked * sizeof *real);
     for (int64_t i = 0; i < rows; i++) { /* T's rows, then B's */
@@ -99,6 +109,7 @@ hsgd_status eigen_search_take(eigen_search *f, const hsgd_snapshot *s, hsgd_erro
     k->norm = s->real[SAVED_NORM];
     k->dropped = s->real[SAVED_DROPPED];
     k->seconds_products = s->real[SAVED_PRODUCT_SECONDS];
+    k->seconds_communication = s->real[SAVED_COMMUNICATION_SECONDS];
     k->seconds_orthogonalization = s->real[SAVED_GRAM_SCHMIDT_SECONDS];
     memcpy(f->locked, s->real + SAVED_REALS, (size_t)locked * sizeof *f->locked);
     for (int64_t i = 0; i < size + next; i++) {

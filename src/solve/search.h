@@ -29,3 +29,17 @@ typedef struct {
  * Errors: those of the keeper; HSGD_ERR_DATA (the state does not fit). */
 hsgd_status eigen_search_keep(const eigen_search *f, hsgd_error *err);
 hsgd_status eigen_search_take(eigen_search *f, const hsgd_snapshot *snapshot, hsgd_error *err);
+
+/* Do the vectors held span the whole space?  Local. */
+static inline bool eigen_search_is_whole(const eigen_search *f)
+{
+    return f->k.locked + f->k.projected.size == f->k.basis->space->n;
+}
+
+/* Put `count` of the `total` values, ascending and `stride` apart, into the order in which `which` wants them: from the two
+ * ends inwards, none twice.  taken [count]: their numbers.  Local. */
+void eigen_search_order(hsgd_which which, int64_t total, const double *value, size_t stride, int64_t count,
+                        int64_t *taken);
+
+/* Look at the Ritz pairs: find those wanted, and whether the search is settled.  Collective.  Errors: HSGD_ERR_NUMERIC. */
+hsgd_status eigen_search_judge(eigen_search *f, hsgd_error *err);

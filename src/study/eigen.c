@@ -21,9 +21,9 @@ static void record(void *context, const hsgd_eigen_mark *m)
     hsgd_progress_say(
         s->progress,
         "eigen: %lld products, %lld pairs converged, %lld vectors held, worst residual %.2e; products %.1f "
-        "s, orthogonalization %.1f s",
+        "s, communication %.1f s, orthogonalization %.1f s",
         (long long)m->products, (long long)m->converged, (long long)m->basis, m->worst, m->seconds_products,
-        m->seconds_orthogonalization);
+        m->seconds_communication, m->seconds_orthogonalization);
 }
 
 static hsgd_status write_vectors(study_state *s, hsgd_store *store, const hsgd_eigen_result *r, hsgd_error *err)
@@ -91,15 +91,15 @@ done:
 }
 
 /* The columns of the history that are reals. */
-enum { WORST, LARGEST, PRODUCT_SECONDS, GRAM_SCHMIDT_SECONDS, COLUMNS };
+enum { WORST, LARGEST, PRODUCT_SECONDS, COMMUNICATION_SECONDS, GRAM_SCHMIDT_SECONDS, COLUMNS };
 
 static hsgd_status write_history(hsgd_store *store, const hsgd_eigen_result *r, hsgd_error *err)
 {
     static const char *const names[COLUMNS] = {"/history/worst_residual", "/history/largest", "/history/time_products",
-                                               "/history/time_orthogonalization"};
-    static const char *const words[COLUMNS] = {"worst wanted residual, as estimated",
-                                               "magnitude of the largest Ritz value", "in products so far",
-                                               "in Gram-Schmidt so far"};
+                                               "/history/time_communication", "/history/time_orthogonalization"};
+    static const char *const words[COLUMNS] = {
+        "worst wanted residual, as estimated", "magnitude of the largest Ritz value", "rank 0's, in products so far",
+        "rank 0's, in communication and waiting for it so far", "rank 0's, in Gram-Schmidt so far"};
     const int64_t marks = r->marks;
     hsgd_status st = HSGD_OK;
     int64_t *counts = malloc(3 * (size_t)(marks + 1) * sizeof *counts);
@@ -116,6 +116,7 @@ static hsgd_status write_history(hsgd_store *store, const hsgd_eigen_result *r, 
         reals[WORST * marks + i] = m->worst;
         reals[LARGEST * marks + i] = m->largest;
         reals[PRODUCT_SECONDS * marks + i] = m->seconds_products;
+        reals[COMMUNICATION_SECONDS * marks + i] = m->seconds_communication;
         reals[GRAM_SCHMIDT_SECONDS * marks + i] = m->seconds_orthogonalization;
     }
     HSGD_TRY(output_integers(store, "/history/products", "1", "products made when a restart, or the end, was reached",
@@ -235,6 +236,7 @@ hsgd_status stage_eigen(study_state *s, hsgd_error *err)
                                         .max_products = s->deck->eigen.max_products,
                                         .basis = s->deck->eigen.basis,
                                         .block = s->deck->eigen.block,
+                                        .confirm = s->deck->eigen.confirm,
                                         .seed = (uint64_t)s->deck->run.seed,
                                         .keeper = s->keeper,
                                         .monitor = monitor,

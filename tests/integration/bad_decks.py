@@ -52,6 +52,7 @@ VALUES = {
     "eigen.max_products": ("0",),
     "eigen.basis": ("-1",),
     "eigen.block": ("-1",),
+    "eigen.confirm": ("maybe",),
     "eigen.require_convergence": ("perhaps",),
     "density.probes": ("0",),
     "density.steps": ("0",),

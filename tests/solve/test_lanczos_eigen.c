@@ -462,14 +462,15 @@ static void an_interrupted_search_goes_on_to_the_same_bits(void **state)
     }
     matrix_with_spectrum(SMALL, d, a);
     matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
-    for (int turn = 0; turn < 4; turn++) {
+    for (int turn = 0; turn < 5; turn++) {
         const bool restarts = turn % 2 == 0; /* else a basis so large that not every block is looked at */
         int points = 0;
 
         options.basis = restarts ? 20 : SMALL;
+        options.confirm = turn == 4;
         assert_ok(hsgd_lanczos_eigen(m.op, &options, &whole, &err));
         assert_true(!restarts || whole.marks > 2);
-        while (stop_and_go_on(&m, options, points + 1, turn >= 2, &whole)) {
+        while (stop_and_go_on(&m, options, points + 1, turn == 2 || turn == 3, &whole)) {
             points++;
         }
         assert_true(points > 10);
