@@ -48,7 +48,7 @@ void hsgd_selection_restrict(const hsgd_selection *selection, int64_t columns, i
         for (int64_t i = 0; i < selection->count; i++) {
             const hsgd_range *range = &selection->ranges[i];
 
-            memcpy(small, full + j * n + range->first, (size_t)range->count * sizeof *small);
+            memmove(small, full + j * n + range->first, (size_t)range->count * sizeof *small);
             small += range->count;
         }
     }

@@ -16,7 +16,8 @@ typedef struct {
 /* Rows of the block.  Local. */
 int64_t hsgd_selection_rows(const hsgd_selection *selection);
 
-/* full [columns][n] = 0 but for the selected places, which are small's [columns][m] in turn; and back.  Local. */
+/* full [columns][n] = 0 but for the selected places, which are small's [columns][m] in turn; and back, where
+ * small may be full.  Local. */
 void hsgd_selection_embed(const hsgd_selection *selection, int64_t columns, int64_t n, const double *small,
                           double *full);
 void hsgd_selection_restrict(const hsgd_selection *selection, int64_t columns, int64_t n, const double *full,

@@ -52,6 +52,10 @@ hsgd_status hsgd_hessian_create(const hsgd_problem *problem, const hsgd_space *s
 hsgd_status hsgd_exact_trace(const hsgd_problem *problem, const double *weights, const int64_t *index, int64_t count,
                              double *traces, hsgd_error *err);
 
+/* The same, the weight's and the bias's apart: traces [2 * layers with parameters], in flat order. */
+hsgd_status hsgd_exact_trace_parts(const hsgd_problem *problem, const double *weights, const int64_t *index,
+                                   int64_t count, double *traces, hsgd_error *err);
+
 /* Gradient [n] (host, canonical) of the mean loss at `weights`, with every ReLU and pooling choice frozen as at
  * `frozen_at`.  Collective.  Errors as evaluate. */
 hsgd_status hsgd_frozen_gradient(const hsgd_problem *problem, const double *weights, const double *frozen_at,

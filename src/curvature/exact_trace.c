@@ -15,23 +15,39 @@ typedef struct {
 typedef struct {
     worker_memory *workers; /* [workers] */
     int64_t columns;
+    bool parts; /* weight and bias apart */
 } trace_context;
 
-/* tally[layer] += squared norms of the layers' parts of vectors[k][n]; backend order does, for it stays in a layer. */
-static hsgd_status add_norms(const hsgd_sweep *sweep, int worker, int64_t k, const void *vectors, double *tally,
-                             hsgd_error *err)
+/* *tally += squared norms of `count` reals from place `first` on, of each of vectors[k][n]. */
+static hsgd_status add_norm(const hsgd_sweep *sweep, int worker, int64_t k, const void *vectors, int64_t first,
+                            int64_t count, double *tally, hsgd_error *err)
+{
+    const hsgd_backend *backend = sweep->problem.backend;
+    const char *place = (const char *)vectors + (size_t)first * hsgd_real_size(backend->precision);
+
+    return backend->ops->squares(backend->self, worker, count, k,
+                                 (hsgd_columns){(void *)place, sweep->problem.network->parameters}, tally, err);
+}
+
+/* tally[layer], or [2 * layer + part], += squared norms of those entries of vectors[k][n]; backend order does, for it
+ * stays in a weight. */
+static hsgd_status add_norms(const trace_context *trace, const hsgd_sweep *sweep, int worker, const void *vectors,
+                             int64_t k, double *tally, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const hsgd_network *net = sweep->problem.network;
-    const hsgd_backend *backend = sweep->problem.backend;
 
     for (int64_t l = 0; l < net->count; l++) {
         const hsgd_layer *layer = &net->layers[l];
-        const char *first = (const char *)vectors + (size_t)layer->weight * hsgd_real_size(backend->precision);
+        const int64_t weight = layer->weight_count, bias = layer->bias_count; /* which stands behind the weight */
 
-        if (layer->weight_count > 0) { /* its bias stands behind its weight */
-            HSGD_TRY(backend->ops->squares(backend->self, worker, layer->weight_count + layer->bias_count, k,
-                                           (hsgd_columns){(void *)first, net->parameters}, tally++, err));
+        if (weight == 0) {
+            continue;
+        }
+        HSGD_TRY(
+            add_norm(sweep, worker, k, vectors, layer->weight, trace->parts ? weight : weight + bias, tally++, err));
+        if (trace->parts) {
+            HSGD_TRY(add_norm(sweep, worker, k, vectors, layer->bias, bias, tally++, err));
         }
     }
 done:
@@ -55,7 +71,7 @@ static hsgd_status trace_sample(const trace_context *trace, hsgd_sweep *sweep, h
                                             err));
         HSGD_TRY(hsgd_pass_output_adjoint(sweep->pass, worker->id, sweep->params, 1, k, memory->directions,
                                           worker->state, memory->results, err));
-        HSGD_TRY(add_norms(sweep, worker->id, k, memory->results, worker->tally, err));
+        HSGD_TRY(add_norms(trace, sweep, worker->id, memory->results, k, worker->tally, err));
     }
 done:
     return st;
@@ -131,16 +147,16 @@ done:
     return st;
 }
 
-hsgd_status hsgd_exact_trace(const hsgd_problem *problem, const double *weights, const int64_t *index, int64_t count,
-                             double *traces, hsgd_error *err)
+static hsgd_status find(const hsgd_problem *problem, const double *weights, const int64_t *index, int64_t count,
+                        bool parts, double *traces, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK, local = HSGD_OK;
     const hsgd_network *net = problem->network;
-    trace_context trace = {.columns = net->classes < MOST_COLUMNS ? net->classes : MOST_COLUMNS};
+    trace_context trace = {.columns = net->classes < MOST_COLUMNS ? net->classes : MOST_COLUMNS, .parts = parts};
     const hsgd_sweep_plan plan = {.samples = count,
                                   .singly = true,
                                   .columns = trace.columns,
-                                  .tallies = layers_with_parameters(net),
+                                  .tallies = (parts ? 2 : 1) * layers_with_parameters(net),
                                   .states = 1};
     hsgd_sweep *sweep = NULL;
 
@@ -158,4 +174,16 @@ done:
     hsgd_sweep_destroy(&sweep);
     destroy_context(&trace, problem->backend);
     return st;
+}
+
+hsgd_status hsgd_exact_trace(const hsgd_problem *problem, const double *weights, const int64_t *index, int64_t count,
+                             double *traces, hsgd_error *err)
+{
+    return find(problem, weights, index, count, false, traces, err);
+}
+
+hsgd_status hsgd_exact_trace_parts(const hsgd_problem *problem, const double *weights, const int64_t *index,
+                                   int64_t count, double *traces, hsgd_error *err)
+{
+    return find(problem, weights, index, count, true, traces, err);
 }

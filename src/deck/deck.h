@@ -54,7 +54,9 @@ typedef struct {
     struct {
         int64_t split /* train test */, samples, first;
         char indices[HSGD_TEXT];
-        int64_t operator_ /* hessian gauss-newton */, batch; /* `operator` is a keyword of C++ */
+        int64_t operator_ /* hessian gauss-newton */; /* `operator` is a keyword of C++ */
+        char layers[HSGD_TEXT];
+        int64_t batch;
         char cache[HSGD_TEXT];
     } hessian;
     struct {

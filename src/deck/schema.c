@@ -132,6 +132,10 @@ static const hsgd_key SCHEMA[] = {
      .help = "HDF5 file whose /indices names the samples instead, in any order"},
     {AS(hessian, operator, operator_), ONE_OF(OPERATORS), .initial = "hessian", RESULTS_OF(VERIFY | CURVATURE),
      .help = "the matrix studied; gauss-newton is the part that is never negative"},
+    {AT(hessian, layers), WORDS("all | LAYER ..."), .initial = "all", RESULTS_OF(VERIFY | CURVATURE),
+     .silent_default = true,
+     .help = "the diagonal block studied: rows and columns of these layers (conv1 conv2 ... linear1 ... out, or one "
+             "parameter, as conv2.weight)"},
     {AT(hessian, batch), WHOLE(0, MANY), .initial = "0", MAY_CHANGE(NONE),
      .help = "samples between looks for a signal to stop; 0: chosen; no bit depends on it"},
     {AT(hessian, cache), WORDS("auto | BYTES[K|M|G]"), .initial = "auto", MAY_CHANGE(NONE),

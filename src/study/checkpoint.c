@@ -28,7 +28,7 @@ static hsgd_status hash_state(training *t, char hex[65], hsgd_error *err)
                                                             h->test_step, h->test_loss, h->test_accuracy};
         size_t sizes[PARTS + TRAIN_CURVATURE_PARTS] = {sizeof weights, bytes, steps, steps, tests, tests, tests};
 
-        train_curvature_parts(&t->curvature, t->study->n, parts + PARTS, sizes + PARTS);
+        train_curvature_parts(&t->curvature, t->study->m, parts + PARTS, sizes + PARTS);
         HSGD_TRY(hsgd_sha256(PARTS + TRAIN_CURVATURE_PARTS, parts, sizes, hex, err));
     }
 done:
@@ -63,7 +63,7 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
     HSGD_TRY(hsgd_store_write_parameters(store, "/optimizer/momentum", s->parameters, s->parameter_count,
                                          HSGD_STORE_F64, t->flat, err));
     HSGD_TRY(history_write(store, &t->history, err));
-    HSGD_TRY(train_curvature_save(store, &t->curvature, s->n, err));
+    HSGD_TRY(train_curvature_save(store, &t->curvature, s->m, err));
     HSGD_TRY(hsgd_store_commit(&store, false, err));
     HSGD_TRY(hsgd_store_prune_checkpoints(s->comm, s->deck->run.output, s->deck->train.checkpoint_keep, err));
 done:

@@ -3,6 +3,7 @@
  * the Gauss-Newton matrix, norms of products), the factor ROUNDING leaves room for the number of terms. */
 #include "study/checks.h"
 #include "base/random.h"
+#include "study/selection.h"
 #include "study/small_vectors.h"
 #include <float.h>
 #include <math.h>
@@ -22,37 +23,66 @@ static double order_bound(const check_bench *b, double size)
     return b->s->deck->run.reduction == 0 ? 0.0 : ROUNDING * working_eps(b) * size;
 }
 
-/* With base passes kept it is done twice: the first fills what the second, whose outcome counts, takes. */
-static hsgd_status product(check_bench *b, const check_way *way, int64_t k, const double *x, double *y, hsgd_error *err)
+/* The operator of `way` over the bench's samples on `space`, or its block on `rows`.  Collective on way->comm. */
+static hsgd_status make_operator(const check_bench *b, const check_way *way, const hsgd_space *space,
+                                 const hsgd_space *rows, hsgd_linop **out, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    study_state *s = b->s;
-    hsgd_problem problem = study_studied(s, way->backend);
+    const study_state *s = b->s;
+    const hsgd_selection selection = selection_of(s);
     const hsgd_hessian_options options = {.kind = way->kind,
                                           .index = s->samples,
                                           .count = b->count,
                                           .weights = s->weights,
                                           .cache_bytes = way->cache_bytes};
-    hsgd_space *space = NULL;
-    hsgd_vector *vx = NULL, *vy = NULL;
-    hsgd_linop *op = NULL;
+    hsgd_problem problem = study_studied(s, way->backend);
 
     problem.comm = way->comm;
-    st = hsgd_space_create(s->n, HSGD_SPREAD, problem.reduction, way->comm, way->backend, &space, err);
-    st = st == HSGD_OK ? hsgd_vector_create(space, k, &vx, err) : st;
-    st = st == HSGD_OK ? hsgd_vector_create(space, k, &vy, err) : st;
+    HSGD_TRY(hsgd_hessian_create(&problem, space, &options, out, err));
+    if (way->block) {
+        HSGD_TRY(hsgd_block_create(*out, &selection, rows, 0, out, err));
+    }
+done:
+    return st;
+}
+
+/* With base passes kept it is done twice: the first fills what the second, whose outcome counts, takes. */
+static hsgd_status product(check_bench *b, const check_way *way, int64_t k, const double *x, double *y, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int64_t n = b->s->n, m = way->block ? b->s->m : n;
+    const hsgd_reduction reduction = (hsgd_reduction)b->s->deck->run.reduction;
+    const hsgd_selection selection = selection_of(b->s);
+    hsgd_space *space = NULL, *rows = NULL;
+    hsgd_vector *vx = NULL, *vy = NULL;
+    hsgd_linop *op = NULL;
+    double *entries = malloc((size_t)(k * m) * sizeof *entries);
+
+    st = entries != NULL ? HSGD_OK : HSGD_ERR_MEMORY;
+    st = st == HSGD_OK ? hsgd_space_create(n, HSGD_SPREAD, reduction, way->comm, way->backend, &space, err) : st;
+    st = st == HSGD_OK ? hsgd_space_create(m, HSGD_SPREAD, reduction, way->comm, way->backend, &rows, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(way->block ? rows : space, k, &vx, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(way->block ? rows : space, k, &vy, err) : st;
     HSGD_TRY(hsgd_comm_agree(way->comm, st, err));
-    HSGD_TRY(hsgd_vector_set_full(vx, x, err));
-    HSGD_TRY(hsgd_hessian_create(&problem, space, &options, &op, err));
+    if (way->block) {
+        hsgd_selection_restrict(&selection, k, n, x, entries);
+    }
+    HSGD_TRY(hsgd_vector_set_full(vx, way->block ? entries : x, err));
+    HSGD_TRY(make_operator(b, way, space, rows, &op, err));
     for (int turn = 0; turn < (way->cache_bytes > 0 ? 2 : 1); turn++) {
         HSGD_TRY(hsgd_linop_apply(op, vx, vy, err));
     }
-    HSGD_TRY(hsgd_vector_gather(vy, y, err));
+    HSGD_TRY(hsgd_vector_gather(vy, way->block ? entries : y, err));
+    if (way->block) {
+        hsgd_selection_embed(&selection, k, n, entries, y);
+    }
 done:
     hsgd_linop_destroy(&op);
     hsgd_vector_destroy(&vy);
     hsgd_vector_destroy(&vx);
+    hsgd_space_destroy(&rows);
     hsgd_space_destroy(&space);
+    free(entries);
     return st;
 }
 
@@ -379,6 +409,31 @@ hsgd_status check_precision(check_bench *b, check *c, hsgd_error *err)
     c->value = small_distance(n, b->y, b->z);
     /* four times the rounding: a ReLU or pooling choice within rounding of a tie may flip */
     c->bound = 4.0 * ROUNDING * FLT_EPSILON * (b->scale + b->gradient_norm);
+done:
+    return st;
+}
+
+hsgd_status check_block(check_bench *b, check *c, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const study_state *s = b->s;
+    check_way way = studied_way(b);
+
+    way.block = true;
+    *c = (check){.name = "block",
+                 .description = "norm of the difference of a product by the block of hessian.layers and those rows of "
+                                "the whole operator's"};
+    if (!selection_is_block(s)) {
+        (void)snprintf(c->skipped, sizeof c->skipped, "hessian.layers selects all: there is no block");
+        return HSGD_OK;
+    }
+    memcpy(b->x, b->rich, (size_t)s->n * sizeof *b->x);
+    selection_confine(s, b->x);
+    HSGD_TRY(studied_product(b, 1, b->x, b->y, err));
+    selection_confine(s, b->y);
+    HSGD_TRY(b->product(b, &way, 1, b->x, b->z, err));
+    c->value = small_distance(s->n, b->y, b->z);
+    c->bound = order_bound(b, small_norm(s->n, b->y));
 done:
     return st;
 }

@@ -18,6 +18,7 @@ typedef struct {
     const hsgd_backend *backend;
     hsgd_comm *comm;
     size_t cache_bytes; /* of base passes kept; 0: none */
+    bool block;         /* by the operator of hessian.layers, of whose rows x and y have the entries, else 0 */
 } check_way;
 
 /* y[k][n] = A x[k][n] over the bench's samples, host vectors that are whole on every rank.  Collective on way->comm.
@@ -53,3 +54,5 @@ hsgd_status check_central_difference(check_bench *b, check *c, hsgd_error *err);
 hsgd_status check_cached(check_bench *b, check *c, hsgd_error *err);
 hsgd_status check_layout(check_bench *b, check *c, hsgd_error *err);
 hsgd_status check_precision(check_bench *b, check *c, hsgd_error *err);
+/* Products of the block that hessian.layers selects against rows of the whole operator's. */
+hsgd_status check_block(check_bench *b, check *c, hsgd_error *err);

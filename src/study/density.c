@@ -11,7 +11,7 @@ typedef struct {
     double *grid, *density, *error;               /* [bins] */
     double *full_grid, *full, *full_error;        /* [bins] */
     double *eigenvalue, *measure, *measure_error; /* [probes * steps] */
-    double *start;                                /* [probes][n] or NULL */
+    double *start;                                /* [probes][m] or NULL */
 } spectrum;
 
 static void monitor(void *context, int64_t products, int64_t total)
@@ -83,7 +83,8 @@ static hsgd_status write_moments(hsgd_store *store, const spectrum *d, hsgd_erro
     hsgd_density_moments(d->probes, d->steps, d->ritz, d->weights, moment, d->probes > 1 ? error : NULL);
     HSGD_TRY(output_axis(store, "/order", "order of the moment", 4, 1, err));
     HSGD_TRY(output_vector(store, "/moments", "(nats per squared parameter)^order",
-                           "moments 1 to 4 of the spectral density: tr(A^order) / n", 4, "/order", moment, err));
+                           "moments 1 to 4 of the spectral density: tr(A^order) / rows of A", 4, "/order", moment,
+                           err));
     if (d->probes > 1) {
         HSGD_TRY(output_vector(store, "/moments_stderr", "(nats per squared parameter)^order",
                                "standard errors of the moments over the probes", 4, "/order", error, err));

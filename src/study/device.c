@@ -1,5 +1,5 @@
 /* src/study/device.c - the device that the study computes on: made, described for files and people, given the images. */
-#include "study/internal.h"
+#include "study/selection.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +104,9 @@ hsgd_status study_open_device(study_state *s, hsgd_error *err)
     st = hsgd_space_create(s->n, HSGD_REPLICATED, reduction, s->comm, s->backend, &s->replicated, err);
     if (st == HSGD_OK) {
         st = hsgd_space_create(s->n, HSGD_SPREAD, reduction, s->comm, s->backend, &s->spread, err);
+    }
+    if (st == HSGD_OK) {
+        st = selection_open_space(s, err);
     }
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
 done:

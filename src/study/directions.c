@@ -1,6 +1,7 @@
 /* src/study/directions.c - eigenvectors, random vectors, the gradient and vectors from a file, at unit norm. */
 #include "study/directions.h"
 #include "base/random.h"
+#include "study/selection.h"
 #include "study/small_vectors.h"
 #include <math.h>
 #include <stdlib.h>
@@ -75,8 +76,10 @@ static hsgd_status make(study_state *s, const char *word, double *d, hsgd_error 
     hsgd_status st = HSGD_OK;
 
     HSGD_TRY(fill(s, word, d, err));
+    selection_confine(s, d);
     HSGD_CHECK(small_norm(s->n, d) > 0.0 && isfinite(small_norm(s->n, d)), HSGD_ERR_NUMERIC, err,
-               "landscape: direction '%s' is zero or not finite; leave it away", word);
+               "landscape: direction '%s' is zero or not finite%s; leave it away", word,
+               selection_is_block(s) ? " within hessian.layers" : "");
     if (s->deck->landscape.normalize == 1) {
         normalize_filters(s, d);
     } else {

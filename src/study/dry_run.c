@@ -112,7 +112,7 @@ static stage_work work_of(const study_state *s, hsgd_stage stage)
         products(&w, samples, deck->eigen.max_products + e->pairs, "at most ");
         break;
     case HSGD_STAGE_DENSITY:
-        products(&w, samples, e->probes * (deck->density.steps < s->n ? deck->density.steps : s->n), "");
+        products(&w, samples, e->probes * (deck->density.steps < s->m ? deck->density.steps : s->m), "");
         break;
     case HSGD_STAGE_TRACE:
         trace(s, &w);

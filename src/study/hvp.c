@@ -1,5 +1,5 @@
 /* src/study/hvp.c - loss, gradient and operator products with given vectors. */
-#include "study/internal.h"
+#include "study/selection.h"
 #include <stdlib.h>
 
 static hsgd_status write(study_state *s, const hsgd_loss *loss, const double *gradient, const hsgd_vector *products,
@@ -39,9 +39,9 @@ hsgd_status stage_hvp(study_state *s, hsgd_error *err)
     int64_t k = 0;
 
     HSGD_TRY(hsgd_comm_agree(s->comm, gradient != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-    HSGD_TRY(study_read_rows(s, s->deck->hvp.vectors, "/vectors", &vectors, &k, err));
-    st = hsgd_vector_create(s->spread, k, &x, err);
-    st = st == HSGD_OK ? hsgd_vector_create(s->spread, k, &y, err) : st;
+    HSGD_TRY(selection_read_rows(s, s->deck->hvp.vectors, "/vectors", &vectors, &k, err));
+    st = hsgd_vector_create(s->studied, k, &x, err);
+    st = st == HSGD_OK ? hsgd_vector_create(s->studied, k, &y, err) : st;
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     HSGD_TRY(hsgd_vector_set_full(x, vectors, err));
     HSGD_TRY(study_gradient(s, gradient, &loss, err));

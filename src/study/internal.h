@@ -1,5 +1,6 @@
 /* src/study/internal.h - what the stages share: the study's state and the ways to files and operators. */
 #pragma once
+#include "curvature/block.h"
 #include "curvature/curvature.h"
 #include "data/dataset.h"
 #include "model/layers.h"
@@ -19,6 +20,12 @@ typedef struct {
     int64_t file_vectors; /* rows of landscape.vectors, where it looks along some */
 } study_extent;
 
+/* What results name apart: a layer with parameters, or its weight or bias alone. */
+typedef struct {
+    char name[sizeof((hsgd_parameter *)0)->layer + 8];
+    int64_t first, count; /* of the parameters' list */
+} study_part;
+
 typedef struct {
     const hsgd_study_setup *setup;
     const hsgd_deck *deck;
@@ -30,12 +37,17 @@ typedef struct {
     char device[64], libraries[96], instruction_set[32]; /* of rank 0's backend: what files tell */
     int sharers; /* ranks that compute on this rank's device, or with this node's memory */
     hsgd_space *replicated, *spread;
-    int64_t n; /* parameters */
+    hsgd_space *studied; /* of the operator and all that solvers hold: `spread`, or one of m rows */
+    int64_t n;           /* parameters */
     study_extent extent;
     int groups; /* of ranks that the density's probes are dealt to; see probe_groups.h */
 
     hsgd_parameter *parameters; /* [parameter_count]: names and shapes in flat order */
     int64_t parameter_count;
+
+    study_part *part;  /* [parts]: what hessian.layers selects, in flat order */
+    hsgd_range *range; /* [parts]: its places */
+    int64_t parts, m;  /* m: rows of the operator studied, of all parts together */
 
     double *weights; /* [n], canonical order, the same on all ranks; rounded to the working precision */
     char weights_sha256[65];
@@ -66,7 +78,12 @@ hsgd_status study_initial_weights(study_state *s, double *weights, char *source,
 /* ---- operators.c ---- */
 hsgd_problem study_problem(const study_state *s, const hsgd_backend *backend, bool test_split);
 hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend);
+/* The operator of the curvature stages, on s->studied: the block that hessian.layers selects.  Collective. */
 hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err);
+/* Exact trace of each part that is studied, parts [s->parts], over the samples index[count] at the studied weights.
+ * Collective.  Errors: as hsgd_exact_trace. */
+hsgd_status study_exact_trace(const study_state *s, const int64_t *index, int64_t count, double *parts,
+                              hsgd_error *err);
 /* Loss, accuracy and gradient [n] (host) of the studied samples at the studied weights.  Collective. */
 hsgd_status study_gradient(study_state *s, double *gradient, hsgd_loss *loss, hsgd_error *err);
 
@@ -118,7 +135,8 @@ hsgd_status output_matrix(hsgd_store *store, const char *path, const char *units
                           hsgd_error *err);
 hsgd_status output_integers(hsgd_store *store, const char *path, const char *units, const char *description,
                             int64_t count, const char *axis, const int64_t *data, hsgd_error *err);
-/* The columns of a spread vector as the rows of a dataset [columns, n]; each rank writes its own part.  Collective. */
+/* The columns of a vector on s->spread or s->studied as the rows of a dataset [columns, n], 0 outside hessian.layers; each
+ * rank writes its own part.  Collective. */
 hsgd_status output_rows(study_state *s, hsgd_store *store, const hsgd_dataset_spec *spec, const hsgd_vector *x,
                         hsgd_error *err);
 /* An axis 0, 1, 2, ... (or 1, 2, 3, ...) as integers.  Collective. */

@@ -1,5 +1,7 @@
 /* src/study/limits.c - what the stages ask of data, network and named files, checked before anything is created. */
 #include "study/limits.h"
+#include "study/selection.h"
+#include "study/small_vectors.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,6 +82,20 @@ static hsgd_status check_rows(study_state *s, const char *file, const char *path
     return st;
 }
 
+/* A start vector of which the selection leaves nothing would end the stage when its turn comes. */
+static hsgd_status check_start(const study_state *s, const double *start, int64_t probes, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    for (int64_t j = 0; j < probes; j++) {
+        HSGD_CHECK(small_norm(s->m, start + j * s->m) != 0.0, HSGD_ERR_DATA, err,
+                   "density.start: row %lld of %s is zero%s; leave it away", (long long)j + 1, s->deck->density.start,
+                   selection_is_block(s) ? " within hessian.layers" : "");
+    }
+done:
+    return st;
+}
+
 hsgd_status study_read_start(study_state *s, double **start, int64_t *probes, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -89,10 +105,11 @@ hsgd_status study_read_start(study_state *s, double **start, int64_t *probes, hs
     *start = NULL;
     *probes = asked;
     if (file[0] != '\0' && strcmp(file, "none") != 0) {
-        HSGD_TRY(study_read_rows(s, file, "/start", start, probes, err));
+        HSGD_TRY(selection_read_rows(s, file, "/start", start, probes, err));
         HSGD_CHECK(*probes == asked || !hsgd_deck_is_explicit(s->deck, "density", "probes"), HSGD_ERR_DATA, err,
                    "density.probes = %lld, but %s holds %lld start vectors; leave density.probes away",
                    (long long)asked, file, (long long)*probes);
+        HSGD_TRY(check_start(s, *start, *probes, err));
     }
 done:
     return st;
@@ -146,9 +163,9 @@ static hsgd_status check_eigen(study_state *s, study_extent *extent, hsgd_error 
     hsgd_status st = HSGD_OK;
     const int64_t count = s->deck->eigen.count, both = s->deck->eigen.which == WHICH_BOTH ? 2 * count : count;
 
-    HSGD_CHECK(count <= s->n, HSGD_ERR_USAGE, err, "eigen.count = %lld: the network has only %lld parameters; lower it",
-               (long long)count, (long long)s->n);
-    extent->pairs = both < s->n ? both : s->n;
+    HSGD_CHECK(count <= s->m, HSGD_ERR_USAGE, err, "eigen.count = %lld: %s only %lld parameters; lower it",
+               (long long)count, selection_is_block(s) ? "hessian.layers selects" : "the network has", (long long)s->m);
+    extent->pairs = both < s->m ? both : s->m;
 done:
     return st;
 }

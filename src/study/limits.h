@@ -15,6 +15,6 @@ bool study_trace_is_sketched(const study_state *s);
  * Errors: HSGD_ERR_USAGE, HSGD_ERR_DATA, HSGD_ERR_MEMORY. */
 hsgd_status study_check_limits(study_state *s, hsgd_error *err);
 
-/* The vectors [*probes][n] of density.start into *start, which becomes the caller's; NULL where the deck names none.
+/* The vectors [*probes][m] of density.start, of which the selected rows are taken, into *start, which becomes the caller's; NULL where the deck names none.
  * Collective.  Errors: HSGD_ERR_DATA, HSGD_ERR_MEMORY. */
 hsgd_status study_read_start(study_state *s, double **start, int64_t *probes, hsgd_error *err);

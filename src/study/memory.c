@@ -4,6 +4,7 @@
 #include "solve/quadrature.h"
 #include "study/limits.h"
 #include "study/probe_groups.h"
+#include "study/selection.h"
 #include <math.h>
 #include <unistd.h>
 
@@ -55,13 +56,13 @@ done:
 static double trace_vectors(const study_state *s)
 {
     const int64_t third = s->deck->trace.probes / 3;
-    const int64_t columns_by_layers = s->parameter_count / 2;
+    const int64_t columns_by_layers = s->parts;
 
     if (!study_runs(s, HSGD_STAGE_TRACE) || study_trace_is_exact(s)) {
         return 0.0;
     }
     return 2.0 * COLUMNS + 1.0 + (double)columns_by_layers +
-           (study_trace_is_sketched(s) ? (double)(third < s->n ? third : s->n) : 0.0);
+           (study_trace_is_sketched(s) ? (double)(third < s->m ? third : s->m) : 0.0);
 }
 
 /* Vectors of the density that a group of ranks holds. */
@@ -70,12 +71,12 @@ static double density_vectors(const study_state *s)
     const hsgd_deck *deck = s->deck;
     const int64_t probes = s->extent.probes, share = (probes + s->groups - 1) / s->groups;
     const int64_t together = hsgd_quadrature_block(deck->density.block, share);
-    const int64_t lanczos = deck->density.steps < s->n ? deck->density.steps : s->n;
+    const int64_t lanczos = deck->density.steps < s->m ? deck->density.steps : s->m;
 
     return study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3) + 1) : 0.0;
 }
 
-/* Most vectors that another stage holds spread over all ranks. */
+/* Most vectors of the studied rows that another stage holds spread over all ranks. */
 static double spread_vectors(const study_state *s)
 {
     const study_extent *e = &s->extent;
@@ -85,13 +86,13 @@ static double spread_vectors(const study_state *s)
                                         .max_products = deck->eigen.max_products,
                                         .basis = deck->eigen.basis,
                                         .block = deck->eigen.block};
-    const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->n) : 0.0;
+    const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->m) : 0.0;
     const double hvp = 2.0 * (double)e->vectors;
 
     return fmax(eigen, fmax(hvp, trace_vectors(s)));
 }
 
-/* Whole vectors on the host: weights, gradients, given vectors, directions. */
+/* Whole vectors on the host: weights, gradients, given vectors, directions, columns on their way into a block and back. */
 static double host_vectors(const study_state *s)
 {
     const study_extent *e = &s->extent;
@@ -99,7 +100,16 @@ static double host_vectors(const study_state *s)
         (double)(e->vectors + e->file_vectors + (e->eigenvectors ? e->pairs : 0) + e->lines + e->axes) +
         (study_runs(s, HSGD_STAGE_DENSITY) ? (double)e->probes : 0.0);
 
-    return 8.0 * (double)s->n * (given + 10.0);
+    return 8.0 * (double)s->n * (given + 10.0) + (selection_is_block(s) ? 8.0 * COLUMNS * (double)(s->n + s->m) : 0.0);
+}
+
+/* Rows of a space over so many ranks that one of them holds. */
+static double rows_of(const hsgd_space *space, int rank, int ranks)
+{
+    int64_t from, to;
+
+    hsgd_share(space->blocks, rank, ranks, &from, &to);
+    return fmin((double)space->n, (double)((to - from) * space->block));
 }
 
 /* An operator over the ranks [low, high), with `count` vectors spread over them: what this rank takes at most. */
@@ -112,15 +122,15 @@ static hsgd_status add_operator(const study_state *s, int low, int high, double 
     const double n = (double)s->n, real = (double)hsgd_real_size(s->backend->precision);
     const hsgd_groups groups = hsgd_groups_deal(
         s->sample_count, hsgd_backend_group(s->backend, reduction, s->sample_count, ranks), rank, ranks);
-    double products = 0.0, state = 0.0, rows = 0.0;
-    int64_t from, to;
+    double products = 0.0, state = 0.0;
 
     HSGD_TRY(sweep_bytes(s, ranks, s->sample_count, COLUMNS, COLUMNS, &products, &state, err));
     /* sums packed and received, two orders of packing, columns and tangents */
     products += COLUMNS * n * (4.0 * word_bytes(s) + 8.0 + real);
-    hsgd_share(s->spread->blocks, rank, ranks, &from, &to);
-    rows = fmin(n, (double)((to - from) * s->spread->block));
-    need->operator_ = fmax(need->operator_, products + 8.0 * rows * (count + 4.0));
+    if (selection_is_block(s)) { /* columns on their way into the whole and back */
+        products += 8.0 * COLUMNS * 2.0 * rows_of(s->spread, rank, ranks);
+    }
+    need->operator_ = fmax(need->operator_, products + 8.0 * rows_of(s->studied, rank, ranks) * (count + 4.0));
     need->kept = fmax(need->kept, (double)(groups.high - groups.low) * state);
 done:
     return st;

@@ -1,5 +1,6 @@
 /* src/study/operators.c - the studied function as an objective and as a linear operator. */
-#include "study/internal.h"
+#include "study/selection.h"
+#include <stdlib.h>
 
 hsgd_problem study_problem(const study_state *s, const hsgd_backend *backend, bool test_split)
 {
@@ -36,7 +37,39 @@ hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err)
     st = study_cache_bytes(s, &options.cache_bytes, err);
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     HSGD_TRY(hsgd_hessian_create(&problem, s->spread, &options, out, err));
+    if (selection_is_block(s)) {
+        const hsgd_selection selection = selection_of(s);
+        hsgd_linop *whole = *out;
+
+        HSGD_TRY(hsgd_block_create(whole, &selection, s->studied, 0, out, err));
+    }
 done:
+    return st;
+}
+
+hsgd_status study_exact_trace(const study_state *s, const int64_t *index, int64_t count, double *parts, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_problem problem = study_studied(s, s->backend);
+    double *found = calloc((size_t)s->parameter_count, sizeof *found); /* room for the finer of the two */
+    bool apart = false;
+
+    HSGD_TRY(hsgd_comm_agree(s->comm, found != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    for (int64_t i = 0; i < s->parts; i++) {
+        apart = apart || s->part[i].count == 1;
+    }
+    if (apart) {
+        HSGD_TRY(hsgd_exact_trace_parts(&problem, s->weights, index, count, found, err));
+    } else {
+        HSGD_TRY(hsgd_exact_trace(&problem, s->weights, index, count, found, err));
+    }
+    for (int64_t i = 0; i < s->parts; i++) {
+        const int64_t first = s->part[i].first;
+
+        parts[i] = apart ? found[first] + (s->part[i].count == 2 ? found[first + 1] : 0.0) : found[first / 2];
+    }
+done:
+    free(found);
     return st;
 }
 

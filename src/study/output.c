@@ -1,6 +1,6 @@
 /* src/study/output.c - result files: names, provenance, and whether a finished one is still valid. */
 #include "base/hash.h"
-#include "study/internal.h"
+#include "study/selection.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -56,6 +56,26 @@ static const char *file_of(const study_state *s, hsgd_stage stage)
     }
 }
 
+/* Is it a training that measures the curvature? */
+static bool curvature_is_trained(const study_state *s, hsgd_stage stage)
+{
+    return stage == HSGD_STAGE_TRAIN && s->deck->train.curvature_every > 0;
+}
+
+/* The stage whose keys a stage's results depend on beside its own; the stage itself where there is none. */
+static hsgd_stage other_keys(const study_state *s, hsgd_stage stage)
+{
+    const bool usual = s->deck->hessian.operator_ == 0 && s->deck->hessian.split == 0 && !selection_is_block(s);
+
+    if (stage == HSGD_STAGE_LANDSCAPE) { /* it looks along the eigenvectors */
+        return HSGD_STAGE_EIGEN;
+    }
+    if (curvature_is_trained(s, stage) && !usual) { /* of the usual operator older checkpoints know nothing */
+        return HSGD_STAGE_VERIFY;
+    }
+    return stage;
+}
+
 static hsgd_status hash_stage(study_state *s, hsgd_stage stage, bool weights, char hex[65], hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -64,8 +84,8 @@ static hsgd_status hash_stage(study_state *s, hsgd_stage stage, bool weights, ch
     const bool samples = studies ? stage != HSGD_STAGE_EVALUATE : s->deck->train.curvature_every > 0;
 
     HSGD_TRY(hsgd_deck_stage_keys(s->deck, stage, &keys, err));
-    if (stage == HSGD_STAGE_LANDSCAPE) { /* it looks along the eigenvectors */
-        HSGD_TRY(hsgd_deck_stage_keys(s->deck, HSGD_STAGE_EIGEN, &more, err));
+    if (other_keys(s, stage) != stage) {
+        HSGD_TRY(hsgd_deck_stage_keys(s->deck, other_keys(s, stage), &more, err));
     }
     HSGD_TRY(hash_file(s, file_of(s, stage), content, err));
     {
@@ -94,6 +114,21 @@ hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hs
 hsgd_status output_deck_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err)
 {
     return hash_stage(s, stage, false, hex, err);
+}
+
+/* Which rows and columns of the operator a result tells of. */
+static hsgd_status write_selection(const study_state *s, hsgd_store *store, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char names[SELECTION_NAMES] = "all";
+
+    if (selection_is_block(s)) {
+        selection_names(s, names);
+    }
+    HSGD_TRY(hsgd_store_attribute_text(store, "/", "hessian_layers", names, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "hessian_rows", s->m, err));
+done:
+    return st;
 }
 
 hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsgd_store **out, hsgd_error *err)
@@ -127,6 +162,9 @@ hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsg
     HSGD_TRY(hsgd_store_attribute_text(*out, "/", OUTPUT_HASH, hash, err));
     if (stage != HSGD_STAGE_TRAIN) {
         HSGD_TRY(hsgd_store_attribute_text(*out, "/", "weights_source", s->weights_source, err));
+    }
+    if (stage >= HSGD_STAGE_VERIFY || curvature_is_trained(s, stage)) {
+        HSGD_TRY(write_selection(s, *out, err));
     }
 done:
     if (st != HSGD_OK) {
@@ -272,7 +310,8 @@ hsgd_status output_rows(study_state *s, hsgd_store *store, const hsgd_dataset_sp
                         hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const hsgd_space *space = x->space;
+    const hsgd_space *space = s->spread;
+    hsgd_vector *whole = NULL;
     double *local = malloc(((size_t)(hsgd_space_rows(space) * x->columns) + 1) * sizeof *local);
 
     if (local == NULL) {
@@ -280,9 +319,13 @@ hsgd_status output_rows(study_state *s, hsgd_store *store, const hsgd_dataset_sp
                             (long long)x->columns);
     }
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
-    HSGD_TRY(hsgd_vector_get_local(x, local, err));
+    if (x->space == s->studied && selection_is_block(s)) {
+        HSGD_TRY(selection_embed(s, x, &whole, err));
+    }
+    HSGD_TRY(hsgd_vector_get_local(whole != NULL ? whole : x, local, err));
     HSGD_TRY(hsgd_store_write_rows(store, spec, space->low, space->high, local, err));
 done:
+    hsgd_vector_destroy(&whole);
     free(local);
     return st;
 }

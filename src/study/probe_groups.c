@@ -1,6 +1,7 @@
 /* src/study/probe_groups.c - see probe_groups.h. */
 #include "study/probe_groups.h"
 #include "study/limits.h"
+#include "study/selection.h"
 #include <stdlib.h>
 
 struct study_probe_groups {
@@ -164,6 +165,8 @@ hsgd_status study_probe_groups_open(study_state *s, study_probe_groups **out, hs
         g->part.spread = g->space;
         g->part.groups = 1;
         g->part.keeper = NULL; /* that of all ranks */
+        g->part.studied = NULL;
+        HSGD_TRY(hsgd_comm_agree(s->comm, selection_open_space(&g->part, err), err));
     }
     *out = g;
     g = NULL;
@@ -175,6 +178,9 @@ done:
 void study_probe_groups_close(study_probe_groups **g)
 {
     if (*g != NULL) {
+        if ((*g)->groups > 1) {
+            selection_close_space(&(*g)->part);
+        }
         hsgd_space_destroy(&(*g)->space);
         hsgd_comm_destroy(&(*g)->comm);
     }
@@ -215,7 +221,7 @@ static void monitor(void *context, int64_t products, int64_t of_group)
 static hsgd_status run_block(const study_probe_groups *g, hsgd_linop *op, const hsgd_quadrature_options *options,
                              const probe_round *round, double *ritz, double *weights, hsgd_error *err)
 {
-    const int64_t n = g->whole->n, length = options->steps < n ? options->steps : n;
+    const int64_t n = g->whole->m, length = options->steps < n ? options->steps : n;
     const int64_t working = (options->probes - round->first + round->block - 1) / round->block;
     round_progress progress = {.options = options,
                                .before = round->first * length,
@@ -294,7 +300,7 @@ static hsgd_status run_rounds(const study_probe_groups *g, hsgd_linop *op, const
     const study_state *s = g->whole;
     int64_t done = 0;
 
-    HSGD_TRY(hsgd_quadrature_recall(options, s->spread, &done, ritz, weights, err));
+    HSGD_TRY(hsgd_quadrature_recall(options, s->studied, &done, ritz, weights, err));
     while (done < options->probes) {
         bool stopped = false, due = false;
 

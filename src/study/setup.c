@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "study/limits.h"
 #include "study/probe_groups.h"
+#include "study/selection.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -167,6 +168,22 @@ done:
     return st;
 }
 
+/* Which rows and columns of the operator are studied, and say so where it is not all.  Collective. */
+static hsgd_status choose_rows(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char names[SELECTION_NAMES];
+
+    HSGD_TRY(hsgd_comm_agree(s->comm, selection_resolve(s, err), err));
+    if (selection_is_block(s)) {
+        selection_names(s, names);
+        hsgd_progress_say(s->progress, "studied block: %lld of %lld parameters (%s)", (long long)s->m, (long long)s->n,
+                          names);
+    }
+done:
+    return st;
+}
+
 hsgd_status study_open(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -191,6 +208,7 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
                                  s->data->train.classes, &s->network, err));
     s->n = s->network->parameters;
     HSGD_TRY(list_parameters(s, err));
+    HSGD_TRY(choose_rows(s, err));
     HSGD_TRY(study_check_limits(s, err));
     HSGD_TRY(choose_samples(s, err));
     HSGD_TRY(study_open_device(s, err));
@@ -211,10 +229,12 @@ done:
 void study_close(study_state *s)
 {
     free(s->weights);
+    selection_close_space(s);
     hsgd_space_destroy(&s->spread);
     hsgd_space_destroy(&s->replicated);
     hsgd_backend_destroy(&s->backend);
     free(s->samples);
+    selection_clear(s);
     free(s->parameters);
     hsgd_network_destroy(&s->network);
     hsgd_dataset_destroy(&s->data);

@@ -1,6 +1,7 @@
 /* src/study/trace.c - the trace, exact where that holds, else by Hutchinson's estimate or Hutch++; whole and per layer. */
 #include "solve/hutchpp.h"
 #include "study/limits.h"
+#include "study/selection.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@ static const char UNITS[] = "nats per squared parameter";
 typedef struct {
     int64_t layers;
     bool exact, sketched;
-    int64_t *bounds;          /* [layers + 1]: rows of each layer */
+    int64_t *bounds;          /* [layers + 1]: rows of each layer in the operator */
     double *layer, *error;    /* [layers]: traces, and their standard errors */
     double *ends;             /* [layers][2]: of their intervals */
     double *sample;           /* [result.samples]: of the whole trace */
@@ -34,16 +35,15 @@ static hsgd_status create(study_state *s, traces *t, hsgd_error *err)
 
     t->exact = study_trace_is_exact(s);
     t->sketched = study_trace_is_sketched(s);
-    t->layers = s->parameter_count / 2;
+    t->layers = s->parts;
     t->bounds = calloc((size_t)t->layers + 1, sizeof *t->bounds);
     t->layer = calloc((size_t)(4 * t->layers) + 1, sizeof *t->layer); /* traces, errors, ends */
     t->estimate = calloc((size_t)t->layers + 1, sizeof *t->estimate);
     HSGD_CHECK(t->bounds != NULL && t->layer != NULL && t->estimate != NULL, HSGD_ERR_MEMORY, err,
                "memory: cannot hold the trace of %lld layers", (long long)t->layers);
     for (int64_t i = 0; i < t->layers; i++) {
-        t->bounds[i] = s->parameters[2 * i].offset; /* weight, then bias, of one layer */
+        t->bounds[i + 1] = t->bounds[i] + s->range[i].count; /* the operator's rows are those of the parts in turn */
     }
-    t->bounds[t->layers] = s->n;
     t->error = t->layer + t->layers;
     t->ends = t->error + t->layers;
 done:
@@ -61,11 +61,10 @@ static void destroy(traces *t)
 
 static hsgd_status exact(study_state *s, traces *t, hsgd_error *err)
 {
-    const hsgd_problem problem = study_studied(s, s->backend);
     hsgd_status st = HSGD_OK;
     double sum = 0.0;
 
-    HSGD_TRY(hsgd_exact_trace(&problem, s->weights, s->samples, s->sample_count, t->layer, err));
+    HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, t->layer, err));
     for (int64_t i = 0; i < t->layers; i++) {
         const double x = t->layer[i];
 
@@ -131,13 +130,9 @@ done:
 static hsgd_status write_attributes(study_state *s, const traces *t, hsgd_store *store, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    char names[1024] = "";
-    size_t used = 0;
+    char names[SELECTION_NAMES];
 
-    for (int64_t i = 0; i < t->layers && used < sizeof names; i++) {
-        used +=
-            (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? " " : "", s->parameters[2 * i].layer);
-    }
+    selection_names(s, names);
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "method", method_of(t), err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "stopped_because", reason_of(t), err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "layers", names, err));

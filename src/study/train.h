@@ -18,7 +18,7 @@ typedef struct {
     int64_t marks, capacity;
     int64_t *step;   /* [marks] */
     double *row;     /* [marks][what one measurement gives] */
-    double *vectors; /* [pairs][n] of the last measurement, then room for a gradient */
+    double *vectors; /* [pairs][m] of the last measurement, m: studied rows; then room for a gradient */
 } training_curvature;
 
 typedef struct {
@@ -58,8 +58,8 @@ bool train_curvature_due(const training *t);
 hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err);
 /* Write the measurements as /curvature of train.h5; into a checkpoint; read them back from one.  Collective. */
 hsgd_status train_curvature_write(hsgd_store *store, const training_curvature *c, hsgd_error *err);
-hsgd_status train_curvature_save(hsgd_store *store, const training_curvature *c, int64_t n, hsgd_error *err);
+hsgd_status train_curvature_save(hsgd_store *store, const training_curvature *c, int64_t m, hsgd_error *err);
 hsgd_status train_curvature_load(training *t, const char *file, hsgd_error *err);
-/* The three arrays of a checkpoint's measurements, for its hash.  Local. */
+/* The three arrays of a checkpoint's measurements, for its hash.  m: rows studied.  Local. */
 enum { TRAIN_CURVATURE_PARTS = 3 };
-void train_curvature_parts(const training_curvature *c, int64_t n, const void **parts, size_t *sizes);
+void train_curvature_parts(const training_curvature *c, int64_t m, const void **parts, size_t *sizes);

@@ -5,6 +5,7 @@
 #include "solve/eigen.h"
 #include "solve/probing.h"
 #include "study/limits.h"
+#include "study/selection.h"
 #include "study/small_vectors.h"
 #include "study/train.h"
 #include <stdlib.h>
@@ -25,9 +26,9 @@ hsgd_status train_curvature_create(training *t, hsgd_error *err)
     hsgd_status st = HSGD_OK;
 
     c->every = s->deck->train.curvature_every;
-    c->pairs = s->deck->train.curvature_count < s->n ? s->deck->train.curvature_count : s->n;
+    c->pairs = s->deck->train.curvature_count < s->m ? s->deck->train.curvature_count : s->m;
     if (c->every > 0) {
-        c->vectors = calloc((size_t)((c->pairs + 1) * s->n), sizeof *c->vectors); /* and the gradient */
+        c->vectors = calloc((size_t)(c->pairs * s->m + s->n), sizeof *c->vectors); /* and the gradient */
         HSGD_CHECK(c->vectors != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold %lld eigenvectors",
                    (long long)c->pairs);
     }
@@ -107,8 +108,7 @@ done:
 static hsgd_status find_trace(study_state *s, hsgd_linop *op, double *trace, hsgd_error *err)
 {
     enum { PROBE_COLUMNS = 8 };
-    const hsgd_problem problem = study_studied(s, s->backend);
-    const int64_t layers = s->parameter_count / 2;
+    const int64_t layers = s->parts;
     const hsgd_trace_options options = {
         .probes = s->deck->trace.probes, .seed = (uint64_t)s->deck->run.seed, .columns = PROBE_COLUMNS};
     double *part = calloc((size_t)layers, sizeof *part);
@@ -118,7 +118,7 @@ static hsgd_status find_trace(study_state *s, hsgd_linop *op, double *trace, hsg
     HSGD_TRY(hsgd_comm_agree(s->comm, part != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     *trace = 0.0;
     if (study_trace_is_exact(s)) {
-        HSGD_TRY(hsgd_exact_trace(&problem, s->weights, s->samples, s->sample_count, part, err));
+        HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, part, err));
         for (int64_t i = 0; i < layers; i++) {
             *trace += part[i];
         }
@@ -132,14 +132,14 @@ done:
     return st;
 }
 
-/* sum over the pairs of (v'g)^2 / g'g; 0 where the gradient is zero. */
-static double share_of(const training_curvature *c, int64_t n, const double *gradient)
+/* sum over the pairs of (v'g)^2 / g'g, for the m rows of g that are studied; 0 where these are zero. */
+static double share_of(const training_curvature *c, int64_t m, const double *gradient)
 {
-    const double whole = small_dot(n, gradient, gradient);
+    const double whole = small_dot(m, gradient, gradient);
     double within = 0.0;
 
     for (int64_t i = 0; i < c->pairs; i++) {
-        const double along = small_dot(n, c->vectors + i * n, gradient);
+        const double along = small_dot(m, c->vectors + i * m, gradient);
 
         within += along * along;
     }
@@ -152,7 +152,8 @@ hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err)
     study_state *s = t->study;
     hsgd_status st = HSGD_OK;
     hsgd_linop *op = NULL;
-    double *row = NULL, *gradient = c->vectors + c->pairs * s->n, *single = NULL;
+    const hsgd_selection selection = selection_of(s);
+    double *row = NULL, *gradient = c->vectors + c->pairs * s->m, *single = NULL;
     hsgd_loss loss;
 
     HSGD_TRY(hsgd_comm_agree(s->comm, train_curvature_reserve(c, c->marks + 1, err), err));
@@ -164,7 +165,8 @@ hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err)
     HSGD_TRY(find_pairs(t, op, row, err));
     HSGD_TRY(find_trace(s, op, &single[TRACE], err));
     HSGD_TRY(study_gradient(s, gradient, &loss, err));
-    single[SHARE] = share_of(c, s->n, gradient);
+    hsgd_selection_restrict(&selection, 1, s->n, gradient, gradient);
+    single[SHARE] = share_of(c, s->m, gradient);
     single[TWO_OVER_LR] = lr > 0.0 ? 2.0 / lr : 0.0;
     single[LOSS] = loss.loss;
     c->step[c->marks++] = t->sgd.step;
@@ -193,7 +195,8 @@ hsgd_status train_curvature_write(hsgd_store *store, const training_curvature *c
         const char *path, *units, *words;
     } singles[SINGLES] = {
         [TRACE] = {"/curvature/trace", units, "trace of the operator on the studied samples"},
-        [SHARE] = {"/curvature/gradient_share", "1", "share of the squared gradient along the pairs' eigenvectors"},
+        [SHARE] = {"/curvature/gradient_share", "1",
+                   "share of the squared gradient (of its studied rows) along the pairs' eigenvectors"},
         [TWO_OVER_LR] = {"/curvature/two_over_lr", units,
                          "2 over the rate: where plain gradient descent turns unstable"},
         [LOSS] = {"/curvature/loss", "nats", "mean cross-entropy of the studied samples"}};
@@ -223,7 +226,7 @@ done:
     return st;
 }
 
-hsgd_status train_curvature_save(hsgd_store *store, const training_curvature *c, int64_t n, hsgd_error *err)
+hsgd_status train_curvature_save(hsgd_store *store, const training_curvature *c, int64_t m, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
@@ -235,7 +238,7 @@ hsgd_status train_curvature_save(hsgd_store *store, const training_curvature *c,
                              c->step, err));
     HSGD_TRY(output_matrix(store, "/curvature/rows", "1", "eigenvalues, residuals, trace, share, 2/lr, loss", c->marks,
                            row_length(c), NULL, NULL, c->row, err));
-    HSGD_TRY(output_matrix(store, "/curvature/vectors", "1", "eigenvectors of the last measurement", c->pairs, n, NULL,
+    HSGD_TRY(output_matrix(store, "/curvature/vectors", "1", "eigenvectors of the last measurement", c->pairs, m, NULL,
                            NULL, c->vectors, err));
 done:
     return st;
@@ -245,7 +248,7 @@ hsgd_status train_curvature_load(training *t, const char *file, hsgd_error *err)
 {
     training_curvature *c = &t->curvature;
     study_state *s = t->study;
-    const int64_t vectors[2] = {c->pairs, s->n};
+    const int64_t vectors[2] = {c->pairs, s->m};
     int64_t marks = 0, rows[2] = {0, row_length(c)};
     hsgd_error none = {0};
     hsgd_status st = HSGD_OK;
@@ -266,12 +269,12 @@ done:
     return st;
 }
 
-void train_curvature_parts(const training_curvature *c, int64_t n, const void **parts, size_t *sizes)
+void train_curvature_parts(const training_curvature *c, int64_t m, const void **parts, size_t *sizes)
 {
     parts[0] = c->step;
     sizes[0] = (size_t)c->marks * sizeof *c->step;
     parts[1] = c->row;
     sizes[1] = (size_t)(c->marks * row_length(c)) * sizeof *c->row;
     parts[2] = c->vectors;
-    sizes[2] = c->marks > 0 ? (size_t)(c->pairs * n) * sizeof *c->vectors : 0;
+    sizes[2] = c->marks > 0 ? (size_t)(c->pairs * m) * sizeof *c->vectors : 0;
 }

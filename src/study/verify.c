@@ -3,13 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHECKS_MOST = 8 + STUDY_MAX_PARAMETERS };
+enum { CHECKS_MOST = 9 + STUDY_MAX_PARAMETERS };
 
 static hsgd_status run_checks(check_bench *b, check *checks, int64_t *count, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     static hsgd_status (*const all[])(check_bench *, check *, hsgd_error *) = {
-        check_symmetry, check_null_space, check_central_difference, check_cached, check_layout, check_precision};
+        check_symmetry,  check_null_space, check_central_difference, check_cached, check_layout,
+        check_precision, check_block};
     const int64_t layers = b->s->parameter_count / 2;
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {

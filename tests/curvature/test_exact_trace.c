@@ -5,8 +5,9 @@
 
 enum { MOST_LAYERS = 4 };
 
-/* Sums of the operator's diagonal over each layer with parameters. */
-static void diagonal_sums(fixture *f, hsgd_operator kind, double *sums)
+/* Sums of the operator's diagonal over each layer with parameters, and over its weight and its bias: parts
+ * [2 * layers], or NULL. */
+static void diagonal_sums(fixture *f, hsgd_operator kind, double *sums, double *parts)
 {
     const hsgd_hessian_options options = options_of(f, kind);
     double *unit = calloc((size_t)(f->n * f->n), sizeof *unit), *y = NULL;
@@ -24,6 +25,9 @@ static void diagonal_sums(fixture *f, hsgd_operator kind, double *sums)
             sums[layers] = 0.0;
             for (int64_t i = layer->weight; i < layer->bias + layer->bias_count; i++) {
                 sums[layers] += y[i * f->n + i];
+                if (parts != NULL) {
+                    parts[2 * layers + (i >= layer->bias)] += y[i * f->n + i];
+                }
             }
             layers++;
         }
@@ -47,14 +51,20 @@ static void equals_the_diagonal_of_gauss_newton(void **state)
     for (int i = 0; i < 4; i++) {
         fixture f = small(layers[i], test_comm(), HSGD_DOUBLE);
         double exact[MOST_LAYERS] = {0}, sums[MOST_LAYERS] = {0};
+        double of_parts[2 * MOST_LAYERS] = {0}, parts[2 * MOST_LAYERS] = {0};
         hsgd_error err = {0};
 
-        diagonal_sums(&f, HSGD_OPERATOR_GAUSS_NEWTON, sums);
+        diagonal_sums(&f, HSGD_OPERATOR_GAUSS_NEWTON, sums, parts);
         assert_ok(hsgd_exact_trace(problem_of(&f), f.weights, f.index, f.count, exact, &err));
         for (int l = 0; l < MOST_LAYERS; l++) {
             assert_near(exact[l], sums[l], 1000.0 * EPS * sums[l]);
         }
         assert_true(exact[0] > 0.0);
+        assert_ok(hsgd_exact_trace_parts(problem_of(&f), f.weights, f.index, f.count, of_parts, &err));
+        for (int p = 0; p < 2 * MOST_LAYERS; p++) {
+            assert_near(of_parts[p], parts[p], 1000.0 * EPS * parts[p]);
+        }
+        assert_true(of_parts[0] > 0.0 && of_parts[1] > 0.0);
         fixture_destroy(&f);
     }
 }
@@ -68,7 +78,7 @@ static void equals_the_hessians_layer_by_layer_for_relu(void **state)
 
     (void)state;
     assert_true(f.network->piecewise_linear);
-    diagonal_sums(&f, HSGD_OPERATOR_HESSIAN, sums);
+    diagonal_sums(&f, HSGD_OPERATOR_HESSIAN, sums, NULL);
     assert_ok(hsgd_exact_trace(problem_of(&f), f.weights, f.index, f.count, exact, &err));
     for (int l = 0; l < MOST_LAYERS; l++) {
         assert_near(exact[l], sums[l], 1000.0 * EPS * sums[l]);
@@ -98,7 +108,7 @@ static void many_classes_are_taken_in_parts(void **state)
     hsgd_error err = {0};
 
     (void)state;
-    diagonal_sums(&f, HSGD_OPERATOR_GAUSS_NEWTON, sum);
+    diagonal_sums(&f, HSGD_OPERATOR_GAUSS_NEWTON, sum, NULL);
     assert_ok(hsgd_exact_trace(problem_of(&f), f.weights, f.index, f.count, &exact, &err));
     assert_near(exact, sum[0], 1000.0 * EPS * exact);
     fixture_destroy(&f);

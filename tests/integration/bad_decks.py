@@ -42,6 +42,7 @@ VALUES = {
     "hessian.samples": ("-1",),
     "hessian.first": ("-1",),
     "hessian.operator": ("fisher",),
+    "hessian.layers": ("conv3", "conv1.gain", "relu1", "conv1 conv1", "out out.bias", "all conv1", ","),
     "hessian.batch": ("-1",),
     "hessian.cache": ("lots",),
     "eigen.method": ("qr",),

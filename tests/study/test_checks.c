@@ -6,7 +6,7 @@
 #include "cpu/cpu.h"
 #include "support.h"
 
-enum { SYMMETRY, NULL_SPACE, DIFFERENCE, CACHED, LAYOUT, PRECISION, RESCALING, CERTIFICATES };
+enum { SYMMETRY, NULL_SPACE, DIFFERENCE, CACHED, LAYOUT, PRECISION, BLOCK, RESCALING, CERTIFICATES };
 
 /* A study of 40 generated digits up to the point where `verify` begins.  The bench comes first, so that a product which
  * is given the bench finds the lab. */
@@ -31,6 +31,7 @@ static lab *lab_create(const char *precision, const char *operator_)
                            "hessian.samples=40",
                            "run.stages=verify",
                            "model.layers=conv 3 5 / relu / maxpool 2 / conv 4 3 / tanh / maxpool 2 / linear 10",
+                           "hessian.layers=conv2 out.bias",
                            precision,
                            operator_};
     lab *l = calloc(1, sizeof *l);
@@ -71,7 +72,8 @@ static hsgd_status certify(lab *l, int which, check *c, hsgd_error *err)
 {
     static hsgd_status (*const all[])(check_bench *, check *, hsgd_error *) = {
         [SYMMETRY] = check_symmetry, [NULL_SPACE] = check_null_space, [DIFFERENCE] = check_central_difference,
-        [CACHED] = check_cached,     [LAYOUT] = check_layout,         [PRECISION] = check_precision};
+        [CACHED] = check_cached,     [LAYOUT] = check_layout,         [PRECISION] = check_precision,
+        [BLOCK] = check_block};
 
     return which == RESCALING ? check_rescaling(&l->bench, 0, c, err) : all[which](&l->bench, c, err);
 }
@@ -185,6 +187,36 @@ static hsgd_status off_in_single(check_bench *b, const check_way *way, int64_t k
     return st;
 }
 
+/* A block that is off by one bit in one selected entry. */
+static hsgd_status block_off(check_bench *b, const check_way *way, int64_t k, const double *x, double *y,
+                             hsgd_error *err)
+{
+    const hsgd_status st = true_product(b, way, k, x, y, err);
+    const int64_t last = b->s->n - 1; /* of out.bias */
+
+    if (st == HSGD_OK && way->block) {
+        y[last] = nextafter(y[last], 1e300);
+    }
+    return st;
+}
+
+/* A block whose columns are another parameter's: it takes the entry before. */
+static hsgd_status block_displaced(check_bench *b, const check_way *way, int64_t k, const double *x, double *y,
+                                   hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int64_t n = b->s->n;
+    double *moved = malloc((size_t)(k * n) * sizeof *moved);
+
+    assert_non_null(moved);
+    for (int64_t i = 0; i < k * n; i++) {
+        moved[i] = way->block && i % n != 0 ? x[i - 1] : x[i];
+    }
+    st = true_product(b, way, k, moved, y, err);
+    free(moved);
+    return st;
+}
+
 static void each_fault_of_the_product_is_found(void **state)
 {
     const struct {
@@ -192,11 +224,15 @@ static void each_fault_of_the_product_is_found(void **state)
         const char *operator_;
         unsigned red;
     } faults[] = {
-        {lopsided, "hessian.operator=hessian", 1u << SYMMETRY | 1u << NULL_SPACE | 1u << DIFFERENCE | 1u << RESCALING},
+        {lopsided, "hessian.operator=hessian",
+         1u << SYMMETRY | 1u << NULL_SPACE | 1u << DIFFERENCE | 1u << BLOCK |
+             1u << RESCALING}, /* also beside the block */
         {shifted, "hessian.operator=hessian", 1u << NULL_SPACE | 1u << DIFFERENCE | 1u << RESCALING},
         {gauss_newton, "hessian.operator=hessian", 1u << DIFFERENCE | 1u << RESCALING},
         {shifted_gauss_newton, "hessian.operator=gauss-newton", 1u << NULL_SPACE}, /* the one that is studied */
         {off_alone, "hessian.operator=hessian", 1u << LAYOUT},
+        {block_off, "hessian.operator=hessian", 1u << BLOCK},
+        {block_displaced, "hessian.operator=gauss-newton", 1u << BLOCK},
     };
 
     (void)state;
