@@ -1,8 +1,9 @@
 /* src/solve/quadrature.h - spectral density by stochastic Lanczos quadrature.
  * Source: Ubaru, Chen, Saad, "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature", SIAM J. Matrix Anal.
- * Appl. 38(4), 2017, doi:10.1137/16M1104974; the density as PyHessian's density_generate. */
+ * Appl. 38(4), 2017, doi:10.1137/16M1104974. */
 #pragma once
 #include "curvature/linop.h"
+#include "solve/density.h"
 #include "solve/snapshot.h"
 
 typedef struct {
@@ -27,21 +28,3 @@ int64_t hsgd_quadrature_block(int64_t block, int64_t probes);
  * the keeper; on HSGD_STOPPED the finished probes are kept. */
 hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
                             hsgd_error *err);
-
-/* grid, density [bins]: Gaussians of variance sigma_squared * max(1, range) at the Ritz values.
- * full false: range and grid from the means over probes of the extreme Ritz values, less and plus overhead, and the
- * density divided by its grid sum, exactly as PyHessian.  full true: from the extremes over all probes.
- * stderr_of: [bins] standard error over the probes, or NULL (needs probes >= 2).  bins >= 2.  Local. */
-void hsgd_density(int64_t probes, int64_t steps, const double *ritz, const double *weights, int64_t bins,
-                  double sigma_squared, double overhead, bool full, double *grid, double *density, double *stderr_of);
-
-/* Moments 1..4 of the density, moment[j] = mean over probes of sum w theta^(j+1), and their standard errors (NULL where
- * probes < 2).  Local. */
-void hsgd_density_moments(int64_t probes, int64_t steps, const double *ritz, const double *weights, double moment[4],
-                          double *stderr_of);
-
-/* The cumulative spectral measure, unblurred: eigenvalue [probes * steps] all Ritz values, ascending; measure: mean over
- * the probes of the weight up to and with each; its standard error (NULL where probes < 2).  Local.
- * Errors: HSGD_ERR_MEMORY. */
-hsgd_status hsgd_cumulative(int64_t probes, int64_t steps, const double *ritz, const double *weights,
-                            double *eigenvalue, double *measure, double *stderr_of, hsgd_error *err);

@@ -11,6 +11,7 @@ typedef struct {
     double *full_grid, *full, *full_error;        /* [bins] */
     double *eigenvalue, *measure, *measure_error; /* [probes * steps] */
     double *start;                                /* [probes][n] or NULL */
+    double mass;                                  /* of the Gaussians within full_grid */
 } spectrum;
 
 static void monitor(void *context, int64_t products, int64_t total)
@@ -106,8 +107,11 @@ static hsgd_status write_curves(hsgd_store *store, const spectrum *d, hsgd_error
     }
     HSGD_TRY(output_vector(store, "/full/grid", units, "eigenvalue axis over all probes' extremes: nothing is cut off",
                            d->bins, NULL, d->full_grid, err));
-    HSGD_TRY(
-        output_vector(store, "/full/density", per, "as /density on /full/grid", d->bins, "/full/grid", d->full, err));
+    HSGD_TRY(output_vector(store, "/full/density", per,
+                           "mean over the probes, divided by /full/mass: its integral over the grid is 1", d->bins,
+                           "/full/grid", d->full, err));
+    HSGD_TRY(output_scalar(store, "/full/mass", "1",
+                           "share of the Gaussians' mass within /full/grid, by the error function", d->mass, err));
     if (d->probes > 1) {
         HSGD_TRY(output_vector(store, "/full/density_stderr", per, "standard error of /full/density over the probes",
                                d->bins, "/full/grid", d->full_error, err));
@@ -171,6 +175,22 @@ static void report(study_state *s, const spectrum *d)
                 (long long)d->probes, (long long)d->steps);
 }
 
+/* All that follows from the nodes. */
+static hsgd_status curves(study_state *s, spectrum *d, hsgd_error *err)
+{
+    const double sigma_squared = s->deck->density.sigma_squared, overhead = s->deck->density.overhead;
+    const bool several = d->probes > 1;
+    hsgd_status st = HSGD_OK;
+
+    (void)hsgd_density(d->probes, d->steps, d->ritz, d->weights, d->bins, sigma_squared, overhead, false, d->grid,
+                       d->density, several ? d->error : NULL);
+    d->mass = hsgd_density(d->probes, d->steps, d->ritz, d->weights, d->bins, sigma_squared, overhead, true,
+                           d->full_grid, d->full, several ? d->full_error : NULL);
+    st = hsgd_cumulative(d->probes, d->steps, d->ritz, d->weights, d->eigenvalue, d->measure,
+                         several ? d->measure_error : NULL, err);
+    return hsgd_comm_agree(s->comm, st, err);
+}
+
 hsgd_status stage_density(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -190,13 +210,7 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
                                         .context = s};
     HSGD_TRY(study_operator(s, &op, err));
     HSGD_TRY(hsgd_quadrature(op, &options, d.ritz, d.weights, err));
-    hsgd_density(d.probes, d.steps, d.ritz, d.weights, d.bins, s->deck->density.sigma_squared,
-                 s->deck->density.overhead, false, d.grid, d.density, d.probes > 1 ? d.error : NULL);
-    hsgd_density(d.probes, d.steps, d.ritz, d.weights, d.bins, s->deck->density.sigma_squared,
-                 s->deck->density.overhead, true, d.full_grid, d.full, d.probes > 1 ? d.full_error : NULL);
-    st = hsgd_cumulative(d.probes, d.steps, d.ritz, d.weights, d.eigenvalue, d.measure,
-                         d.probes > 1 ? d.measure_error : NULL, err);
-    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    HSGD_TRY(curves(s, &d, err));
     warn_of_wide_bins(s, &d, d.full_grid);
     HSGD_TRY(write(s, &d, hsgd_linop_name(op), err));
     report(s, &d);
