@@ -70,6 +70,7 @@ typedef struct {
         int64_t probes, steps, block, distribution /* rademacher sphere */, bins;
         double sigma_squared, overhead;
         char start[HSGD_TEXT];
+        double accuracy;
     } density;
     struct {
         int64_t method /* auto exact hutchinson hutch++ */, probes;

@@ -153,6 +153,15 @@ int64_t hsgd_quadrature_block(int64_t block, int64_t probes)
     return most < probes ? most : probes;
 }
 
+void hsgd_quadrature_plan(int64_t n, double accuracy, double eta, int64_t *probes, int64_t *steps)
+{
+    static const double MANY = 1e9; /* what density.probes may be: nobody waits for as many */
+    const double order = (double)n;
+
+    *probes = (int64_t)fmin(ceil(4.0 * log(2.0 * order / eta) / ((order + 2.0) * accuracy * accuracy)), MANY);
+    *steps = (int64_t)fmin(ceil(12.0 / accuracy + 0.5), order);
+}
+
 /* Keep the Ritz values and weights of the first `done` probes. */
 static hsgd_status keep_probes(const hsgd_quadrature_options *options, hsgd_comm *comm, int64_t done,
                                const double *ritz, const double *weights, hsgd_error *err)

@@ -20,6 +20,13 @@ typedef struct {
 /* Probes that advance together: `block`, or where it is 0 the choice of 8, but not more than there are.  Local. */
 int64_t hsgd_quadrature_block(int64_t block, int64_t probes);
 
+/* Probes and steps (at most n: then it ends by itself) with which the mean of the probes' measures is within accuracy *
+ * (largest - smallest eigenvalue) of the spectrum's own in Wasserstein distance, but for odds of eta, where the start
+ * vectors are uniform on the sphere.  0 < accuracy, eta <= 1.  Local.
+ * Source: Chen, Trogdon, Ubaru, "Analysis of stochastic Lanczos quadrature for spectrum approximation", ICML 2021,
+ * arXiv:2105.06595: ceil(4 ln(2 n / eta) / ((n + 2) accuracy^2)) probes of ceil(12 / accuracy + 1/2) steps. */
+void hsgd_quadrature_plan(int64_t n, double accuracy, double eta, int64_t *probes, int64_t *steps);
+
 /* ritz, weights: [probes][steps], ascending per probe; weights sum to 1.  Where a probe's process ended early (an
  * invariant subspace) the rest has weight 0 and repeats the last Ritz value.  In reproducible mode no bit depends on the
  * block.  Collective.

@@ -10,8 +10,8 @@ typedef struct {
     double *grid, *density, *error;               /* [bins] */
     double *full_grid, *full, *full_error;        /* [bins] */
     double *eigenvalue, *measure, *measure_error; /* [probes * steps] */
-    double *start;                                /* [probes][n] or NULL */
-    double mass;                                  /* of the Gaussians within full_grid */
+    density_plan plan;
+    double mass; /* of the Gaussians within full_grid */
 } spectrum;
 
 static void monitor(void *context, int64_t products, int64_t total)
@@ -27,9 +27,10 @@ static hsgd_status create(study_state *s, spectrum *d, hsgd_error *err)
     hsgd_status st = HSGD_OK;
     size_t nodes;
 
-    d->steps = s->deck->density.steps;
     d->bins = s->deck->density.bins;
-    HSGD_TRY(study_read_start(s, &d->start, &d->probes, err));
+    HSGD_TRY(study_plan_density(s, &d->plan, err));
+    d->probes = d->plan.probes;
+    d->steps = d->plan.steps;
     nodes = (size_t)(d->probes * d->steps);
     d->ritz = malloc(nodes * sizeof(double));
     d->weights = malloc(nodes * sizeof(double));
@@ -52,13 +53,25 @@ done:
     return st;
 }
 
+static void tell_plan(study_state *s, const density_plan *plan)
+{
+    if (plan->accuracy > 0.0) {
+        hsgd_progress_say(
+            s->progress,
+            "density: accuracy %g takes %lld probes of %lld steps, on the sphere: the measure is within %g "
+            "of the spectrum's width with probability %g (density.probes, steps and distribution do not "
+            "count)",
+            plan->accuracy, (long long)plan->probes, (long long)plan->steps, plan->accuracy, 1.0 - plan->eta);
+    }
+}
+
 static void destroy(spectrum *d)
 {
     free(d->ritz);
     free(d->weights);
     free(d->grid);
     free(d->eigenvalue);
-    free(d->start);
+    free(d->plan.start);
 }
 
 /* Bins wider than half a sigma step over Gaussians: the curve then depends on where the bins happen to lie. */
@@ -139,6 +152,25 @@ done:
     return st;
 }
 
+static hsgd_status write_plan(hsgd_store *store, const density_plan *plan, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "probes", plan->probes, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "steps", plan->steps, err));
+    HSGD_TRY(hsgd_store_attribute_text(store, "/", "start_vectors",
+                                       plan->start != NULL ? "given"
+                                       : plan->sphere      ? "sphere"
+                                                           : "rademacher",
+                                       err));
+    if (plan->accuracy > 0.0) {
+        HSGD_TRY(hsgd_store_attribute_f64(store, "/", "accuracy", plan->accuracy, err));
+        HSGD_TRY(hsgd_store_attribute_f64(store, "/", "eta", plan->eta, err));
+    }
+done:
+    return st;
+}
+
 static hsgd_status write(study_state *s, const spectrum *d, const char *operator_name, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -148,6 +180,7 @@ static hsgd_status write(study_state *s, const spectrum *d, const char *operator
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "operator", operator_name, err));
     HSGD_TRY(hsgd_store_attribute_f64(store, "/", "sigma_squared", s->deck->density.sigma_squared, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "samples", s->sample_count, err));
+    HSGD_TRY(write_plan(store, &d->plan, err));
     HSGD_TRY(output_axis(store, "/probe", "number of the probe", d->probes, 1, err));
     HSGD_TRY(output_axis(store, "/step", "number of the Ritz value, ascending", d->steps, 1, err));
     HSGD_TRY(output_matrix(store, "/ritz_values", "nats per squared parameter", "quadrature nodes of each probe",
@@ -173,6 +206,10 @@ static void report(study_state *s, const spectrum *d)
     }
     summary_add(s, "  density: Ritz values from %+.6e to %+.6e (%lld probes of %lld steps)", low, high,
                 (long long)d->probes, (long long)d->steps);
+    if (d->plan.accuracy > 0.0) {
+        summary_add(s, "  density: measure within %g (%g of the range) with probability %g",
+                    d->plan.accuracy * (high - low), d->plan.accuracy, 1.0 - d->plan.eta);
+    }
 }
 
 /* All that follows from the nodes. */
@@ -199,12 +236,13 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
     hsgd_quadrature_options options;
 
     HSGD_TRY(create(s, &d, err));
+    tell_plan(s, &d.plan);
     options = (hsgd_quadrature_options){.probes = d.probes,
                                         .steps = d.steps,
                                         .block = s->deck->density.block,
-                                        .draw = s->deck->density.distribution == 1 ? HSGD_DRAW_NORMAL : HSGD_DRAW_SIGN,
+                                        .draw = d.plan.sphere ? HSGD_DRAW_NORMAL : HSGD_DRAW_SIGN,
                                         .seed = (uint64_t)s->deck->run.seed,
-                                        .start = d.start,
+                                        .start = d.plan.start,
                                         .keeper = s->keeper,
                                         .monitor = monitor,
                                         .context = s};

@@ -70,6 +70,18 @@ static void trace(const study_state *s, stage_work *w)
     }
 }
 
+static void density(const study_state *s, stage_work *w)
+{
+    const study_extent *e = &s->extent;
+    char words[64] = "";
+
+    if (s->deck->density.accuracy > 0.0) {
+        (void)snprintf(words, sizeof words, "accuracy %g: %lld probes of %lld steps: ", s->deck->density.accuracy,
+                       (long long)e->probes, (long long)e->steps);
+    }
+    products(w, (double)s->sample_count, e->probes * (e->steps < s->n ? e->steps : s->n), words);
+}
+
 static void landscape(const study_state *s, stage_work *w)
 {
     const study_extent *e = &s->extent;
@@ -112,7 +124,7 @@ static stage_work work_of(const study_state *s, hsgd_stage stage)
         products(&w, samples, deck->eigen.max_products + e->pairs, "at most ");
         break;
     case HSGD_STAGE_DENSITY:
-        products(&w, samples, e->probes * (deck->density.steps < s->n ? deck->density.steps : s->n), "");
+        density(s, &w);
         break;
     case HSGD_STAGE_TRACE:
         trace(s, &w);
@@ -148,7 +160,7 @@ static double disk_needed(const study_state *s)
         numbers += 3.0 * (double)(e->lines * deck->landscape.points) + (e->axes == 2 ? 2.0 * edge * edge : 0.0);
     }
     if (study_runs(s, HSGD_STAGE_DENSITY)) {
-        numbers += 6.0 * (double)deck->density.bins + 5.0 * (double)(e->probes * deck->density.steps);
+        numbers += 6.0 * (double)deck->density.bins + 5.0 * (double)(e->probes * e->steps);
     }
     return 8.0 * ((double)s->n * vectors + numbers) + SMALL_FILES;
 }

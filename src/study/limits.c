@@ -1,4 +1,5 @@
 /* src/study/limits.c - what the stages ask of data, network and named files, checked before anything is created. */
+#include "solve/quadrature.h"
 #include "study/limits.h"
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 enum { TRACE_AUTO, TRACE_EXACT, TRACE_HUTCHINSON, TRACE_HUTCHPP };
 enum { OPERATOR_HESSIAN, OPERATOR_GAUSS_NEWTON };
 enum { WHICH_BOTH };
+enum { DISTRIBUTION_RADEMACHER, DISTRIBUTION_SPHERE };
 
 bool study_runs(const study_state *s, hsgd_stage stage)
 {
@@ -80,7 +82,8 @@ static hsgd_status check_rows(study_state *s, const char *file, const char *path
     return st;
 }
 
-hsgd_status study_read_start(study_state *s, double **start, int64_t *probes, hsgd_error *err)
+/* The vectors [*probes][n] of density.start, where it names a file; else NULL. */
+static hsgd_status read_start(study_state *s, double **start, int64_t *probes, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const char *file = s->deck->density.start;
@@ -98,12 +101,33 @@ done:
     return st;
 }
 
+hsgd_status study_plan_density(study_state *s, density_plan *plan, hsgd_error *err)
+{
+    static const double ETA = 0.05; /* as for the 95 % intervals elsewhere */
+    hsgd_status st = HSGD_OK;
+
+    *plan = (density_plan){.steps = s->deck->density.steps,
+                           .sphere = s->deck->density.distribution == DISTRIBUTION_SPHERE,
+                           .accuracy = s->deck->density.accuracy};
+    if (plan->accuracy > 0.0) {
+        plan->eta = ETA;
+        plan->sphere = true; /* what the bound is for */
+        hsgd_quadrature_plan(s->n, plan->accuracy, ETA, &plan->probes, &plan->steps);
+    } else {
+        HSGD_TRY(read_start(s, &plan->start, &plan->probes, err));
+    }
+done:
+    return st;
+}
+
 static hsgd_status check_density(study_state *s, study_extent *extent, hsgd_error *err)
 {
-    double *start = NULL;
-    const hsgd_status st = study_read_start(s, &start, &extent->probes, err);
+    density_plan plan;
+    const hsgd_status st = study_plan_density(s, &plan, err);
 
-    free(start);
+    extent->probes = plan.probes;
+    extent->steps = plan.steps;
+    free(plan.start);
     return st;
 }
 

@@ -75,7 +75,7 @@ static double spread_vectors(const study_state *s)
                                         .block = deck->eigen.block};
     const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->n) : 0.0;
     const int64_t together = hsgd_quadrature_block(deck->density.block, e->probes);
-    const int64_t lanczos = deck->density.steps < s->n ? deck->density.steps : s->n;
+    const int64_t lanczos = e->steps < s->n ? e->steps : s->n;
     const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3) + 1) : 0.0;
     const double hvp = 2.0 * (double)e->vectors;
 

@@ -58,6 +58,7 @@ VALUES = {
     "density.sigma_squared": ("0", "-1"),
     "density.overhead": ("-1",),
     "density.distribution": ("gauss",),
+    "density.accuracy": ("-0.1", "1.5"),
     "trace.method": ("guess",),
     "trace.probes": ("0",),
     "trace.tolerance": ("-1",),
