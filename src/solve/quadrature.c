@@ -6,16 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The start vector of a probe. */
-static hsgd_status draw(const hsgd_quadrature_options *options, int64_t probe, hsgd_vector *v, hsgd_error *err)
-{
-    const hsgd_random stream = hsgd_random_stream(options->seed, HSGD_RANDOM_DENSITY, (uint32_t)probe);
-
-    if (options->start != NULL) {
-        return hsgd_vector_set_full(v, options->start + probe * v->space->n, err);
-    }
-    return hsgd_vector_random(v, 0, options->draw, &stream, err);
-}
+/* Probes that advance in lockstep, and the nodes of those before them. */
+typedef struct {
+    hsgd_linop *op;
+    const hsgd_quadrature_options *options;
+    double *ritz, *weights; /* [probes][steps], of the caller */
+    int64_t held;           /* vectors that are deflated */
+    int64_t block, most;    /* processes; steps of each */
+    int64_t stride;         /* columns of a process */
+    int64_t done, running;  /* probes with nodes; probes after them whose processes run */
+    int64_t products;       /* so far */
+    hsgd_vector *columns;   /* [n, block * stride]: all there is of the processes' vectors, so that it can be kept */
+    hsgd_vector *rooms;     /* [block]: views of the columns of each */
+    hsgd_lanczos **each;    /* [block], then room for [block] of those still going */
+    hsgd_vector *x, *y;     /* [n, block] */
+    hsgd_vector *start;     /* [n, 1] */
+    double *s;              /* [most][most] */
+} lockstep;
 
 /* The quadrature must reproduce what was measured on the first product: 1, v'Av and norm(Av)^2.  LAPACK's eigenvectors
  * are orthogonal to a small multiple of eps * steps, so the sums are off by as much times norm(A)^power. */
@@ -62,89 +69,6 @@ done:
     return st;
 }
 
-/* Probes that advance in lockstep. */
-typedef struct {
-    int64_t block, most; /* processes; steps of each */
-    hsgd_lanczos **each; /* [block] then room for [block] of those still going */
-    hsgd_vector *x, *y;  /* [n, block] */
-    hsgd_vector *start;  /* [n, 1] */
-    double *s;           /* [most][most] */
-    int64_t products;    /* so far */
-} lockstep;
-
-static void destroy(lockstep *l)
-{
-    for (int64_t i = 0; l->each != NULL && i < l->block; i++) {
-        hsgd_lanczos_destroy(&l->each[i]);
-    }
-    hsgd_vector_destroy(&l->start);
-    hsgd_vector_destroy(&l->y);
-    hsgd_vector_destroy(&l->x);
-    free(l->each);
-    free(l->s);
-}
-
-static hsgd_status create(const hsgd_space *space, lockstep *l, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-
-    l->s = malloc((size_t)(l->most * l->most) * sizeof *l->s);
-    l->each = calloc(2 * (size_t)l->block, sizeof(hsgd_lanczos *));
-    if (l->s == NULL || l->each == NULL) {
-        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; use fewer",
-                            (long long)l->most);
-    }
-    st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->x, err) : st;
-    st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->y, err) : st;
-    st = st == HSGD_OK ? hsgd_vector_create(space, 1, &l->start, err) : st;
-    return hsgd_comm_agree(space->comm, st, err);
-}
-
-/* Begin the processes of `count` probes from `first` on. */
-static hsgd_status begin(hsgd_linop *op, const hsgd_quadrature_options *options, lockstep *l, int64_t first,
-                         int64_t count, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-
-    for (int64_t i = 0; i < count; i++) {
-        HSGD_TRY(draw(options, first + i, l->start, err));
-        if (l->each[i] == NULL) {
-            HSGD_TRY(hsgd_lanczos_create(op, l->start, l->most, &l->each[i], err));
-        } else {
-            HSGD_TRY(hsgd_lanczos_begin(l->each[i], l->start, err));
-        }
-    }
-done:
-    return st;
-}
-
-/* Step `count` processes to their ends; one that ends early drops out of the products. */
-static hsgd_status advance(const hsgd_quadrature_options *options, lockstep *l, int64_t count, hsgd_error *err)
-{
-    hsgd_lanczos **going = l->each + l->block;
-    hsgd_status st = HSGD_OK;
-
-    for (int64_t step = 0; step < l->most; step++) {
-        int64_t left = 0;
-
-        for (int64_t i = 0; i < count; i++) {
-            if (!l->each[i]->broken) {
-                going[left++] = l->each[i];
-            }
-        }
-        if (left == 0) {
-            break;
-        }
-        HSGD_TRY(hsgd_lanczos_step_together(left, going, l->x, l->y, err));
-        l->products += left;
-        if (options->monitor != NULL) {
-            options->monitor(options->context, l->products, options->probes * l->most);
-        }
-    }
-done:
-    return st;
-}
-
 int64_t hsgd_quadrature_block(int64_t block, int64_t probes)
 {
     enum { CHOSEN = 8 };
@@ -162,62 +86,253 @@ void hsgd_quadrature_plan(int64_t n, double accuracy, double eta, int64_t *probe
     *steps = (int64_t)fmin(ceil(12.0 / accuracy + 0.5), order);
 }
 
-/* Keep the Ritz values and weights of the first `done` probes. */
-static hsgd_status keep_probes(const hsgd_quadrature_options *options, hsgd_comm *comm, int64_t done,
-                               const double *ritz, const double *weights, hsgd_error *err)
-{
-    const size_t nodes = (size_t)(done * options->steps);
-    hsgd_status st = HSGD_OK;
-    double *real = malloc((2 * nodes + 1) * sizeof *real);
-    hsgd_snapshot snapshot = {.integers = 1, .integer = &done, .reals = 2 * (int64_t)nodes, .real = real};
+/* ---- the state between two steps ---- */
 
-    HSGD_TRY(hsgd_comm_agree(comm, real != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-    memcpy(real, ritz, nodes * sizeof *real);
-    memcpy(real + nodes, weights, nodes * sizeof *real);
-    HSGD_TRY(hsgd_keeper_keep(options->keeper, &snapshot, err));
+/* Numbers of a process. */
+static int64_t reals_of(const lockstep *l)
+{
+    return HSGD_LANCZOS_REALS + 2 * l->most;
+}
+
+/* Keep the nodes of finished probes, the processes of those that run, and the deflated vectors, by which a state of
+ * others is known.  These head the first process's columns but one. */
+static hsgd_status keep(const lockstep *l, hsgd_error *err)
+{
+    const size_t nodes = (size_t)(l->done * l->options->steps);
+    const int64_t integers = 2 + HSGD_LANCZOS_INTEGERS * l->running;
+    const int64_t reals = 2 * (int64_t)nodes + reals_of(l) * l->running;
+    hsgd_vector vectors = l->running > 0 ? hsgd_vector_view(l->columns, 0, l->running * l->stride)
+                                         : hsgd_vector_view(l->columns, 1, l->held);
+    hsgd_status st = HSGD_OK;
+    int64_t *integer = malloc((size_t)integers * sizeof *integer);
+    double *real = malloc(((size_t)reals + 1) * sizeof *real);
+    const hsgd_snapshot snapshot = {.integers = integers,
+                                    .integer = integer,
+                                    .reals = reals,
+                                    .real = real,
+                                    .vectors = vectors.columns > 0 ? &vectors : NULL};
+
+    HSGD_TRY(hsgd_comm_agree(hsgd_linop_space(l->op)->comm, integer != NULL && real != NULL ? HSGD_OK : HSGD_ERR_MEMORY,
+                             err));
+    integer[0] = l->done;
+    integer[1] = l->running;
+    memcpy(real, l->ritz, nodes * sizeof *real);
+    memcpy(real + nodes, l->weights, nodes * sizeof *real);
+    for (int64_t i = 0; i < l->running; i++) {
+        hsgd_lanczos_save(l->each[i], integer + 2 + HSGD_LANCZOS_INTEGERS * i, real + 2 * nodes + reals_of(l) * i);
+    }
+    HSGD_TRY(hsgd_keeper_keep(l->options->keeper, &snapshot, err));
 done:
     free(real);
+    free(integer);
     return st;
 }
 
-/* The probes that were kept, if any: *finished of them. */
-static hsgd_status recall_probes(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t *finished,
-                                 double *ritz, double *weights, hsgd_error *err)
+static hsgd_status offer(const lockstep *l, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    hsgd_snapshot snapshot = {0};
-    bool found = false;
+    bool due = false;
 
-    *finished = 0;
-    HSGD_TRY(hsgd_keeper_recall(options->keeper, space, &snapshot, &found, err));
-    if (found) {
-        const int64_t count = snapshot.integers == 1 ? snapshot.integer[0] : -1;
-        const size_t nodes = (size_t)(count * options->steps);
-
-        HSGD_CHECK(count >= 0 && count <= options->probes && snapshot.reals == 2 * count * options->steps,
-                   HSGD_ERR_DATA, err, "density: the state that was kept does not fit these probes; remove it");
-        memcpy(ritz, snapshot.real, nodes * sizeof *ritz);
-        memcpy(weights, snapshot.real + nodes, nodes * sizeof *weights);
-        *finished = count;
+    HSGD_TRY(hsgd_keeper_due(l->options->keeper, &due, err));
+    if (due) {
+        HSGD_TRY(keep(l, err));
     }
 done:
-    hsgd_snapshot_clear(&snapshot);
     return st;
 }
 
-/* The probes first .. first + count - 1 from their start to their nodes. */
-static hsgd_status run_block(hsgd_linop *op, const hsgd_quadrature_options *options, lockstep *l, int64_t first,
-                             int64_t count, double *ritz, double *weights, hsgd_error *err)
+/* Were they the same vectors that the kept state was made with? */
+static hsgd_status check_deflated(const lockstep *l, const hsgd_snapshot *kept, hsgd_error *err)
 {
+    const hsgd_vector then = hsgd_vector_view(kept->vectors, l->running > 0 ? 1 : 0, l->held);
+    hsgd_vector *difference = NULL;
     hsgd_status st = HSGD_OK;
 
-    HSGD_TRY(begin(op, options, l, first, count, err));
-    HSGD_TRY(advance(options, l, count, err));
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t at = (first + i) * options->steps;
+    HSGD_TRY(hsgd_vector_clone(l->options->deflate, &difference, err));
+    HSGD_TRY(hsgd_vector_axpy(-1.0, &then, difference, err));
+    for (int64_t i = 0; i < l->held; i++) {
+        const hsgd_vector one = hsgd_vector_view(difference, i, 1);
+        double norm = 0.0;
 
-        HSGD_TRY(read_nodes(l->each[i], options->steps, l->s, ritz + at, weights + at, err));
+        HSGD_TRY(hsgd_vector_norm(&one, &norm, err));
+        HSGD_CHECK(norm == 0.0, HSGD_ERR_DATA, err,
+                   "density: the state that was kept has other eigenvectors deflated than there are now; remove it");
     }
+done:
+    hsgd_vector_destroy(&difference);
+    return st;
+}
+
+/* What was kept, if anything: the nodes of finished probes, and how many processes run. */
+static hsgd_status recall(lockstep *l, hsgd_snapshot *kept, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    bool found = false;
+
+    HSGD_TRY(hsgd_keeper_recall(l->options->keeper, hsgd_linop_space(l->op), kept, &found, err));
+    if (found) {
+        const int64_t done = kept->integers >= 2 ? kept->integer[0] : -1;
+        const int64_t running = done >= 0 ? kept->integer[1] : -1;
+        const int64_t steps = l->options->steps, probes = l->options->probes;
+        const bool fits = done >= 0 && done <= probes && running >= 0 && running <= probes - done;
+        const int64_t columns = !fits ? 0 : running > 0 ? running * l->stride : l->held;
+
+        HSGD_CHECK(fits && kept->integers == 2 + HSGD_LANCZOS_INTEGERS * running &&
+                       kept->reals == 2 * done * steps + reals_of(l) * running &&
+                       (kept->vectors != NULL ? kept->vectors->columns : 0) == columns,
+                   HSGD_ERR_DATA, err, "density: the state that was kept does not fit these probes; remove it");
+        memcpy(l->ritz, kept->real, (size_t)(done * steps) * sizeof *l->ritz);
+        memcpy(l->weights, kept->real + done * steps, (size_t)(done * steps) * sizeof *l->weights);
+        l->done = done;
+        l->running = running;
+        l->block = running > l->block ? running : l->block; /* these go on together, whatever the block is now */
+        HSGD_TRY(l->held > 0 ? check_deflated(l, kept, err) : HSGD_OK);
+    }
+done:
+    return st;
+}
+
+/* Take up the processes that ran. */
+static hsgd_status restore(lockstep *l, const hsgd_snapshot *kept, hsgd_error *err)
+{
+    const double *real = kept->real + 2 * l->done * l->options->steps;
+    hsgd_status st = HSGD_OK;
+
+    l->products = l->done * l->most;
+    if (l->running > 0) {
+        hsgd_vector columns = hsgd_vector_view(l->columns, 0, l->running * l->stride);
+
+        HSGD_TRY(hsgd_vector_copy(kept->vectors, &columns, err));
+    }
+    for (int64_t i = 0; i < l->running; i++) {
+        HSGD_TRY(hsgd_lanczos_restore(l->each[i], kept->integer + 2 + HSGD_LANCZOS_INTEGERS * i, real + reals_of(l) * i,
+                                      err));
+        l->products += l->each[i]->steps;
+    }
+done:
+    return st;
+}
+
+/* ---- the probes ---- */
+
+static void destroy(lockstep *l)
+{
+    for (int64_t i = 0; l->each != NULL && i < l->block; i++) {
+        hsgd_lanczos_destroy(&l->each[i]);
+    }
+    hsgd_vector_destroy(&l->start);
+    hsgd_vector_destroy(&l->y);
+    hsgd_vector_destroy(&l->x);
+    hsgd_vector_destroy(&l->columns);
+    free(l->rooms);
+    free(l->each);
+    free(l->s);
+}
+
+static hsgd_status create(lockstep *l, hsgd_error *err)
+{
+    const hsgd_space *space = hsgd_linop_space(l->op);
+    hsgd_status st = HSGD_OK;
+
+    l->s = malloc((size_t)(l->most * l->most) * sizeof *l->s);
+    l->each = calloc(2 * (size_t)l->block, sizeof(hsgd_lanczos *));
+    l->rooms = calloc((size_t)l->block, sizeof *l->rooms);
+    if (l->s == NULL || l->each == NULL || l->rooms == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; use fewer",
+                            (long long)l->most);
+    }
+    st = st == HSGD_OK ? hsgd_vector_create(space, l->block * l->stride, &l->columns, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->x, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->y, err) : st;
+    st = st == HSGD_OK ? hsgd_vector_create(space, 1, &l->start, err) : st;
+    HSGD_TRY(hsgd_comm_agree(space->comm, st, err));
+    for (int64_t i = 0; i < l->block; i++) {
+        l->rooms[i] = hsgd_vector_view(l->columns, i * l->stride, l->stride);
+        HSGD_TRY(hsgd_lanczos_create(l->op, l->options->deflate, l->most, &l->rooms[i], &l->each[i], err));
+    }
+done:
+    return st;
+}
+
+/* The start vector of a probe. */
+static hsgd_status draw(const hsgd_quadrature_options *options, int64_t probe, hsgd_vector *v, hsgd_error *err)
+{
+    const hsgd_random stream = hsgd_random_stream(options->seed, HSGD_RANDOM_DENSITY, (uint32_t)probe);
+
+    if (options->start != NULL) {
+        return hsgd_vector_set_full(v, options->start + probe * v->space->n, err);
+    }
+    return hsgd_vector_random(v, 0, options->draw, &stream, err);
+}
+
+/* Begin the processes of the next probes. */
+static hsgd_status begin(lockstep *l, hsgd_error *err)
+{
+    const int64_t left = l->options->probes - l->done;
+    const int64_t block = hsgd_quadrature_block(l->options->block, l->options->probes);
+    const int64_t count = left < block ? left : block;
+    hsgd_status st = HSGD_OK;
+
+    for (int64_t i = 0; i < count; i++) {
+        HSGD_TRY(draw(l->options, l->done + i, l->start, err));
+        HSGD_TRY(hsgd_lanczos_begin(l->each[i], l->start, err));
+    }
+    l->running = count;
+done:
+    return st;
+}
+
+/* Those that are not at their ends, to the second half of each[]: how many. */
+static int64_t still_going(const lockstep *l)
+{
+    int64_t left = 0;
+
+    for (int64_t i = 0; i < l->running; i++) {
+        if (!l->each[i]->broken && l->each[i]->steps < l->most) {
+            l->each[l->block + left++] = l->each[i];
+        }
+    }
+    return left;
+}
+
+/* Step the processes to their ends; one that ends early drops out of the products. */
+static hsgd_status advance(lockstep *l, hsgd_error *err)
+{
+    const hsgd_quadrature_options *options = l->options;
+    hsgd_status st = HSGD_OK;
+    int64_t left = still_going(l);
+
+    while (left > 0) {
+        st = hsgd_lanczos_step_together(left, l->each + l->block, l->x, l->y, err);
+        if (st == HSGD_STOPPED && options->keeper != NULL) { /* within the product, before any process changed */
+            HSGD_TRY(keep(l, err));
+            st = hsgd_error_set(err, HSGD_STOPPED, "density: stopped after %lld probes", (long long)l->done);
+        }
+        HSGD_TRY(st);
+        l->products += left;
+        if (options->monitor != NULL) {
+            options->monitor(options->context, l->products, options->probes * l->most);
+        }
+        left = still_going(l);
+        HSGD_TRY(left > 0 ? offer(l, err) : HSGD_OK);
+    }
+done:
+    return st;
+}
+
+/* The processes have ended: their nodes. */
+static hsgd_status finish(lockstep *l, hsgd_error *err)
+{
+    const int64_t steps = l->options->steps;
+    hsgd_status st = HSGD_OK;
+
+    for (int64_t i = 0; i < l->running; i++) {
+        const int64_t at = (l->done + i) * steps;
+
+        HSGD_TRY(read_nodes(l->each[i], steps, l->s, l->ritz + at, l->weights + at, err));
+    }
+    l->done += l->running;
+    l->running = 0;
 done:
     return st;
 }
@@ -225,36 +340,36 @@ done:
 hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
                             hsgd_error *err)
 {
-    const hsgd_space *space = hsgd_linop_space(op);
-    const int64_t steps = options->steps, probes = options->probes;
-    lockstep l = {.block = hsgd_quadrature_block(options->block, probes), .most = steps < space->n ? steps : space->n};
+    const int64_t held = options->deflate != NULL ? options->deflate->columns : 0;
+    const int64_t rest = hsgd_linop_space(op)->n - held; /* rows of the projected matrix that are not 0 */
     hsgd_status st = HSGD_OK;
-    int64_t done = 0; /* probes */
+    hsgd_snapshot kept = {0};
+    lockstep l = {.op = op,
+                  .options = options,
+                  .ritz = ritz,
+                  .weights = weights,
+                  .held = held,
+                  .block = hsgd_quadrature_block(options->block, options->probes),
+                  .most = options->steps < rest ? options->steps : rest};
 
-    HSGD_CHECK(probes >= 1 && steps >= 1, HSGD_ERR_USAGE, err,
-               "density: %lld probes of %lld steps; both must be at least 1", (long long)probes, (long long)steps);
-    HSGD_TRY(create(space, &l, err));
-    HSGD_TRY(recall_probes(options, space, &done, ritz, weights, err));
-    l.products = done * l.most;
-    while (done < probes) {
-        const int64_t count = probes - done < l.block ? probes - done : l.block;
-        bool due = false;
-
-        st = run_block(op, options, &l, done, count, ritz, weights, err);
-        if (st == HSGD_STOPPED && options->keeper != NULL) { /* what is finished; the rest is made again */
-            st = keep_probes(options, space->comm, done, ritz, weights, err);
-            st = st == HSGD_OK
-                     ? hsgd_error_set(err, HSGD_STOPPED, "density: stopped after %lld probes", (long long)done)
-                     : st;
-        }
-        HSGD_TRY(st);
-        done += count;
-        HSGD_TRY(hsgd_keeper_due(options->keeper, &due, err));
-        if (due) {
-            HSGD_TRY(keep_probes(options, space->comm, done, ritz, weights, err));
-        }
+    HSGD_CHECK(options->probes >= 1 && l.most >= 1, HSGD_ERR_USAGE, err,
+               "density: %lld probes of %lld steps, %lld rows not deflated; all must be at least 1",
+               (long long)options->probes, (long long)options->steps, (long long)rest);
+    l.stride = hsgd_lanczos_columns(held, l.most);
+    HSGD_TRY(recall(&l, &kept, err));
+    HSGD_TRY(create(&l, err));
+    if (kept.integers > 0) {
+        HSGD_TRY(restore(&l, &kept, err));
+    }
+    hsgd_snapshot_clear(&kept);
+    while (l.done < options->probes) {
+        HSGD_TRY(l.running == 0 ? begin(&l, err) : HSGD_OK);
+        HSGD_TRY(advance(&l, err));
+        HSGD_TRY(finish(&l, err));
+        HSGD_TRY(offer(&l, err));
     }
 done:
+    hsgd_snapshot_clear(&kept);
     destroy(&l);
     return st;
 }

@@ -11,8 +11,9 @@ typedef struct {
     int64_t block;         /* probes that advance together, one apply for all; 0: chosen */
     hsgd_draw draw;        /* HSGD_DRAW_SIGN: rademacher; HSGD_DRAW_NORMAL: normalised to the sphere */
     uint64_t seed;
-    const double *start;       /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
-    const hsgd_keeper *keeper; /* may be NULL: keeps finished probes; those of a block in progress are made again */
+    const double *start;        /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
+    const hsgd_vector *deflate; /* orthonormal vectors that the processes are kept off, or NULL; see below */
+    const hsgd_keeper *keeper;  /* may be NULL: keeps finished probes, and the processes of a block in progress */
     void (*monitor)(void *context, int64_t products, int64_t total); /* may be NULL */
     void *context;
 } hsgd_quadrature_options;
@@ -29,9 +30,10 @@ void hsgd_quadrature_plan(int64_t n, double accuracy, double eta, int64_t *probe
 
 /* ritz, weights: [probes][steps], ascending per probe; weights sum to 1.  Where a probe's process ended early (an
  * invariant subspace) the rest has weight 0 and repeats the last Ritz value.  In reproducible mode no bit depends on the
- * block.  Collective.
+ * block.  With `deflate` the nodes are those of P A P on the complement, which P projects onto, and stand for n - columns
+ * eigenvalues: where the vectors are eigenvectors these are the other eigenvalues of A.  Collective.
  * Errors: HSGD_ERR_NUMERIC (also where the run-time self-test fails: sum of weights = 1, sum w theta = v'Av,
  * sum w theta^2 = norm(Av)^2), HSGD_ERR_MEMORY, HSGD_ERR_DATA (a kept state of another work), those of the product and of
- * the keeper; on HSGD_STOPPED the finished probes are kept. */
+ * the keeper; on HSGD_STOPPED the state is kept. */
 hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
                             hsgd_error *err);

@@ -269,44 +269,137 @@ static void the_monitor_counts_every_product(void **state)
     matrix_destroy(&m);
 }
 
-/* Stopped by the keeper, or in a product, at each of its points: finished probes are taken over, to the same bits. */
-static void interrupted_probes_go_on_to_the_same_bits(void **state)
-{
-    enum { ORDER = 30, FIVE = 5, SIX = 6, BLOCK = 2, BLOCKS = 3 };
-    hsgd_quadrature_options options = {.probes = FIVE, .steps = SIX, .block = BLOCK, .seed = 3};
-    double d[ORDER], whole[2][FIVE * SIX], parts[2][FIVE * SIX], *a = calloc(ORDER * ORDER, sizeof *a);
-    matrix m;
-    hsgd_error err = {0};
+enum { ORDER = 30, FIVE = 5, SIX = 6, BLOCK = 2, APPLIES = 3 * SIX };
 
-    (void)state;
+/* a: [ORDER][ORDER], which the matrix borrows. */
+static void slanted(matrix *m, double *a)
+{
+    double d[ORDER];
+
     for (int i = 0; i < ORDER; i++) {
         d[i] = 1.0 - 0.1 * i;
     }
     matrix_with_spectrum(ORDER, d, a);
-    matrix_create(&m, ORDER, a, HSGD_REDUCTION_REPRODUCIBLE);
-    assert_ok(hsgd_quadrature(m.op, &options, whole[0], whole[1], &err));
-    for (int point = 1; point <= BLOCKS + BLOCKS * SIX; point++) {
-        const bool by_keeper = point <= BLOCKS;
-        stopping inner = {.inner = m.op, .stop_at = by_keeper ? 0 : point - BLOCKS};
-        hsgd_linop *op = NULL;
-        memory_keeper keeper;
+    matrix_create(m, ORDER, a, HSGD_REDUCTION_REPRODUCIBLE);
+}
 
-        memory_keeper_create(&keeper, by_keeper ? point : 0);
-        options.keeper = &keeper.keeper;
-        assert_ok(hsgd_linop_create(m.space, &stopping_ops, &inner, &op, &err));
-        assert_int_equal(hsgd_quadrature(op, &options, parts[0], parts[1], &err), HSGD_STOPPED);
-        memset(parts, 0, sizeof parts);
-        keeper.stop_at = 0;
-        inner.calls = 0;
-        inner.stop_at = 0;
-        assert_ok(hsgd_quadrature(op, &options, parts[0], parts[1], &err));
-        assert_memory_equal(parts, whole, sizeof whole);
-        assert_int_equal(inner.calls, SIX * (by_keeper ? BLOCKS - point : BLOCKS - (point - BLOCKS - 1) / SIX));
-        hsgd_linop_destroy(&op);
-        memory_keeper_destroy(&keeper);
+/* Stopped by the keeper, or in a product, at each of its points: what was done is taken over to the same bits, and no
+ * product is made again; with vectors deflated, and taken up by one rank or by all of them. */
+static void assert_goes_on(const matrix *m, hsgd_quadrature_options options, const double *whole, int point)
+{
+    const bool by_keeper = point <= APPLIES;
+    const int stop = by_keeper ? point : point - APPLIES; /* a state is offered after each product, or after a block */
+    stopping inner = {.inner = m->op, .stop_at = by_keeper ? 0 : stop};
+    double parts[2 * FIVE * SIX] = {0};
+    hsgd_linop *op = NULL;
+    memory_keeper keeper;
+    hsgd_error err = {0};
+
+    memory_keeper_create(&keeper, by_keeper ? stop : 0);
+    options.keeper = &keeper.keeper;
+    assert_ok(hsgd_linop_create(m->space, &stopping_ops, &inner, &op, &err));
+    assert_int_equal(hsgd_quadrature(op, &options, parts, parts + FIVE * SIX, &err), HSGD_STOPPED);
+    memset(parts, 0, sizeof parts);
+    keeper.stop_at = 0;
+    inner.calls = inner.stop_at = 0;
+    assert_ok(hsgd_quadrature(op, &options, parts, parts + FIVE * SIX, &err));
+    assert_memory_equal(parts, whole, sizeof parts);
+    assert_int_equal(inner.calls, APPLIES - (by_keeper ? stop : stop - 1));
+    hsgd_linop_destroy(&op);
+    memory_keeper_destroy(&keeper);
+}
+
+static void interrupted_probes_go_on_to_the_same_bits(void **state)
+{
+    hsgd_quadrature_options options = {.probes = FIVE, .steps = SIX, .block = BLOCK, .seed = 3};
+    double whole[2 * FIVE * SIX], a[ORDER * ORDER];
+    hsgd_vector *deflate = NULL;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    slanted(&m, a);
+    deflate = matrix_random(m.space, 1);
+    assert_ok(hsgd_vector_normalize(deflate, &err));
+    for (int deflated = 0; deflated < 2; deflated++) {
+        options.deflate = deflated ? deflate : NULL;
+        options.keeper = NULL;
+        assert_ok(hsgd_quadrature(m.op, &options, whole, whole + FIVE * SIX, &err));
+        for (int point = 1; point <= 2 * APPLIES; point++) {
+            assert_goes_on(&m, options, whole, point);
+        }
+    }
+    hsgd_vector_destroy(&deflate);
+    matrix_destroy(&m);
+}
+
+/* From all ranks to one and back, and with another block: what runs goes on together, the rest in the new blocks. */
+static void a_state_serves_other_ranks_and_blocks(void **state)
+{
+    hsgd_quadrature_options options = {.probes = FIVE, .steps = SIX, .block = BLOCK, .seed = 3};
+    double whole[2 * FIVE * SIX], parts[2 * FIVE * SIX], a[ORDER * ORDER];
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    slanted(&m, a);
+    assert_ok(hsgd_quadrature(m.op, &options, whole, whole + FIVE * SIX, &err));
+    for (int way = 0; way < 2; way++) {
+        hsgd_linop *from = way == 0 ? m.op : m.serial_op, *to = way == 0 ? m.serial_op : m.op;
+
+        for (int64_t block = 1; block <= FIVE; block += 2) {
+            memory_keeper keeper;
+
+            memory_keeper_create(&keeper, SIX + 2); /* within the second block */
+            options.keeper = &keeper.keeper;
+            options.block = BLOCK;
+            assert_int_equal(hsgd_quadrature(from, &options, parts, parts + FIVE * SIX, &err), HSGD_STOPPED);
+            assert_non_null(keeper.kept.vectors);
+            keeper.stop_at = 0;
+            options.block = block;
+            memset(parts, 0, sizeof parts);
+            assert_ok(hsgd_quadrature(to, &options, parts, parts + FIVE * SIX, &err));
+            assert_memory_equal(parts, whole, sizeof whole);
+            memory_keeper_destroy(&keeper);
+        }
     }
     matrix_destroy(&m);
-    free(a);
+}
+
+static void a_state_of_another_work_is_refused(void **state)
+{
+    hsgd_quadrature_options options = {.probes = FIVE, .steps = SIX, .block = BLOCK, .seed = 3}, other;
+    double parts[4 * FIVE * SIX], a[ORDER * ORDER];
+    hsgd_vector *deflate = NULL;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    slanted(&m, a);
+    deflate = matrix_random(m.space, 1);
+    assert_ok(hsgd_vector_normalize(deflate, &err));
+    for (int stop = SIX; stop <= SIX + 1; stop++) { /* after a block, and within one */
+        memory_keeper keeper;
+
+        memory_keeper_create(&keeper, stop);
+        options.keeper = &keeper.keeper;
+        options.deflate = deflate;
+        assert_int_equal(hsgd_quadrature(m.op, &options, parts, parts + 2 * FIVE * SIX, &err), HSGD_STOPPED);
+        for (int wrong = 0; wrong < 4; wrong++) {
+            hsgd_vector *others = matrix_random(m.space, 2);
+
+            assert_ok(hsgd_vector_normalize(others, &err));
+            other = options;
+            other.probes = wrong == 0 ? 1 : FIVE;
+            other.steps = wrong == 1 ? SIX + 1 : SIX;
+            other.deflate = wrong == 2 ? NULL : wrong == 3 ? others : deflate;
+            assert_int_equal(hsgd_quadrature(m.op, &other, parts, parts + 2 * FIVE * SIX, &err), HSGD_ERR_DATA);
+            hsgd_vector_destroy(&others);
+        }
+        memory_keeper_destroy(&keeper);
+    }
+    hsgd_vector_destroy(&deflate);
+    matrix_destroy(&m);
 }
 
 int main(void)
@@ -315,6 +408,8 @@ int main(void)
         cmocka_unit_test(nodes_have_the_bits_of_one_rank_and_weights_sum_to_one),
         cmocka_unit_test(no_bit_depends_on_the_block),
         cmocka_unit_test(interrupted_probes_go_on_to_the_same_bits),
+        cmocka_unit_test(a_state_serves_other_ranks_and_blocks),
+        cmocka_unit_test(a_state_of_another_work_is_refused),
         cmocka_unit_test(moments_are_exact_up_to_twice_the_steps),
         cmocka_unit_test(an_early_end_gives_the_spectrum_itself),
         cmocka_unit_test(more_steps_than_rows_end_with_the_rows),
