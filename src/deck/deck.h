@@ -71,6 +71,7 @@ typedef struct {
         double sigma_squared, overhead;
         char start[HSGD_TEXT];
         double accuracy;
+        bool deflate;
     } density;
     struct {
         int64_t method /* auto exact hutchinson hutch++ */, probes;

@@ -17,6 +17,7 @@ typedef struct {
     int64_t steps;        /* of each: density.steps, or density.accuracy's choice */
     int64_t lines, axes;  /* directions of the landscape's lines and of its plane */
     bool eigenvectors;    /* the landscape looks along some */
+    bool deflates;        /* the density takes some out */
     int64_t file_vectors; /* rows of landscape.vectors, where it looks along some */
 } study_extent;
 

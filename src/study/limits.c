@@ -120,17 +120,6 @@ done:
     return st;
 }
 
-static hsgd_status check_density(study_state *s, study_extent *extent, hsgd_error *err)
-{
-    density_plan plan;
-    const hsgd_status st = study_plan_density(s, &plan, err);
-
-    extent->probes = plan.probes;
-    extent->steps = plan.steps;
-    free(plan.start);
-    return st;
-}
-
 /* Directions `words` of the landscape: their number, and the last row of eigenvectors and of the file they name. */
 static int64_t count_directions(const char *words, int64_t *eigenvector, int64_t *row)
 {
@@ -150,7 +139,7 @@ static int64_t count_directions(const char *words, int64_t *eigenvector, int64_t
 }
 
 /* Which eigenpairs there will be is known where the eigen stage makes them; an eigen.h5 that a study without this stage
- * finds may hold more, and the landscape looks itself. */
+ * finds may hold more, and who needs them looks itself. */
 static hsgd_status eigenpairs_are_known(study_state *s, bool *known, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -174,6 +163,27 @@ static hsgd_status check_eigen(study_state *s, study_extent *extent, hsgd_error 
                (long long)count, (long long)s->n);
     extent->pairs = both < s->n ? both : s->n;
 done:
+    return st;
+}
+
+static hsgd_status check_density(study_state *s, study_extent *extent, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    density_plan plan = {0};
+    bool known = false;
+
+    HSGD_TRY(study_plan_density(s, &plan, err));
+    extent->probes = plan.probes;
+    extent->steps = plan.steps;
+    extent->deflates = s->deck->density.deflate;
+    if (extent->deflates) {
+        HSGD_TRY(eigenpairs_are_known(s, &known, err));
+    }
+    if (known) {
+        HSGD_TRY(check_eigen(s, extent, err));
+    }
+done:
+    free(plan.start);
     return st;
 }
 

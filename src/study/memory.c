@@ -75,8 +75,10 @@ static double spread_vectors(const study_state *s)
                                         .block = deck->eigen.block};
     const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->n) : 0.0;
     const int64_t together = hsgd_quadrature_block(deck->density.block, e->probes);
+    const int64_t held = e->deflates ? e->pairs : 0;
     const int64_t lanczos = e->steps < s->n ? e->steps : s->n;
-    const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3) + 1) : 0.0;
+    const double density =
+        study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3 + held) + 2 * held + 1) : 0.0;
     const double hvp = 2.0 * (double)e->vectors;
 
     return fmax(fmax(eigen, density), fmax(hvp, trace_vectors(s)));
@@ -87,7 +89,7 @@ static double host_vectors(const study_state *s)
 {
     const study_extent *e = &s->extent;
     const double given =
-        (double)(e->vectors + e->file_vectors + (e->eigenvectors ? e->pairs : 0) + e->lines + e->axes) +
+        (double)(e->vectors + e->file_vectors + (e->eigenvectors || e->deflates ? e->pairs : 0) + e->lines + e->axes) +
         (study_runs(s, HSGD_STAGE_DENSITY) ? (double)e->probes : 0.0);
 
     return 8.0 * (double)s->n * (given + 10.0);

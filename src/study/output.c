@@ -64,7 +64,8 @@ static hsgd_status hash_stage(study_state *s, hsgd_stage stage, bool weights, ch
     const bool samples = studies ? stage != HSGD_STAGE_EVALUATE : s->deck->train.curvature_every > 0;
 
     HSGD_TRY(hsgd_deck_stage_keys(s->deck, stage, &keys, err));
-    if (stage == HSGD_STAGE_LANDSCAPE) { /* it looks along the eigenvectors */
+    if (stage == HSGD_STAGE_LANDSCAPE || (stage == HSGD_STAGE_DENSITY && s->deck->density.deflate)) {
+        /* it looks along the eigenvectors, or takes them out */
         HSGD_TRY(hsgd_deck_stage_keys(s->deck, HSGD_STAGE_EIGEN, &more, err));
     }
     HSGD_TRY(hash_file(s, file_of(s, stage), content, err));

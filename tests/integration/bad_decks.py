@@ -59,6 +59,7 @@ VALUES = {
     "density.overhead": ("-1",),
     "density.distribution": ("gauss",),
     "density.accuracy": ("-0.1", "1.5"),
+    "density.deflate": ("some",),
     "trace.method": ("guess",),
     "trace.probes": ("0",),
     "trace.tolerance": ("-1",),

@@ -182,6 +182,85 @@ static void rejects_a_start_of_zero_and_a_matrix_of_nan(void **state)
     matrix_destroy(&m);
 }
 
+/* Diagonal, and signs: the mean of d^j over the rows that are left, exact up to twice the steps, whatever the vectors
+ * deflated had; the same bits as on one rank, and no node outside what is left. */
+static void deflated_vectors_leave_the_rest_of_the_spectrum(void **state)
+{
+    enum { FEW = 4, OUT = 3 };
+    hsgd_quadrature_options options = usual;
+    double d[N], *a = calloc((size_t)N * N, sizeof *a), *unit = calloc((size_t)OUT * N, sizeof *unit);
+    double ritz[2][PROBES * FEW], weights[2][PROBES * FEW];
+    hsgd_vector *deflate[2] = {NULL, NULL};
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    spread_out(d);
+    d[0] = 1000.0;
+    d[1] = -500.0;
+    d[N - 1] = 300.0;
+    matrix_diagonal(N, d, a);
+    unit[0] = unit[N + 1] = unit[2 * N + N - 1] = 1.0;
+    matrix_create(&m, N, a, HSGD_REDUCTION_REPRODUCIBLE);
+    options.steps = FEW;
+    for (int alone = 0; alone < 2; alone++) {
+        hsgd_linop *op = alone ? m.serial_op : m.op;
+
+        assert_ok(hsgd_vector_create(hsgd_linop_space(op), OUT, &deflate[alone], &err));
+        assert_ok(hsgd_vector_set_full(deflate[alone], unit, &err));
+        options.deflate = deflate[alone];
+        assert_ok(hsgd_quadrature(op, &options, ritz[alone], weights[alone], &err));
+        hsgd_vector_destroy(&deflate[alone]);
+    }
+    assert_memory_equal(ritz[0], ritz[1], sizeof ritz[0]);
+    assert_memory_equal(weights[0], weights[1], sizeof weights[0]);
+    for (int p = 0; p < PROBES; p++) {
+        for (int power = 0; power <= 2 * FEW - 1; power++) {
+            double sum = 0.0, expected = 0.0;
+
+            for (int i = p * FEW; i < (p + 1) * FEW; i++) {
+                assert_true(ritz[0][i] > -1.0 && ritz[0][i] < 3.0);
+                sum += weights[0][i] * pow(ritz[0][i], power);
+            }
+            for (int i = 2; i < N - 1; i++) {
+                expected += pow(d[i], power) / (N - OUT);
+            }
+            assert_near(sum, expected, matrix_rounding(N, pow(3.0, power)));
+        }
+    }
+    matrix_destroy(&m);
+    free(unit);
+    free(a);
+}
+
+/* As many steps as rows that are left, which take the whole of it; and nothing left is refused. */
+static void deflation_may_leave_little_but_not_nothing(void **state)
+{
+    const double a[9] = {2.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 5.0}, unit[9] = {1, 0, 0, 0, 0, 1, 0, 1, 0};
+    hsgd_quadrature_options options = {.probes = 1, .steps = 4, .seed = 5};
+    double ritz[4], weights[4];
+    hsgd_vector *deflate = NULL;
+    hsgd_vector view;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    matrix_create(&m, 3, a, HSGD_REDUCTION_REPRODUCIBLE);
+    assert_ok(hsgd_vector_create(m.space, 3, &deflate, &err));
+    assert_ok(hsgd_vector_set_full(deflate, unit, &err));
+    view = hsgd_vector_view(deflate, 0, 2);
+    options.deflate = &view;
+    assert_ok(hsgd_quadrature(m.op, &options, ritz, weights, &err));
+    for (int i = 0; i < 4; i++) {
+        assert_near(ritz[i], 3.0, matrix_rounding(3, 5.0));
+        assert_near(weights[i], i == 0 ? 1.0 : 0.0, matrix_rounding(3, 1.0));
+    }
+    options.deflate = deflate;
+    assert_int_equal(hsgd_quadrature(m.op, &options, ritz, weights, &err), HSGD_ERR_USAGE);
+    hsgd_vector_destroy(&deflate);
+    matrix_destroy(&m);
+}
+
 /* The figures of the theorem, worked out by hand: 4 ln(2 * 100 / 0.05) = 33.176.., over 102 * 0.01. */
 static void a_plan_has_the_steps_and_probes_of_the_theorem(void **state)
 {
@@ -414,6 +493,8 @@ int main(void)
         cmocka_unit_test(an_early_end_gives_the_spectrum_itself),
         cmocka_unit_test(more_steps_than_rows_end_with_the_rows),
         cmocka_unit_test(rejects_a_start_of_zero_and_a_matrix_of_nan),
+        cmocka_unit_test(deflated_vectors_leave_the_rest_of_the_spectrum),
+        cmocka_unit_test(deflation_may_leave_little_but_not_nothing),
         cmocka_unit_test(a_plan_has_the_steps_and_probes_of_the_theorem),
         cmocka_unit_test(planned_probes_keep_the_accuracy_and_one_does_not),
         cmocka_unit_test(the_monitor_counts_every_product),
