@@ -2,8 +2,8 @@
 """Draw the results of a study: plot.py RESULTS [--data FOLDER] [--output FOLDER].
 
 One PNG a figure in RESULTS/figures: samples of the data, training curves, confusion matrix, eigenvalues, spectral
-density, loss along lines and over a plane.  A figure whose file is not there is left out, and said.  Needs h5py,
-numpy and matplotlib.
+density and cumulative measure, loss along lines and over a plane.  A figure whose file is not there is left out, and
+said.  Needs h5py, numpy and matplotlib.
 """
 import argparse
 import gzip
@@ -141,23 +141,59 @@ def draw_eigenvalues(results, _data, figure):
         axes.legend()
 
 
+def deflated(file):
+    """The eigenvalues that stand in the measure exactly."""
+    return file["/deflated/values"][()] if "deflated" in file else np.array([])
+
+
 def draw_density(results, _data, figure):
-    """Both densities on a logarithmic scale: the seed's over the mean range, and the one over the whole range."""
+    """Both densities with their error bands on a logarithmic scale: the seed's over the mean range, for reference, and the
+    one over the whole range, whose mass is the analytic one."""
     with open_results(results, "density.h5") as file:
         upper, lower = figure.subplots(2, 1)
-        for axes, group, title in ((upper, "", "range: mean of the runs' extremes"),
-                                   (lower, "/full", "range: all runs' extremes")):
+        for axes, group, title in ((upper, "", "range: mean of the runs' extremes; mass: sum over the grid"),
+                                   (lower, "/full", "range: all runs' extremes; mass: analytic")):
             grid, density = file[f"{group}/grid"][()], file[f"{group}/density"][()]
             floor = density.max() * 1e-9  # below it the Gaussians are numerically zero
             axes.semilogy(grid, np.maximum(density, floor), lw=0.8)
-            if not group and "density_stderr" in file:
-                error = file["/density_stderr"][()]
+            if f"{group}/density_stderr" in file:
+                error = file[f"{group}/density_stderr"][()]
                 axes.fill_between(grid, np.maximum(density - error, floor), np.maximum(density + error, floor),
                                   alpha=0.3, label="standard error over the probes")
+            atoms = deflated(file)
+            if len(atoms):
+                axes.plot(atoms, np.full(len(atoms), floor), "k|", ms=12, label="eigenvalues deflated")
+            if axes.get_legend_handles_labels()[1]:
                 axes.legend(fontsize=8)
             margin = 0.02 * (grid[-1] - grid[0])
             axes.set(xlim=(grid[0] - margin, grid[-1] + margin), ylim=(floor, density.max() * 3),
                      xlabel=label(file[f"{group}/grid"], "eigenvalue"), ylabel="density", title=title)
+
+
+def draw_cumulative(results, _data, figure):
+    """The share of the eigenvalues up to each place, not blurred, with its error band."""
+    with open_results(results, "density.h5") as file:
+        if "cumulative" not in file:
+            raise Absent("density.h5 holds no cumulative measure")
+        values, measure = file["/cumulative/eigenvalue"], file["/cumulative/measure"][()]
+        place = values[()]
+        last = np.append(place[1:] != place[:-1], True)  # of equal eigenvalues the last counts
+        place, measure = place[last], measure[last]
+        axes = figure.subplots()
+        axes.step(place, measure, where="post", lw=0.9)
+        if "measure_stderr" in file["cumulative"]:
+            error = file["/cumulative/measure_stderr"][()][last]
+            axes.fill_between(place, np.clip(measure - error, 0, 1), np.clip(measure + error, 0, 1), step="post",
+                              alpha=0.3, label="standard error over the probes")
+        atoms = deflated(file)
+        if len(atoms):
+            axes.plot(atoms, np.zeros(len(atoms)), "k|", ms=12, label="eigenvalues deflated")
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(fontsize=8)
+        largest = np.abs(place).max()
+        axes.set_xscale("symlog", linthresh=1e-4 * largest if largest > 0 else 1.0)
+        axes.set(ylim=(-0.02, 1.02), xlabel=label(values, "eigenvalue"), ylabel="share of the spectrum",
+                 title="cumulative spectral measure")
 
 
 def draw_lines(results, _data, figure):
@@ -197,6 +233,7 @@ FIGURES = {  # name of the PNG: (what draws it, inches)
     "curvature": (draw_curvature, (10, 4)),
     "eigenvalues": (draw_eigenvalues, (6, 4)),
     "density": (draw_density, (9, 7)),
+    "cumulative": (draw_cumulative, (9, 4)),
     "landscape-lines": (draw_lines, (11, 4)),
     "landscape-plane": (draw_plane, (7, 6)),
 }

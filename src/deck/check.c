@@ -209,6 +209,16 @@ static hsgd_status check_eigen(const hsgd_resolution *r, hsgd_error *err)
     return HSGD_OK;
 }
 
+static hsgd_status check_density(const hsgd_resolution *r, hsgd_error *err)
+{
+    if (r->deck->density.accuracy > 0.0 && !is_none(r->deck->density.start)) {
+        return REFUSE(r, err, "density", "accuracy",
+                      "%g holds for start vectors drawn on the sphere, not for those of density.start; leave one away",
+                      r->deck->density.accuracy);
+    }
+    return HSGD_OK;
+}
+
 /* Is `word` a direction: eigenvector, random, gradient, or eigenvectorJ or fileJ with a J from 1 to 9999? */
 static bool is_direction(const char *word)
 {
@@ -312,6 +322,7 @@ hsgd_status hsgd_deck_check(const hsgd_resolution *r, hsgd_error *err)
     HSGD_TRY(check_train(r, err));
     HSGD_TRY(check_cache(r, err));
     HSGD_TRY(check_eigen(r, err));
+    HSGD_TRY(check_density(r, err));
     HSGD_TRY(check_landscape(r, err));
 done:
     return st;

@@ -72,6 +72,8 @@ typedef struct {
         int64_t probes, steps, block, groups, distribution /* rademacher sphere */, bins;
         double sigma_squared, overhead;
         char start[HSGD_TEXT];
+        double accuracy;
+        bool deflate;
     } density;
     struct {
         int64_t method /* auto exact hutchinson hutch++ */, probes;

@@ -182,6 +182,13 @@ static const hsgd_key SCHEMA[] = {
      .help = "margin of the grid beyond the extreme Ritz values"},
     {AT(density, start), MAYBE_EMPTY("none | FILE"), .initial = "none", RESULTS_OF(DENSITY),
      .help = "HDF5 file whose /start [probes, n] holds the start vectors"},
+    {AT(density, accuracy), UP_TO_ONE, .initial = "0", RESULTS_OF(DENSITY), .silent_default = true,
+     .help =
+         "choose probes and steps, on the sphere, so that with probability 0.95 the measure is within this share of "
+         "the spectrum's width of the exact one (Wasserstein distance); 0: as probes, steps and distribution say"},
+    {AT(density, deflate), YES_NO, .initial = "false", RESULTS_OF(DENSITY), .silent_default = true,
+     .help = "take the converged pairs of eigen.h5 out of the process and put them into the measure exactly; the eigen "
+             "stage runs first where there are none yet"},
 
     {AT(trace, method), ONE_OF(TRACE_METHODS), .initial = "auto", RESULTS_OF(TRACE),
      .help =

@@ -12,48 +12,29 @@ static const double BREAKDOWN = 64.0 * DBL_EPSILON;
 void dstevd_(const char *jobz, const int *n, double *d, double *e, double *z, const int *ldz, double *work,
              const int *lwork, int *iwork, const int *liwork, int *info, size_t jobz_length);
 
-/* Columns 0 .. steps - 1 of the basis. */
+/* The vectors held off and those of the steps made. */
 static hsgd_vector basis_view(const hsgd_lanczos *lanczos)
 {
-    return hsgd_vector_view(lanczos->basis, 0, lanczos->steps);
+    return hsgd_vector_view(&lanczos->basis, 0, lanczos->held + lanczos->steps);
 }
 
-hsgd_status hsgd_lanczos_reserve(hsgd_lanczos *lanczos, int64_t capacity, hsgd_error *err)
+int64_t hsgd_lanczos_columns(int64_t held, int64_t capacity)
 {
-    const hsgd_space *space = hsgd_linop_space(lanczos->op);
+    return 1 + held + capacity;
+}
+
+/* Take the start off the held vectors.  What rounding leaves of one that lies among them is no start. */
+static hsgd_status hold_off(hsgd_lanczos *lanczos, hsgd_error *err)
+{
+    const double before = lanczos->work_norm;
+    const hsgd_vector held = basis_view(lanczos);
     hsgd_status st = HSGD_OK;
-    hsgd_vector *basis = NULL;
-    double *numbers = NULL; /* alpha, beta and coefficients in one piece, which alpha heads */
 
-    if (capacity <= lanczos->capacity) {
-        return HSGD_OK;
-    }
-    st = hsgd_vector_create(space, capacity, &basis, err);
-    numbers = calloc(4 * (size_t)capacity + 1, sizeof *numbers);
-    if (st == HSGD_OK && numbers == NULL) {
-        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate the coefficients of a Lanczos process");
-    }
-    HSGD_TRY(hsgd_comm_agree(space->comm, st, err));
-    if (lanczos->steps > 0) {
-        const hsgd_vector from = basis_view(lanczos);
-        hsgd_vector to = hsgd_vector_view(basis, 0, lanczos->steps);
-
-        HSGD_TRY(hsgd_vector_copy(&from, &to, err));
-        memcpy(numbers, lanczos->alpha, (size_t)lanczos->steps * sizeof *numbers);
-        memcpy(numbers + capacity, lanczos->beta, (size_t)lanczos->steps * sizeof *numbers);
-    }
-    hsgd_vector_destroy(&lanczos->basis);
-    free(lanczos->alpha);
-    lanczos->basis = basis;
-    lanczos->alpha = numbers;
-    lanczos->beta = numbers + capacity;
-    lanczos->coefficients = numbers + 2 * capacity;
-    lanczos->capacity = capacity;
-    basis = NULL;
-    numbers = NULL;
+    HSGD_TRY(hsgd_vector_orthogonalize(&held, &lanczos->work, lanczos->coefficients, &lanczos->work_norm, err));
+    HSGD_CHECK(lanczos->work_norm > BREAKDOWN * before, HSGD_ERR_NUMERIC, err,
+               "lanczos: the start vector lies among the %lld vectors that are held off; give another one",
+               (long long)lanczos->held);
 done:
-    free(numbers);
-    hsgd_vector_destroy(&basis);
     return st;
 }
 
@@ -64,16 +45,41 @@ hsgd_status hsgd_lanczos_begin(hsgd_lanczos *lanczos, const hsgd_vector *start, 
     lanczos->steps = 0;
     lanczos->norm = lanczos->first = 0.0;
     lanczos->broken = false;
-    HSGD_TRY(hsgd_vector_copy(start, lanczos->work, err));
-    HSGD_TRY(hsgd_vector_norm(lanczos->work, &lanczos->work_norm, err));
+    HSGD_TRY(hsgd_vector_copy(start, &lanczos->work, err));
+    HSGD_TRY(hsgd_vector_norm(&lanczos->work, &lanczos->work_norm, err));
     HSGD_CHECK(lanczos->work_norm > 0.0 && isfinite(lanczos->work_norm), HSGD_ERR_NUMERIC, err,
                "lanczos: the start vector has norm %g; give one that is finite and not zero", lanczos->work_norm);
+    if (lanczos->held > 0) {
+        HSGD_TRY(hold_off(lanczos, err));
+    }
 done:
     return st;
 }
 
-hsgd_status hsgd_lanczos_create(hsgd_linop *op, const hsgd_vector *start, int64_t capacity, hsgd_lanczos **out,
-                                hsgd_error *err)
+/* The process's memory beside the columns, in which alpha heads beta and the coefficients, and its views of them. */
+static hsgd_status furnish(hsgd_lanczos *lanczos, const hsgd_space *space, hsgd_vector *room, hsgd_error *err)
+{
+    const int64_t vectors = lanczos->held + lanczos->capacity;
+    hsgd_status st = HSGD_OK;
+
+    lanczos->alpha = calloc((size_t)(2 * lanczos->capacity + 2 * vectors + 1), sizeof *lanczos->alpha);
+    if (lanczos->alpha == NULL) {
+        return hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate the coefficients of a Lanczos process");
+    }
+    lanczos->beta = lanczos->alpha + lanczos->capacity;
+    lanczos->coefficients = lanczos->beta + lanczos->capacity;
+    if (room == NULL) {
+        HSGD_TRY(hsgd_vector_create(space, 1 + vectors, &lanczos->own, err));
+        room = lanczos->own;
+    }
+    lanczos->work = hsgd_vector_view(room, 0, 1);
+    lanczos->basis = hsgd_vector_view(room, 1, vectors);
+done:
+    return st;
+}
+
+hsgd_status hsgd_lanczos_create(hsgd_linop *op, const hsgd_vector *held, int64_t capacity, hsgd_vector *room,
+                                hsgd_lanczos **out, hsgd_error *err)
 {
     const hsgd_space *space = hsgd_linop_space(op);
     hsgd_status st = HSGD_OK;
@@ -84,11 +90,16 @@ hsgd_status hsgd_lanczos_create(hsgd_linop *op, const hsgd_vector *start, int64_
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate a Lanczos process");
     } else {
         lanczos->op = op;
-        st = hsgd_vector_create(space, 1, &lanczos->work, err);
+        lanczos->capacity = capacity;
+        lanczos->held = held != NULL ? held->columns : 0;
+        st = furnish(lanczos, space, room, err);
     }
     HSGD_TRY(hsgd_comm_agree(space->comm, st, err));
-    HSGD_TRY(hsgd_lanczos_reserve(lanczos, capacity, err));
-    HSGD_TRY(hsgd_lanczos_begin(lanczos, start, err));
+    if (lanczos->held > 0) {
+        hsgd_vector first = basis_view(lanczos);
+
+        HSGD_TRY(hsgd_vector_copy(held, &first, err));
+    }
     *out = lanczos;
     lanczos = NULL;
 done:
@@ -101,8 +112,7 @@ void hsgd_lanczos_destroy(hsgd_lanczos **lanczos)
     if (lanczos == NULL || *lanczos == NULL) {
         return;
     }
-    hsgd_vector_destroy(&(*lanczos)->basis);
-    hsgd_vector_destroy(&(*lanczos)->work);
+    hsgd_vector_destroy(&(*lanczos)->own);
     free((*lanczos)->alpha);
     free(*lanczos);
     *lanczos = NULL;
@@ -115,13 +125,13 @@ static hsgd_status orthogonalize(hsgd_lanczos *lanczos, double *last, hsgd_error
     const hsgd_vector basis = basis_view(lanczos);
     hsgd_status st = HSGD_OK;
 
-    HSGD_TRY(hsgd_vector_orthogonalize(&basis, lanczos->work, lanczos->coefficients, &lanczos->work_norm, err));
-    *last = lanczos->coefficients[lanczos->steps - 1];
+    HSGD_TRY(hsgd_vector_orthogonalize(&basis, &lanczos->work, lanczos->coefficients, &lanczos->work_norm, err));
+    *last = lanczos->coefficients[basis.columns - 1];
 done:
     return st;
 }
 
-/* basis[steps] = work / norm(work), of which *next becomes a view. */
+/* The next vector of the basis, work / norm(work), of which *next becomes a view. */
 static hsgd_status extend(hsgd_lanczos *lanczos, hsgd_vector *next, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -129,14 +139,25 @@ static hsgd_status extend(hsgd_lanczos *lanczos, hsgd_vector *next, hsgd_error *
     HSGD_CHECK(lanczos->steps < lanczos->capacity && !lanczos->broken, HSGD_ERR_USAGE, err,
                "lanczos: a step after %lld of %lld, or after a breakdown; begin again first", (long long)lanczos->steps,
                (long long)lanczos->capacity);
-    *next = hsgd_vector_view(lanczos->basis, lanczos->steps, 1);
-    HSGD_TRY(hsgd_vector_copy(lanczos->work, next, err));
+    *next = hsgd_vector_view(&lanczos->basis, lanczos->held + lanczos->steps, 1);
+    HSGD_TRY(hsgd_vector_copy(&lanczos->work, next, err));
     HSGD_TRY(hsgd_vector_scale(1.0 / lanczos->work_norm, next, err));
 done:
     return st;
 }
 
-/* The rest of a step, once work = A basis[steps]. */
+/* norm(A q) of the first vector; of what is off the held ones, where there are any. */
+static hsgd_status measure_first(hsgd_lanczos *lanczos, hsgd_error *err)
+{
+    const hsgd_vector held = hsgd_vector_view(&lanczos->basis, 0, lanczos->held);
+
+    if (lanczos->held == 0) {
+        return hsgd_vector_norm(&lanczos->work, &lanczos->first, err);
+    }
+    return hsgd_vector_orthogonalize(&held, &lanczos->work, lanczos->coefficients, &lanczos->first, err);
+}
+
+/* The rest of a step, once work is the product with the next vector. */
 static hsgd_status absorb(hsgd_lanczos *lanczos, hsgd_error *err)
 {
     const int64_t j = lanczos->steps;
@@ -145,7 +166,7 @@ static hsgd_status absorb(hsgd_lanczos *lanczos, hsgd_error *err)
     double alpha = 0.0, reach = 0.0;
 
     if (j == 0) {
-        HSGD_TRY(hsgd_vector_norm(lanczos->work, &lanczos->first, err));
+        HSGD_TRY(measure_first(lanczos, err));
     }
     lanczos->steps++;
     HSGD_TRY(orthogonalize(lanczos, &alpha, err));
@@ -167,7 +188,7 @@ hsgd_status hsgd_lanczos_step(hsgd_lanczos *lanczos, hsgd_error *err)
     hsgd_vector next;
 
     HSGD_TRY(extend(lanczos, &next, err));
-    HSGD_TRY(hsgd_linop_apply(lanczos->op, &next, lanczos->work, err));
+    HSGD_TRY(hsgd_linop_apply(lanczos->op, &next, &lanczos->work, err));
     HSGD_TRY(absorb(lanczos, err));
 done:
     return st;
@@ -189,11 +210,42 @@ hsgd_status hsgd_lanczos_step_together(int64_t count, hsgd_lanczos *const *each,
     for (int64_t i = 0; i < count; i++) {
         const hsgd_vector column = hsgd_vector_view(y, i, 1);
 
-        HSGD_TRY(hsgd_vector_copy(&column, each[i]->work, err));
+        HSGD_TRY(hsgd_vector_copy(&column, &each[i]->work, err));
         HSGD_TRY(absorb(each[i], err));
     }
 done:
     return st;
+}
+
+void hsgd_lanczos_save(const hsgd_lanczos *lanczos, int64_t integer[HSGD_LANCZOS_INTEGERS], double *real)
+{
+    const size_t bytes = (size_t)lanczos->steps * sizeof *real;
+
+    integer[0] = lanczos->steps;
+    integer[1] = lanczos->broken;
+    real[0] = lanczos->norm;
+    real[1] = lanczos->first;
+    real[2] = lanczos->work_norm;
+    real += HSGD_LANCZOS_REALS;
+    memset(real, 0, 2 * (size_t)lanczos->capacity * sizeof *real);
+    memcpy(real, lanczos->alpha, bytes);
+    memcpy(real + lanczos->capacity, lanczos->beta, bytes);
+}
+
+hsgd_status hsgd_lanczos_restore(hsgd_lanczos *lanczos, const int64_t integer[HSGD_LANCZOS_INTEGERS],
+                                 const double *real, hsgd_error *err)
+{
+    if (integer[0] < 0 || integer[0] > lanczos->capacity || integer[1] < 0 || integer[1] > 1) {
+        return hsgd_error_set(err, HSGD_ERR_DATA, "lanczos: a state of %lld steps of %lld cannot be taken up",
+                              (long long)integer[0], (long long)lanczos->capacity);
+    }
+    lanczos->steps = integer[0];
+    lanczos->broken = integer[1] == 1;
+    lanczos->norm = real[0];
+    lanczos->first = real[1];
+    lanczos->work_norm = real[2];
+    memcpy(lanczos->alpha, real + HSGD_LANCZOS_REALS, 2 * (size_t)lanczos->capacity * sizeof *real); /* and beta */
+    return HSGD_OK;
 }
 
 /* z[i][j] (eigenvector i, component j: LAPACK's columns) to s[j][i]. */

@@ -6,17 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The start vector of a probe. */
-static hsgd_status draw(const hsgd_quadrature_options *options, int64_t probe, hsgd_vector *v, hsgd_error *err)
-{
-    const hsgd_random stream =
-        hsgd_random_stream(options->seed, HSGD_RANDOM_DENSITY, (uint32_t)(options->first + probe));
-
-    if (options->start != NULL) {
-        return hsgd_vector_set_full(v, options->start + probe * v->space->n, err);
-    }
-    return hsgd_vector_random(v, 0, options->draw, &stream, err);
-}
+/* Probes that advance in lockstep, and the nodes of those before them. */
+typedef struct {
+    hsgd_linop *op;
+    const hsgd_quadrature_options *options;
+    double *ritz, *weights; /* [probes][steps], of the caller */
+    int64_t held;           /* vectors that are deflated */
+    int64_t block, most;    /* processes; steps of each */
+    int64_t stride;         /* columns of a process */
+    int64_t done, running;  /* probes with nodes; probes after them whose processes run */
+    int64_t products;       /* so far */
+    hsgd_vector *columns;   /* [n, block * stride]: all there is of the processes' vectors, so that it can be kept */
+    hsgd_vector *rooms;     /* [block]: views of the columns of each */
+    hsgd_lanczos **each;    /* [block], then room for [block] of those still going */
+    hsgd_vector *x, *y;     /* [n, block] */
+    hsgd_vector *start;     /* [n, 1] */
+    double *s;              /* [most][most] */
+} lockstep;
 
 /* The quadrature must reproduce what was measured on the first product: 1, v'Av and norm(Av)^2.  LAPACK's eigenvectors
  * are orthogonal to a small multiple of eps * steps, so the sums are off by as much times norm(A)^power. */
@@ -63,15 +69,202 @@ done:
     return st;
 }
 
-/* Probes that advance in lockstep. */
-typedef struct {
-    int64_t block, most; /* processes; steps of each */
-    hsgd_lanczos **each; /* [block] then room for [block] of those still going */
-    hsgd_vector *x, *y;  /* [n, block] */
-    hsgd_vector *start;  /* [n, 1] */
-    double *s;           /* [most][most] */
-    int64_t products;    /* so far */
-} lockstep;
+int64_t hsgd_quadrature_block(int64_t block, int64_t probes)
+{
+    enum { CHOSEN = 8 };
+    const int64_t most = block > 0 ? block : CHOSEN;
+
+    return most < probes ? most : probes;
+}
+
+void hsgd_quadrature_plan(int64_t n, double accuracy, double eta, int64_t *probes, int64_t *steps)
+{
+    static const double MANY = 1e9; /* what density.probes may be: nobody waits for as many */
+    const double order = (double)n;
+
+    *probes = (int64_t)fmin(ceil(4.0 * log(2.0 * order / eta) / ((order + 2.0) * accuracy * accuracy)), MANY);
+    *steps = (int64_t)fmin(ceil(12.0 / accuracy + 0.5), order);
+}
+
+/* ---- the state between two steps ---- */
+
+/* Numbers of a process. */
+static int64_t reals_of(const lockstep *l)
+{
+    return HSGD_LANCZOS_REALS + 2 * l->most;
+}
+
+/* Keep the nodes of finished probes, the processes of those that run, and the deflated vectors, by which a state of
+ * others is known.  These head the first process's columns but one. */
+static hsgd_status keep(const lockstep *l, hsgd_error *err)
+{
+    const size_t nodes = (size_t)(l->done * l->options->steps);
+    const int64_t integers = 2 + HSGD_LANCZOS_INTEGERS * l->running;
+    const int64_t reals = 2 * (int64_t)nodes + reals_of(l) * l->running;
+    hsgd_vector vectors = l->running > 0 ? hsgd_vector_view(l->columns, 0, l->running * l->stride)
+                                         : hsgd_vector_view(l->columns, 1, l->held);
+    hsgd_status st = HSGD_OK;
+    int64_t *integer = malloc((size_t)integers * sizeof *integer);
+    double *real = malloc(((size_t)reals + 1) * sizeof *real);
+    const hsgd_snapshot snapshot = {.integers = integers,
+                                    .integer = integer,
+                                    .reals = reals,
+                                    .real = real,
+                                    .vectors = vectors.columns > 0 ? &vectors : NULL};
+
+    HSGD_TRY(hsgd_comm_agree(hsgd_linop_space(l->op)->comm, integer != NULL && real != NULL ? HSGD_OK : HSGD_ERR_MEMORY,
+                             err));
+    integer[0] = l->done;
+    integer[1] = l->running;
+    memcpy(real, l->ritz, nodes * sizeof *real);
+    memcpy(real + nodes, l->weights, nodes * sizeof *real);
+    for (int64_t i = 0; i < l->running; i++) {
+        hsgd_lanczos_save(l->each[i], integer + 2 + HSGD_LANCZOS_INTEGERS * i, real + 2 * nodes + reals_of(l) * i);
+    }
+    HSGD_TRY(hsgd_keeper_keep(l->options->keeper, &snapshot, err));
+done:
+    free(real);
+    free(integer);
+    return st;
+}
+
+static hsgd_status offer(const lockstep *l, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    bool due = false;
+
+    HSGD_TRY(hsgd_keeper_due(l->options->keeper, &due, err));
+    if (due) {
+        HSGD_TRY(keep(l, err));
+    }
+done:
+    return st;
+}
+
+/* Were the vectors of `kept` from column `first` on those that are deflated now? */
+static hsgd_status check_deflated(const hsgd_vector *deflated, const hsgd_snapshot *kept, int64_t first,
+                                  hsgd_error *err)
+{
+    const hsgd_vector then = hsgd_vector_view(kept->vectors, first, deflated->columns);
+    hsgd_vector *difference = NULL;
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_vector_clone(deflated, &difference, err));
+    HSGD_TRY(hsgd_vector_axpy(-1.0, &then, difference, err));
+    for (int64_t i = 0; i < deflated->columns; i++) {
+        const hsgd_vector one = hsgd_vector_view(difference, i, 1);
+        double norm = 0.0;
+
+        HSGD_TRY(hsgd_vector_norm(&one, &norm, err));
+        HSGD_CHECK(norm == 0.0, HSGD_ERR_DATA, err,
+                   "density: the state that was kept has other eigenvectors deflated than there are now; remove it");
+    }
+done:
+    hsgd_vector_destroy(&difference);
+    return st;
+}
+
+/* What was kept, if anything: the nodes of the *done first probes, and how many processes run.  columns_of: of each
+ * process and reals_of: its numbers; both 0 where they are of no interest. */
+static hsgd_status recall_nodes(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t columns_of,
+                                int64_t reals_of, double *ritz, double *weights, int64_t *done, int64_t *running,
+                                hsgd_snapshot *kept, hsgd_error *err)
+{
+    const int64_t steps = options->steps, probes = options->probes;
+    const int64_t held = options->deflate != NULL ? options->deflate->columns : 0;
+    hsgd_status st = HSGD_OK;
+    bool found = false;
+
+    *done = *running = 0;
+    HSGD_TRY(hsgd_keeper_recall(options->keeper, space, kept, &found, err));
+    if (found) {
+        const bool counts = kept->integers >= 2 && kept->integer[0] >= 0 && kept->integer[0] <= probes &&
+                            kept->integer[1] >= 0 && kept->integer[1] <= probes - kept->integer[0];
+        const int64_t first = counts ? kept->integer[0] : 0, going = counts ? kept->integer[1] : 0;
+        const int64_t columns = kept->vectors != NULL ? kept->vectors->columns : 0;
+        const int64_t own = going > 0 ? going * columns_of : held, more = kept->reals - 2 * first * steps;
+
+        HSGD_CHECK(counts && kept->integers == 2 + HSGD_LANCZOS_INTEGERS * going &&
+                       (columns_of == 0 || (columns == own && more == going * reals_of)) &&
+                       columns >= held + (going > 0) && more >= 0,
+                   HSGD_ERR_DATA, err, "density: the state that was kept does not fit these probes; remove it");
+        memcpy(ritz, kept->real, (size_t)(first * steps) * sizeof *ritz);
+        memcpy(weights, kept->real + first * steps, (size_t)(first * steps) * sizeof *weights);
+        HSGD_TRY(held > 0 ? check_deflated(options->deflate, kept, going > 0, err) : HSGD_OK);
+        *done = first;
+        *running = going;
+    }
+done:
+    return st;
+}
+
+static hsgd_status recall(lockstep *l, hsgd_snapshot *kept, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(recall_nodes(l->options, hsgd_linop_space(l->op), l->stride, reals_of(l), l->ritz, l->weights, &l->done,
+                          &l->running, kept, err));
+    l->block = l->running > l->block ? l->running : l->block; /* these go on together, whatever the block is now */
+done:
+    return st;
+}
+
+hsgd_status hsgd_quadrature_recall(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t *done,
+                                   double *ritz, double *weights, hsgd_error *err)
+{
+    hsgd_snapshot kept = {0};
+    int64_t running = 0;
+    const hsgd_status st = recall_nodes(options, space, 0, 0, ritz, weights, done, &running, &kept, err);
+
+    hsgd_snapshot_clear(&kept);
+    return st;
+}
+
+hsgd_status hsgd_quadrature_keep(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t done,
+                                 const double *ritz, const double *weights, hsgd_error *err)
+{
+    const size_t nodes = (size_t)(done * options->steps);
+    hsgd_status st = HSGD_OK;
+    int64_t integer[2] = {done, 0};
+    double *real = malloc((2 * nodes + 1) * sizeof *real);
+    hsgd_vector held = {0};
+    hsgd_snapshot snapshot = {.integers = 2, .integer = integer, .reals = 2 * (int64_t)nodes, .real = real};
+
+    HSGD_TRY(hsgd_comm_agree(space->comm, real != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    memcpy(real, ritz, nodes * sizeof *real);
+    memcpy(real + nodes, weights, nodes * sizeof *real);
+    if (options->deflate != NULL) {
+        held = *options->deflate;
+        snapshot.vectors = &held;
+    }
+    HSGD_TRY(hsgd_keeper_keep(options->keeper, &snapshot, err));
+done:
+    free(real);
+    return st;
+}
+
+/* Take up the processes that ran. */
+static hsgd_status restore(lockstep *l, const hsgd_snapshot *kept, hsgd_error *err)
+{
+    const double *real = kept->real + 2 * l->done * l->options->steps;
+    hsgd_status st = HSGD_OK;
+
+    l->products = l->done * l->most;
+    if (l->running > 0) {
+        hsgd_vector columns = hsgd_vector_view(l->columns, 0, l->running * l->stride);
+
+        HSGD_TRY(hsgd_vector_copy(kept->vectors, &columns, err));
+    }
+    for (int64_t i = 0; i < l->running; i++) {
+        HSGD_TRY(hsgd_lanczos_restore(l->each[i], kept->integer + 2 + HSGD_LANCZOS_INTEGERS * i, real + reals_of(l) * i,
+                                      err));
+        l->products += l->each[i]->steps;
+    }
+done:
+    return st;
+}
+
+/* ---- the probes ---- */
 
 static void destroy(lockstep *l)
 {
@@ -81,133 +274,117 @@ static void destroy(lockstep *l)
     hsgd_vector_destroy(&l->start);
     hsgd_vector_destroy(&l->y);
     hsgd_vector_destroy(&l->x);
+    hsgd_vector_destroy(&l->columns);
+    free(l->rooms);
     free(l->each);
     free(l->s);
 }
 
-static hsgd_status create(const hsgd_space *space, lockstep *l, hsgd_error *err)
+static hsgd_status create(lockstep *l, hsgd_error *err)
 {
+    const hsgd_space *space = hsgd_linop_space(l->op);
     hsgd_status st = HSGD_OK;
 
     l->s = malloc((size_t)(l->most * l->most) * sizeof *l->s);
     l->each = calloc(2 * (size_t)l->block, sizeof(hsgd_lanczos *));
-    if (l->s == NULL || l->each == NULL) {
+    l->rooms = calloc((size_t)l->block, sizeof *l->rooms);
+    if (l->s == NULL || l->each == NULL || l->rooms == NULL) {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; use fewer",
                             (long long)l->most);
     }
+    st = st == HSGD_OK ? hsgd_vector_create(space, l->block * l->stride, &l->columns, err) : st;
     st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->x, err) : st;
     st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->y, err) : st;
     st = st == HSGD_OK ? hsgd_vector_create(space, 1, &l->start, err) : st;
-    return hsgd_comm_agree(space->comm, st, err);
-}
-
-/* Begin the processes of `count` probes from `first` on. */
-static hsgd_status begin(hsgd_linop *op, const hsgd_quadrature_options *options, lockstep *l, int64_t first,
-                         int64_t count, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-
-    for (int64_t i = 0; i < count; i++) {
-        HSGD_TRY(draw(options, first + i, l->start, err));
-        if (l->each[i] == NULL) {
-            HSGD_TRY(hsgd_lanczos_create(op, l->start, l->most, &l->each[i], err));
-        } else {
-            HSGD_TRY(hsgd_lanczos_begin(l->each[i], l->start, err));
-        }
+    HSGD_TRY(hsgd_comm_agree(space->comm, st, err));
+    for (int64_t i = 0; i < l->block; i++) {
+        l->rooms[i] = hsgd_vector_view(l->columns, i * l->stride, l->stride);
+        HSGD_TRY(hsgd_lanczos_create(l->op, l->options->deflate, l->most, &l->rooms[i], &l->each[i], err));
     }
 done:
     return st;
 }
 
-/* Step `count` processes to their ends; one that ends early drops out of the products. */
-static hsgd_status advance(const hsgd_quadrature_options *options, lockstep *l, int64_t count, hsgd_error *err)
+/* The start vector of a probe. */
+static hsgd_status draw(const hsgd_quadrature_options *options, int64_t probe, hsgd_vector *v, hsgd_error *err)
 {
-    hsgd_lanczos **going = l->each + l->block;
+    const hsgd_random stream =
+        hsgd_random_stream(options->seed, HSGD_RANDOM_DENSITY, (uint32_t)(options->first + probe));
+
+    if (options->start != NULL) {
+        return hsgd_vector_set_full(v, options->start + probe * v->space->n, err);
+    }
+    return hsgd_vector_random(v, 0, options->draw, &stream, err);
+}
+
+/* Begin the processes of the next probes. */
+static hsgd_status begin(lockstep *l, hsgd_error *err)
+{
+    const int64_t left = l->options->probes - l->done;
+    const int64_t block = hsgd_quadrature_block(l->options->block, l->options->probes);
+    const int64_t count = left < block ? left : block;
     hsgd_status st = HSGD_OK;
 
-    for (int64_t step = 0; step < l->most; step++) {
-        int64_t left = 0;
+    for (int64_t i = 0; i < count; i++) {
+        HSGD_TRY(draw(l->options, l->done + i, l->start, err));
+        HSGD_TRY(hsgd_lanczos_begin(l->each[i], l->start, err));
+    }
+    l->running = count;
+done:
+    return st;
+}
 
-        for (int64_t i = 0; i < count; i++) {
-            if (!l->each[i]->broken) {
-                going[left++] = l->each[i];
-            }
+/* Those that are not at their ends, to the second half of each[]: how many. */
+static int64_t still_going(const lockstep *l)
+{
+    int64_t left = 0;
+
+    for (int64_t i = 0; i < l->running; i++) {
+        if (!l->each[i]->broken && l->each[i]->steps < l->most) {
+            l->each[l->block + left++] = l->each[i];
         }
-        if (left == 0) {
-            break;
+    }
+    return left;
+}
+
+/* Step the processes to their ends; one that ends early drops out of the products. */
+static hsgd_status advance(lockstep *l, hsgd_error *err)
+{
+    const hsgd_quadrature_options *options = l->options;
+    hsgd_status st = HSGD_OK;
+    int64_t left = still_going(l);
+
+    while (left > 0) {
+        st = hsgd_lanczos_step_together(left, l->each + l->block, l->x, l->y, err);
+        if (st == HSGD_STOPPED && options->keeper != NULL) { /* within the product, before any process changed */
+            HSGD_TRY(keep(l, err));
+            st = hsgd_error_set(err, HSGD_STOPPED, "density: stopped after %lld probes", (long long)l->done);
         }
-        HSGD_TRY(hsgd_lanczos_step_together(left, going, l->x, l->y, err));
+        HSGD_TRY(st);
         l->products += left;
         if (options->monitor != NULL) {
             options->monitor(options->context, l->products, options->probes * l->most);
         }
+        left = still_going(l);
+        HSGD_TRY(left > 0 ? offer(l, err) : HSGD_OK);
     }
 done:
     return st;
 }
 
-int64_t hsgd_quadrature_block(int64_t block, int64_t probes)
+/* The processes have ended: their nodes. */
+static hsgd_status finish(lockstep *l, hsgd_error *err)
 {
-    enum { CHOSEN = 8 };
-    const int64_t most = block > 0 ? block : CHOSEN;
-
-    return most < probes ? most : probes;
-}
-
-hsgd_status hsgd_quadrature_keep(const hsgd_quadrature_options *options, hsgd_comm *comm, int64_t done,
-                                 const double *ritz, const double *weights, hsgd_error *err)
-{
-    const size_t nodes = (size_t)(done * options->steps);
+    const int64_t steps = l->options->steps;
     hsgd_status st = HSGD_OK;
-    double *real = malloc((2 * nodes + 1) * sizeof *real);
-    hsgd_snapshot snapshot = {.integers = 1, .integer = &done, .reals = 2 * (int64_t)nodes, .real = real};
 
-    HSGD_TRY(hsgd_comm_agree(comm, real != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-    memcpy(real, ritz, nodes * sizeof *real);
-    memcpy(real + nodes, weights, nodes * sizeof *real);
-    HSGD_TRY(hsgd_keeper_keep(options->keeper, &snapshot, err));
-done:
-    free(real);
-    return st;
-}
+    for (int64_t i = 0; i < l->running; i++) {
+        const int64_t at = (l->done + i) * steps;
 
-hsgd_status hsgd_quadrature_recall(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t *finished,
-                                   double *ritz, double *weights, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    hsgd_snapshot snapshot = {0};
-    bool found = false;
-
-    *finished = 0;
-    HSGD_TRY(hsgd_keeper_recall(options->keeper, space, &snapshot, &found, err));
-    if (found) {
-        const int64_t count = snapshot.integers == 1 ? snapshot.integer[0] : -1;
-        const size_t nodes = (size_t)(count * options->steps);
-
-        HSGD_CHECK(count >= 0 && count <= options->probes && snapshot.reals == 2 * count * options->steps,
-                   HSGD_ERR_DATA, err, "density: the state that was kept does not fit these probes; remove it");
-        memcpy(ritz, snapshot.real, nodes * sizeof *ritz);
-        memcpy(weights, snapshot.real + nodes, nodes * sizeof *weights);
-        *finished = count;
+        HSGD_TRY(read_nodes(l->each[i], steps, l->s, l->ritz + at, l->weights + at, err));
     }
-done:
-    hsgd_snapshot_clear(&snapshot);
-    return st;
-}
-
-/* The probes first .. first + count - 1 from their start to their nodes. */
-static hsgd_status run_block(hsgd_linop *op, const hsgd_quadrature_options *options, lockstep *l, int64_t first,
-                             int64_t count, double *ritz, double *weights, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-
-    HSGD_TRY(begin(op, options, l, first, count, err));
-    HSGD_TRY(advance(options, l, count, err));
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t at = (first + i) * options->steps;
-
-        HSGD_TRY(read_nodes(l->each[i], options->steps, l->s, ritz + at, weights + at, err));
-    }
+    l->done += l->running;
+    l->running = 0;
 done:
     return st;
 }
@@ -215,209 +392,36 @@ done:
 hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
                             hsgd_error *err)
 {
-    const hsgd_space *space = hsgd_linop_space(op);
-    const int64_t steps = options->steps, probes = options->probes;
-    lockstep l = {.block = hsgd_quadrature_block(options->block, probes), .most = steps < space->n ? steps : space->n};
+    const int64_t held = options->deflate != NULL ? options->deflate->columns : 0;
+    const int64_t rest = hsgd_linop_space(op)->n - held; /* rows of the projected matrix that are not 0 */
     hsgd_status st = HSGD_OK;
-    int64_t done = 0; /* probes */
+    hsgd_snapshot kept = {0};
+    lockstep l = {.op = op,
+                  .options = options,
+                  .ritz = ritz,
+                  .weights = weights,
+                  .held = held,
+                  .block = hsgd_quadrature_block(options->block, options->probes),
+                  .most = options->steps < rest ? options->steps : rest};
 
-    HSGD_CHECK(probes >= 1 && steps >= 1, HSGD_ERR_USAGE, err,
-               "density: %lld probes of %lld steps; both must be at least 1", (long long)probes, (long long)steps);
-    HSGD_TRY(create(space, &l, err));
-    HSGD_TRY(hsgd_quadrature_recall(options, space, &done, ritz, weights, err));
-    l.products = done * l.most;
-    while (done < probes) {
-        const int64_t count = probes - done < l.block ? probes - done : l.block;
-        bool due = false;
-
-        st = run_block(op, options, &l, done, count, ritz, weights, err);
-        if (st == HSGD_STOPPED && options->keeper != NULL) { /* what is finished; the rest is made again */
-            st = hsgd_quadrature_keep(options, space->comm, done, ritz, weights, err);
-            st = st == HSGD_OK
-                     ? hsgd_error_set(err, HSGD_STOPPED, "density: stopped after %lld probes", (long long)done)
-                     : st;
-        }
-        HSGD_TRY(st);
-        done += count;
-        HSGD_TRY(hsgd_keeper_due(options->keeper, &due, err));
-        if (due) {
-            HSGD_TRY(hsgd_quadrature_keep(options, space->comm, done, ritz, weights, err));
-        }
+    HSGD_CHECK(options->probes >= 1 && l.most >= 1, HSGD_ERR_USAGE, err,
+               "density: %lld probes of %lld steps, %lld rows not deflated; all must be at least 1",
+               (long long)options->probes, (long long)options->steps, (long long)rest);
+    l.stride = hsgd_lanczos_columns(held, l.most);
+    HSGD_TRY(recall(&l, &kept, err));
+    HSGD_TRY(create(&l, err));
+    if (kept.integers > 0) {
+        HSGD_TRY(restore(&l, &kept, err));
+    }
+    hsgd_snapshot_clear(&kept);
+    while (l.done < options->probes) {
+        HSGD_TRY(l.running == 0 ? begin(&l, err) : HSGD_OK);
+        HSGD_TRY(advance(&l, err));
+        HSGD_TRY(finish(&l, err));
+        HSGD_TRY(offer(&l, err));
     }
 done:
+    hsgd_snapshot_clear(&kept);
     destroy(&l);
-    return st;
-}
-
-static double min_of(int64_t count, const double *x)
-{
-    double least = x[0];
-
-    for (int64_t i = 1; i < count; i++) {
-        least = fmin(least, x[i]);
-    }
-    return least;
-}
-
-static double max_of(int64_t count, const double *x)
-{
-    double most = x[0];
-
-    for (int64_t i = 1; i < count; i++) {
-        most = fmax(most, x[i]);
-    }
-    return most;
-}
-
-/* Ends of the grid, before the overhead: means over the probes of their extremes, or the extremes of all. */
-static void ends(int64_t probes, int64_t steps, const double *ritz, bool full, double *low, double *high)
-{
-    double low_sum = 0.0, high_sum = 0.0;
-
-    if (full) {
-        *low = min_of(probes * steps, ritz);
-        *high = max_of(probes * steps, ritz);
-        return;
-    }
-    for (int64_t i = 0; i < probes; i++) {
-        low_sum += min_of(steps, ritz + i * steps);
-        high_sum += max_of(steps, ritz + i * steps);
-    }
-    *low = low_sum / (double)probes;
-    *high = high_sum / (double)probes;
-}
-
-/* Sum of weights times Gaussians of the given variance around the Ritz values of one probe, at x. */
-static double gaussians(int64_t steps, const double *ritz, const double *weights, double variance, double x)
-{
-    static const double VANISHES = -746.0; /* exp is exactly 0 below, so what is skipped changes no bit */
-    const double height = 1.0 / sqrt(2.0 * M_PI * variance);
-    double sum = 0.0;
-
-    for (int64_t i = 0; i < steps; i++) {
-        const double exponent = -(x - ritz[i]) * (x - ritz[i]) / (2.0 * variance);
-
-        if (!(exponent < VANISHES)) {
-            sum += weights[i] * exp(exponent) * height;
-        }
-    }
-    return sum;
-}
-
-void hsgd_density(int64_t probes, int64_t steps, const double *ritz, const double *weights, int64_t bins,
-                  double sigma_squared, double overhead, bool full, double *grid, double *density, double *stderr_of)
-{
-    double low = 0.0, high = 0.0, variance = 0.0, total = 0.0;
-
-    ends(probes, steps, ritz, full, &low, &high);
-    low -= overhead;
-    high += overhead;
-    variance = sigma_squared * fmax(1.0, high - low);
-    for (int64_t j = 0; j < bins; j++) {
-        double mean = 0.0, squares = 0.0; /* Welford: of the probes so far, and their squared deviations from it */
-
-        grid[j] = j < bins - 1 ? low + (double)j * ((high - low) / (double)(bins - 1)) : high;
-        for (int64_t i = 0; i < probes; i++) {
-            const double value = gaussians(steps, ritz + i * steps, weights + i * steps, variance, grid[j]);
-            const double change = value - mean;
-
-            mean += change / (double)(i + 1);
-            squares += change * (value - mean);
-        }
-        density[j] = mean;
-        total += mean;
-        if (stderr_of != NULL) {
-            stderr_of[j] = sqrt(squares / (double)(probes - 1) / (double)probes);
-        }
-    }
-    total *= grid[1] - grid[0];
-    for (int64_t j = 0; j < bins && total > 0.0; j++) { /* 0: a grid so coarse that every Gaussian falls between */
-        density[j] /= total;
-        if (stderr_of != NULL) {
-            stderr_of[j] /= total;
-        }
-    }
-}
-
-void hsgd_density_moments(int64_t probes, int64_t steps, const double *ritz, const double *weights, double moment[4],
-                          double *stderr_of)
-{
-    double mean[4] = {0}, squares[4] = {0};
-
-    for (int64_t i = 0; i < probes; i++) {
-        double own[4] = {0};
-
-        for (int64_t k = i * steps; k < (i + 1) * steps; k++) {
-            double power = weights[k];
-
-            for (int j = 0; j < 4; j++) {
-                power *= ritz[k];
-                own[j] += power;
-            }
-        }
-        for (int j = 0; j < 4; j++) {
-            const double change = own[j] - mean[j];
-
-            mean[j] += change / (double)(i + 1);
-            squares[j] += change * (own[j] - mean[j]);
-        }
-    }
-    for (int j = 0; j < 4; j++) {
-        moment[j] = mean[j];
-        if (stderr_of != NULL) {
-            stderr_of[j] = sqrt(squares[j] / (double)(probes - 1) / (double)probes);
-        }
-    }
-}
-
-typedef struct {
-    double value, weight;
-    int64_t probe;
-} node;
-
-/* By value, then by probe, so that the order is the same wherever it is sorted. */
-static int compare(const void *a, const void *b)
-{
-    const node *x = a, *y = b;
-
-    if (x->value != y->value) {
-        return x->value < y->value ? -1 : 1;
-    }
-    return x->probe < y->probe ? -1 : x->probe > y->probe;
-}
-
-hsgd_status hsgd_cumulative(int64_t probes, int64_t steps, const double *ritz, const double *weights,
-                            double *eigenvalue, double *measure, double *stderr_of, hsgd_error *err)
-{
-    const int64_t count = probes * steps;
-    hsgd_status st = HSGD_OK;
-    node *nodes = malloc((size_t)count * sizeof *nodes);
-    double *own = calloc((size_t)probes, sizeof *own); /* weight of each probe so far */
-
-    HSGD_CHECK(nodes != NULL && own != NULL, HSGD_ERR_MEMORY, err,
-               "memory: cannot sort %lld Ritz values; lower density.steps", (long long)count);
-    for (int64_t i = 0; i < count; i++) {
-        nodes[i] = (node){.value = ritz[i], .weight = weights[i], .probe = i / steps};
-    }
-    qsort(nodes, (size_t)count, sizeof *nodes, compare);
-    for (int64_t i = 0; i < count; i++) {
-        double mean = 0.0, squares = 0.0;
-
-        own[nodes[i].probe] += nodes[i].weight;
-        for (int64_t p = 0; p < probes; p++) {
-            const double change = own[p] - mean;
-
-            mean += change / (double)(p + 1);
-            squares += change * (own[p] - mean);
-        }
-        eigenvalue[i] = nodes[i].value;
-        measure[i] = mean;
-        if (stderr_of != NULL) {
-            stderr_of[i] = sqrt(squares / (double)(probes - 1) / (double)probes);
-        }
-    }
-done:
-    free(own);
-    free(nodes);
     return st;
 }

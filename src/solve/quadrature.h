@@ -1,8 +1,9 @@
 /* src/solve/quadrature.h - spectral density by stochastic Lanczos quadrature.
  * Source: Ubaru, Chen, Saad, "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature", SIAM J. Matrix Anal.
- * Appl. 38(4), 2017, doi:10.1137/16M1104974; the density as PyHessian's density_generate. */
+ * Appl. 38(4), 2017, doi:10.1137/16M1104974. */
 #pragma once
 #include "curvature/linop.h"
+#include "solve/density.h"
 #include "solve/snapshot.h"
 
 typedef struct {
@@ -10,9 +11,10 @@ typedef struct {
     int64_t block;         /* probes that advance together, one apply for all; 0: chosen */
     hsgd_draw draw;        /* HSGD_DRAW_SIGN: rademacher; HSGD_DRAW_NORMAL: normalised to the sphere */
     uint64_t seed;
-    int64_t first;             /* number of the first probe, by which it is drawn: one of a longer series */
-    const double *start;       /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
-    const hsgd_keeper *keeper; /* may be NULL: keeps finished probes; those of a block in progress are made again */
+    int64_t first;              /* number of the first probe, by which it is drawn: one of a longer series */
+    const double *start;        /* [probes][n] given start vectors (host, the same on all ranks), or NULL: drawn */
+    const hsgd_vector *deflate; /* orthonormal vectors that the processes are kept off, or NULL; see below */
+    const hsgd_keeper *keeper;  /* may be NULL: keeps finished probes, and the processes of a block in progress */
     void (*monitor)(void *context, int64_t products, int64_t total); /* may be NULL */
     void *context;
 } hsgd_quadrature_options;
@@ -20,38 +22,29 @@ typedef struct {
 /* Probes that advance together: `block`, or where it is 0 the choice of 8, but not more than there are.  Local. */
 int64_t hsgd_quadrature_block(int64_t block, int64_t probes);
 
-/* Keep the nodes of the first `done` probes with options->keeper as hsgd_quadrature does, and recall how many were kept
- * (0: none) and their nodes: for who divides a series of probes.  ritz, weights: [options->probes][options->steps].
- * Collective over comm and space->comm, which are the keeper's ranks.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DATA (a kept
+/* Keep the nodes of the first `done` probes with options->keeper as hsgd_quadrature does between two blocks, and recall how
+ * many were kept (0: none) and their nodes: for who divides a series of probes.  Processes that ran are not taken up.
+ * ritz, weights: [options->probes][options->steps].  options->deflate: on the space.
+ * Collective over space->comm, which are the keeper's ranks.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DATA (a kept
  * state of another work), those of the keeper. */
-hsgd_status hsgd_quadrature_keep(const hsgd_quadrature_options *options, hsgd_comm *comm, int64_t done,
+hsgd_status hsgd_quadrature_keep(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t done,
                                  const double *ritz, const double *weights, hsgd_error *err);
 hsgd_status hsgd_quadrature_recall(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t *done,
                                    double *ritz, double *weights, hsgd_error *err);
 
+/* Probes and steps (at most n: then it ends by itself) with which the mean of the probes' measures is within accuracy *
+ * (largest - smallest eigenvalue) of the spectrum's own in Wasserstein distance, but for odds of eta, where the start
+ * vectors are uniform on the sphere.  0 < accuracy, eta <= 1.  Local.
+ * Source: Chen, Trogdon, Ubaru, "Analysis of stochastic Lanczos quadrature for spectrum approximation", ICML 2021,
+ * arXiv:2105.06595: ceil(4 ln(2 n / eta) / ((n + 2) accuracy^2)) probes of ceil(12 / accuracy + 1/2) steps. */
+void hsgd_quadrature_plan(int64_t n, double accuracy, double eta, int64_t *probes, int64_t *steps);
+
 /* ritz, weights: [probes][steps], ascending per probe; weights sum to 1.  Where a probe's process ended early (an
  * invariant subspace) the rest has weight 0 and repeats the last Ritz value.  In reproducible mode no bit depends on the
- * block.  Collective.
+ * block.  With `deflate` the nodes are those of P A P on the complement, which P projects onto, and stand for n - columns
+ * eigenvalues: where the vectors are eigenvectors these are the other eigenvalues of A.  Collective.
  * Errors: HSGD_ERR_NUMERIC (also where the run-time self-test fails: sum of weights = 1, sum w theta = v'Av,
  * sum w theta^2 = norm(Av)^2), HSGD_ERR_MEMORY, HSGD_ERR_DATA (a kept state of another work), those of the product and of
- * the keeper; on HSGD_STOPPED the finished probes are kept. */
+ * the keeper; on HSGD_STOPPED the state is kept. */
 hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *options, double *ritz, double *weights,
                             hsgd_error *err);
-
-/* grid, density [bins]: Gaussians of variance sigma_squared * max(1, range) at the Ritz values.
- * full false: range and grid from the means over probes of the extreme Ritz values, less and plus overhead, and the
- * density divided by its grid sum, exactly as PyHessian.  full true: from the extremes over all probes.
- * stderr_of: [bins] standard error over the probes, or NULL (needs probes >= 2).  bins >= 2.  Local. */
-void hsgd_density(int64_t probes, int64_t steps, const double *ritz, const double *weights, int64_t bins,
-                  double sigma_squared, double overhead, bool full, double *grid, double *density, double *stderr_of);
-
-/* Moments 1..4 of the density, moment[j] = mean over probes of sum w theta^(j+1), and their standard errors (NULL where
- * probes < 2).  Local. */
-void hsgd_density_moments(int64_t probes, int64_t steps, const double *ritz, const double *weights, double moment[4],
-                          double *stderr_of);
-
-/* The cumulative spectral measure, unblurred: eigenvalue [probes * steps] all Ritz values, ascending; measure: mean over
- * the probes of the weight up to and with each; its standard error (NULL where probes < 2).  Local.
- * Errors: HSGD_ERR_MEMORY. */
-hsgd_status hsgd_cumulative(int64_t probes, int64_t steps, const double *ritz, const double *weights,
-                            double *eigenvalue, double *measure, double *stderr_of, hsgd_error *err);

@@ -70,13 +70,33 @@ static void trace(const study_state *s, stage_work *w)
     }
 }
 
+static void density(const study_state *s, stage_work *w)
+{
+    const study_extent *e = &s->extent;
+    const int64_t count = e->probes * (e->steps < s->m ? e->steps : s->m);
+    char words[64] = "";
+
+    if (s->deck->density.accuracy > 0.0) {
+        (void)snprintf(words, sizeof words, "accuracy %g: %lld probes of %lld steps: ", s->deck->density.accuracy,
+                       (long long)e->probes, (long long)e->steps);
+    }
+    if (e->deflates && e->pairs > 0 && !study_runs(s, HSGD_STAGE_EIGEN)) {
+        products(w, (double)s->sample_count, count + s->deck->eigen.max_products + e->pairs, words);
+        (void)snprintf(w->what, sizeof w->what, "%s%lld products; before them the eigen stage", words,
+                       (long long)count);
+    } else {
+        products(w, (double)s->sample_count, count, words);
+    }
+}
+
 static void landscape(const study_state *s, stage_work *w)
 {
     const study_extent *e = &s->extent;
     const int64_t edge = s->deck->landscape.plane_points, plane = e->axes == 2 ? edge * edge : 0;
     const int64_t points = e->lines * s->deck->landscape.points + plane;
 
-    const bool eigen = e->pairs > 0 && !study_runs(s, HSGD_STAGE_EIGEN); /* for want of an eigen.h5 */
+    const bool eigen = e->eigenvectors && e->pairs > 0 && !e->deflates &&
+                       !study_runs(s, HSGD_STAGE_EIGEN); /* for want of an eigen.h5 */
 
     if (eigen) {
         products(w, (double)s->sample_count, s->deck->eigen.max_products + e->pairs, "");
@@ -112,7 +132,7 @@ static stage_work work_of(const study_state *s, hsgd_stage stage)
         products(&w, samples, deck->eigen.max_products + e->pairs, "at most ");
         break;
     case HSGD_STAGE_DENSITY:
-        products(&w, samples, e->probes * (deck->density.steps < s->m ? deck->density.steps : s->m), "");
+        density(s, &w);
         break;
     case HSGD_STAGE_TRACE:
         trace(s, &w);
@@ -148,7 +168,8 @@ static double disk_needed(const study_state *s)
         numbers += 3.0 * (double)(e->lines * deck->landscape.points) + (e->axes == 2 ? 2.0 * edge * edge : 0.0);
     }
     if (study_runs(s, HSGD_STAGE_DENSITY)) {
-        numbers += 6.0 * (double)deck->density.bins + 5.0 * (double)(e->probes * deck->density.steps);
+        numbers += 6.0 * (double)deck->density.bins + 2.0 * (double)(e->probes * e->steps) +
+                   3.0 * (double)(e->probes * (e->steps + (e->deflates ? e->pairs : 0)));
     }
     return 8.0 * ((double)s->n * vectors + numbers) + SMALL_FILES;
 }

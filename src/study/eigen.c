@@ -274,7 +274,7 @@ hsgd_status study_eigenvectors(study_state *s, double **vectors, int64_t *count,
         exists = strcmp(want, found) == 0;
     }
     if (!exists) {
-        hsgd_progress_say(s->progress, "landscape: no eigenvectors for these weights and samples yet; the eigen stage "
+        hsgd_progress_say(s->progress, "eigen: there are no eigenvectors for these weights and samples yet; this stage "
                                        "runs first");
         HSGD_TRY(study_run_kept(s, HSGD_STAGE_EIGEN, err));
         hsgd_progress_done(s->progress);

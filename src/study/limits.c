@@ -1,4 +1,5 @@
 /* src/study/limits.c - what the stages ask of data, network and named files, checked before anything is created. */
+#include "solve/quadrature.h"
 #include "study/limits.h"
 #include "study/selection.h"
 #include "study/small_vectors.h"
@@ -9,6 +10,7 @@
 enum { TRACE_AUTO, TRACE_EXACT, TRACE_HUTCHINSON, TRACE_HUTCHPP };
 enum { OPERATOR_HESSIAN, OPERATOR_GAUSS_NEWTON };
 enum { WHICH_BOTH };
+enum { DISTRIBUTION_RADEMACHER, DISTRIBUTION_SPHERE };
 
 bool study_runs(const study_state *s, hsgd_stage stage)
 {
@@ -96,7 +98,8 @@ done:
     return st;
 }
 
-hsgd_status study_read_start(study_state *s, double **start, int64_t *probes, hsgd_error *err)
+/* The studied rows [*probes][m] of the vectors of density.start, where it names a file; else NULL. */
+static hsgd_status read_start(study_state *s, double **start, int64_t *probes, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const char *file = s->deck->density.start;
@@ -115,12 +118,22 @@ done:
     return st;
 }
 
-static hsgd_status check_density(study_state *s, study_extent *extent, hsgd_error *err)
+hsgd_status study_plan_density(study_state *s, density_plan *plan, hsgd_error *err)
 {
-    double *start = NULL;
-    const hsgd_status st = study_read_start(s, &start, &extent->probes, err);
+    static const double ETA = 0.05; /* as for the 95 % intervals elsewhere */
+    hsgd_status st = HSGD_OK;
 
-    free(start);
+    *plan = (density_plan){.steps = s->deck->density.steps,
+                           .sphere = s->deck->density.distribution == DISTRIBUTION_SPHERE,
+                           .accuracy = s->deck->density.accuracy};
+    if (plan->accuracy > 0.0) {
+        plan->eta = ETA;
+        plan->sphere = true; /* what the bound is for */
+        hsgd_quadrature_plan(s->m, plan->accuracy, ETA, &plan->probes, &plan->steps);
+    } else {
+        HSGD_TRY(read_start(s, &plan->start, &plan->probes, err));
+    }
+done:
     return st;
 }
 
@@ -143,7 +156,7 @@ static int64_t count_directions(const char *words, int64_t *eigenvector, int64_t
 }
 
 /* Which eigenpairs there will be is known where the eigen stage makes them; an eigen.h5 that a study without this stage
- * finds may hold more, and the landscape looks itself. */
+ * finds may hold more, and who needs them looks itself. */
 static hsgd_status eigenpairs_are_known(study_state *s, bool *known, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -167,6 +180,27 @@ static hsgd_status check_eigen(study_state *s, study_extent *extent, hsgd_error 
                (long long)count, selection_is_block(s) ? "hessian.layers selects" : "the network has", (long long)s->m);
     extent->pairs = both < s->m ? both : s->m;
 done:
+    return st;
+}
+
+static hsgd_status check_density(study_state *s, study_extent *extent, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    density_plan plan = {0};
+    bool known = false;
+
+    HSGD_TRY(study_plan_density(s, &plan, err));
+    extent->probes = plan.probes;
+    extent->steps = plan.steps;
+    extent->deflates = s->deck->density.deflate;
+    if (extent->deflates) {
+        HSGD_TRY(eigenpairs_are_known(s, &known, err));
+    }
+    if (known) {
+        HSGD_TRY(check_eigen(s, extent, err));
+    }
+done:
+    free(plan.start);
     return st;
 }
 

@@ -15,6 +15,13 @@ bool study_trace_is_sketched(const study_state *s);
  * Errors: HSGD_ERR_USAGE, HSGD_ERR_DATA, HSGD_ERR_MEMORY. */
 hsgd_status study_check_limits(study_state *s, hsgd_error *err);
 
-/* The vectors [*probes][m] of density.start, of which the selected rows are taken, into *start, which becomes the caller's; NULL where the deck names none.
- * Collective.  Errors: HSGD_ERR_DATA, HSGD_ERR_MEMORY. */
-hsgd_status study_read_start(study_state *s, double **start, int64_t *probes, hsgd_error *err);
+/* The probes of the density stage. */
+typedef struct {
+    int64_t probes, steps;
+    bool sphere;          /* drawn on the sphere, else signs */
+    double accuracy, eta; /* 0: as the deck says; else probes and steps keep the first, but for odds of the second */
+    double *start;        /* [probes][m] of density.start, its studied rows; NULL: drawn */
+} density_plan;
+
+/* What the deck asks for; plan->start becomes the caller's.  Collective.  Errors: HSGD_ERR_DATA, HSGD_ERR_MEMORY. */
+hsgd_status study_plan_density(study_state *s, density_plan *plan, hsgd_error *err);

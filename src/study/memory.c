@@ -71,9 +71,10 @@ static double density_vectors(const study_state *s)
     const hsgd_deck *deck = s->deck;
     const int64_t probes = s->extent.probes, share = (probes + s->groups - 1) / s->groups;
     const int64_t together = hsgd_quadrature_block(deck->density.block, share);
-    const int64_t lanczos = deck->density.steps < s->m ? deck->density.steps : s->m;
+    const int64_t held = s->extent.deflates ? s->extent.pairs : 0;
+    const int64_t lanczos = s->extent.steps < s->m ? s->extent.steps : s->m;
 
-    return study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3) + 1) : 0.0;
+    return study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3 + held) + 2 * held + 1) : 0.0;
 }
 
 /* Most vectors of the studied rows that another stage holds spread over all ranks. */
@@ -97,7 +98,7 @@ static double host_vectors(const study_state *s)
 {
     const study_extent *e = &s->extent;
     const double given =
-        (double)(e->vectors + e->file_vectors + (e->eigenvectors ? e->pairs : 0) + e->lines + e->axes) +
+        (double)(e->vectors + e->file_vectors + (e->eigenvectors || e->deflates ? e->pairs : 0) + e->lines + e->axes) +
         (study_runs(s, HSGD_STAGE_DENSITY) ? (double)e->probes : 0.0);
 
     return 8.0 * (double)s->n * (given + 10.0) + (selection_is_block(s) ? 8.0 * COLUMNS * (double)(s->n + s->m) : 0.0);

@@ -67,7 +67,8 @@ static hsgd_stage other_keys(const study_state *s, hsgd_stage stage)
 {
     const bool usual = s->deck->hessian.operator_ == 0 && s->deck->hessian.split == 0 && !selection_is_block(s);
 
-    if (stage == HSGD_STAGE_LANDSCAPE) { /* it looks along the eigenvectors */
+    if (stage == HSGD_STAGE_LANDSCAPE || (stage == HSGD_STAGE_DENSITY && s->deck->density.deflate)) {
+        /* it looks along the eigenvectors, or takes them out */
         return HSGD_STAGE_EIGEN;
     }
     if (curvature_is_trained(s, stage) && !usual) { /* of the usual operator older checkpoints know nothing */

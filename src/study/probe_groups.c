@@ -9,7 +9,8 @@ struct study_probe_groups {
     int groups, group;  /* how many, and which is this rank's */
     hsgd_comm *comm;    /* of the group; owned, as the space on it; both NULL where there is one group */
     hsgd_space *space;
-    study_state part; /* *whole with these */
+    study_state part;     /* *whole with these */
+    hsgd_vector *deflate; /* the deflated vectors on the group's rows; NULL: none */
 };
 
 /* A round: every group takes up to `block` of the probes from `first` on. */
@@ -178,6 +179,7 @@ done:
 void study_probe_groups_close(study_probe_groups **g)
 {
     if (*g != NULL) {
+        hsgd_vector_destroy(&(*g)->deflate);
         if ((*g)->groups > 1) {
             selection_close_space(&(*g)->part);
         }
@@ -221,7 +223,8 @@ static void monitor(void *context, int64_t products, int64_t of_group)
 static hsgd_status run_block(const study_probe_groups *g, hsgd_linop *op, const hsgd_quadrature_options *options,
                              const probe_round *round, double *ritz, double *weights, hsgd_error *err)
 {
-    const int64_t n = g->whole->m, length = options->steps < n ? options->steps : n;
+    const int64_t n = g->whole->m, rest = n - (g->deflate != NULL ? g->deflate->columns : 0);
+    const int64_t length = options->steps < rest ? options->steps : rest;
     const int64_t working = (options->probes - round->first + round->block - 1) / round->block;
     round_progress progress = {.options = options,
                                .before = round->first * length,
@@ -238,6 +241,7 @@ static hsgd_status run_block(const study_probe_groups *g, hsgd_linop *op, const 
     own.block = round->block;
     own.first = options->first + low;
     own.start = options->start != NULL ? options->start + low * n : NULL;
+    own.deflate = g->deflate;
     own.keeper = NULL; /* all ranks keep, at their meeting */
     own.monitor = options->monitor != NULL ? monitor : NULL;
     own.context = &progress;
@@ -309,11 +313,30 @@ static hsgd_status run_rounds(const study_probe_groups *g, hsgd_linop *op, const
             HSGD_TRY(hsgd_keeper_due(options->keeper, &due, err));
         }
         if (stopped || due) {
-            HSGD_TRY(hsgd_quadrature_keep(options, s->comm, done, ritz, weights, err));
+            HSGD_TRY(hsgd_quadrature_keep(options, s->studied, done, ritz, weights, err));
         }
         HSGD_CHECK(!stopped, HSGD_STOPPED, err, "density: stopped after %lld probes", (long long)done);
     }
 done:
+    return st;
+}
+
+/* The deflated vectors, which all ranks hold together, for each group's own ranks. */
+static hsgd_status share_deflated(study_probe_groups *g, const hsgd_vector *deflate, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    double *rows = malloc((size_t)(deflate->columns * deflate->space->n) * sizeof *rows);
+
+    if (rows == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold %lld deflated vectors",
+                            (long long)deflate->columns);
+    }
+    st = st == HSGD_OK ? hsgd_vector_create(g->part.studied, deflate->columns, &g->deflate, err) : st;
+    HSGD_TRY(hsgd_comm_agree(g->whole->comm, st, err));
+    HSGD_TRY(hsgd_vector_gather(deflate, rows, err));
+    HSGD_TRY(hsgd_comm_agree(g->whole->comm, hsgd_vector_set_full(g->deflate, rows, err), err));
+done:
+    free(rows);
     return st;
 }
 
@@ -334,6 +357,9 @@ hsgd_status study_probe_groups_run(study_probe_groups *g, hsgd_linop *op, const 
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate the groups of ranks");
     }
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    if (options->deflate != NULL) {
+        HSGD_TRY(share_deflated(g, options->deflate, err));
+    }
     HSGD_TRY(run_rounds(g, op, options, unfinished, ritz, weights, err));
 done:
     free(unfinished);

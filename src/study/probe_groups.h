@@ -27,8 +27,8 @@ study_state *study_probe_groups_state(study_probe_groups *g);
 /* As study_operator, over the samples among this rank's group.  To be destroyed before the groups.  Collective. */
 hsgd_status study_probe_groups_operator(study_probe_groups *g, hsgd_linop **out, hsgd_error *err);
 
-/* As hsgd_quadrature, of all probes, with the same bits on all ranks.  options->keeper: the study's, of all ranks.  op:
- * made above.  Collective.  Errors, the same on every rank: those of hsgd_quadrature in any group. */
+/* As hsgd_quadrature, of all probes, with the same bits on all ranks.  options->keeper and deflate: the study's, of all ranks.
+ * op: made above, and run once.  Collective.  Errors, the same on every rank: those of hsgd_quadrature in any group. */
 hsgd_status study_probe_groups_run(study_probe_groups *g, hsgd_linop *op, const hsgd_quadrature_options *options,
                                    double *ritz, double *weights, hsgd_error *err);
 

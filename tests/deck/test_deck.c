@@ -61,7 +61,7 @@ static void the_defaults_are_the_promised_ones(void **state)
         "confirm = false\nrequire_convergence = false\n",
         "[density]\nprobes = 4\nsteps = 80\nblock = 0\ngroups = 0\ndistribution = rademacher\nbins = "
         "10000\nsigma_squared = 1e-05\n"
-        "overhead = 0.01\nstart = none\n",
+        "overhead = 0.01\nstart = none\naccuracy = 0\ndeflate = false\n",
         "[trace]\nmethod = auto\nprobes = 32\n",
         "[landscape]\ndirections = eigenvector random gradient\npoints = 21\nrange = 0.5\nplane = none\n"
         "plane_points = 21\nplane_range = 0.5\nnormalize = vector\nvectors = none\n",

@@ -61,6 +61,8 @@ VALUES = {
     "density.sigma_squared": ("0", "-1"),
     "density.overhead": ("-1",),
     "density.distribution": ("gauss",),
+    "density.accuracy": ("-0.1", "1.5"),
+    "density.deflate": ("some",),
     "trace.method": ("guess",),
     "trace.probes": ("0",),
     "trace.tolerance": ("-1",),

@@ -1,4 +1,5 @@
 """Every file of a study holds what was promised: datasets, shapes, attributes, units, axes, and sensible values."""
+import math
 import re
 import subprocess
 from datetime import datetime
@@ -176,9 +177,19 @@ class Files(ProgramTest):
     def test_quadrature_weights_are_probabilities_and_the_density_integrates_to_one(self):
         file = self.open("density.h5")
         np.testing.assert_allclose(file["/weights"][()].sum(axis=1), 1.0, atol=1e-10)
-        for group in ("", "/full"):
-            grid, density = file[f"{group}/grid"][()], file[f"{group}/density"][()]
-            self.assertAlmostEqual(density.sum() * (grid[1] - grid[0]), 1.0, places=10)
+        grid, density = file["/grid"][()], file["/density"][()]
+        self.assertAlmostEqual(density.sum() * (grid[1] - grid[0]), 1.0, places=10)
+
+    def test_the_full_density_is_normalised_by_the_mass_within_its_grid(self):
+        file = self.open("density.h5")
+        theta, weight, grid = (file[name][()].ravel() for name in ("/ritz_values", "/weights", "/full/grid"))
+        width = math.sqrt(2 * file.attrs["sigma_squared"] * max(1.0, grid[-1] - grid[0]))
+        weight = weight / len(file["/weights"])
+        mass = sum(w * (math.erf((grid[-1] - t) / width) - math.erf((grid[0] - t) / width)) / 2
+                   for t, w in zip(theta, weight))
+        self.assertAlmostEqual(float(file["/full/mass"][()]), mass, places=12)
+        expected = (weight * np.exp(-((grid[:, None] - theta) / width)**2)).sum(axis=1) / width / math.sqrt(math.pi) / mass
+        np.testing.assert_allclose(file["/full/density"][()], expected, rtol=1e-9, atol=1e-12 * expected.max())
 
     def test_moments_are_those_of_the_quadrature(self):
         file = self.open("density.h5")

@@ -27,7 +27,7 @@ DATA = ("data.train_samples=400", "data.test_samples=20", "hessian.samples=400",
         "model.layers=conv 4 5 / relu / maxpool 2 / conv 6 3 / tanh / maxpool 2 / linear 10")
 STAGES = {
     "eigen": ("run.stages=eigen", "eigen.count=4", "eigen.max_products=150", "eigen.tolerance=1e-4"),
-    "density": ("run.stages=density", "density.probes=4", "density.steps=20", "density.bins=500", "density.block=1"),
+    "density": ("run.stages=density", "density.probes=4", "density.steps=20", "density.bins=500", "density.block=3"),
     "trace": ("run.stages=trace", "trace.method=hutchinson", "trace.probes=80"),
     "landscape": ("run.stages=landscape", "landscape.directions=eigenvector random", "landscape.points=15",
                   "landscape.plane=eigenvector1 random", "landscape.plane_points=5", "eigen.max_products=30"),

@@ -59,7 +59,7 @@ class Tools(ProgramTest):
         results = self.study("results")
         done = self.tool("plot.py", results)
         drawn = {path.stem for path in (results / "figures").glob("*.png")}
-        self.assertEqual(drawn, {"training", "confusion", "eigenvalues", "density", "landscape-lines",
+        self.assertEqual(drawn, {"training", "confusion", "eigenvalues", "density", "cumulative", "landscape-lines",
                                  "landscape-plane"})
         self.assertIn("generated digits", done.stdout)
         # A folder with pictures in it is still one to go on with.

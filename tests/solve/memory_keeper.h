@@ -53,15 +53,37 @@ done:
     return st == HSGD_OK && k->keeps == k->stop_at ? HSGD_STOPPED : st;
 }
 
+/* The vectors kept, over the ranks of `space`. */
+static inline hsgd_status memory_move(const hsgd_vector *kept, const hsgd_space *space, hsgd_vector **out,
+                                      hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    double *full = malloc((size_t)(kept->columns * space->n + 1) * sizeof *full);
+
+    assert_non_null(full);
+    HSGD_TRY(hsgd_vector_gather(kept, full, err));
+    HSGD_TRY(hsgd_vector_create(space, kept->columns, out, err));
+    HSGD_TRY(hsgd_vector_set_full(*out, full, err));
+done:
+    free(full);
+    return st;
+}
+
 static inline hsgd_status memory_recall(void *context, const hsgd_space *space, hsgd_snapshot *snapshot, bool *found,
                                         hsgd_error *err)
 {
     const memory_keeper *k = context;
+    hsgd_status st = HSGD_OK;
 
-    (void)space; /* tests go on over the same one */
     *found = k->holds;
     *snapshot = (hsgd_snapshot){0};
-    return k->holds ? memory_copy(&k->kept, snapshot, err) : HSGD_OK;
+    HSGD_TRY(k->holds ? memory_copy(&k->kept, snapshot, err) : HSGD_OK);
+    if (snapshot->vectors != NULL && snapshot->vectors->space != space) {
+        hsgd_vector_destroy(&snapshot->vectors);
+        HSGD_TRY(memory_move(k->kept.vectors, space, &snapshot->vectors, err));
+    }
+done:
+    return st;
 }
 
 static inline void memory_keeper_create(memory_keeper *k, int stop_at)

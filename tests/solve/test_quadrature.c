@@ -182,117 +182,142 @@ static void rejects_a_start_of_zero_and_a_matrix_of_nan(void **state)
     matrix_destroy(&m);
 }
 
-/* Two nodes far apart: on the grid the density is two Gaussians, each of the width asked for. */
-static void the_density_is_a_sum_of_gaussians_on_an_even_grid(void **state)
+/* Diagonal, and signs: the mean of d^j over the rows that are left, exact up to twice the steps, whatever the vectors
+ * deflated had; the same bits as on one rank, and no node outside what is left. */
+static void deflated_vectors_leave_the_rest_of_the_spectrum(void **state)
 {
-    enum { BINS = 4001 };
-    const double ritz[2] = {-1.0, 1.0}, weights[2] = {0.25, 0.75}, sigma_squared = 1e-3, overhead = 0.5;
-    const double variance = sigma_squared * 3.0; /* the range is 2 + 2 * 0.5 */
-    double *grid = calloc(BINS, sizeof *grid), *density = calloc(BINS, sizeof *density), total = 0.0;
-
-    (void)state;
-    hsgd_density(1, 2, ritz, weights, BINS, sigma_squared, overhead, false, grid, density, NULL);
-    assert_true(grid[0] == -1.5 && grid[BINS - 1] == 1.5);
-    for (int j = 0; j < BINS; j++) {
-        const double x = -1.5 + 3.0 * j / (BINS - 1);
-        const double expected = (0.25 * exp(-(x + 1.0) * (x + 1.0) / (2.0 * variance)) +
-                                 0.75 * exp(-(x - 1.0) * (x - 1.0) / (2.0 * variance))) /
-                                sqrt(2.0 * M_PI * variance);
-
-        /* the grid sum of a Gaussian that is 37 times wider than a bin and 9 deviations from the ends is 1 but for
-         * exp(-9^2 / 2) = 3e-18; rounding: a grid point off by eps is magnified by the slope, below 6 sigma/variance */
-        assert_near(grid[j], x, 4.0 * DBL_EPSILON);
-        assert_near(density[j], expected, 1e-12);
-        total += density[j] * 3.0 / (BINS - 1);
-    }
-    assert_near(total, 1.0, BINS * DBL_EPSILON);
-    free(density);
-    free(grid);
-}
-
-/* The grid of the first form spans the mean extremes, that of the full form all; extra nodes of weight 0 matter to
- * neither; a range above 1 widens the Gaussians with it. */
-static void the_grid_spans_mean_or_full_extremes(void **state)
-{
-    enum { BINS = 5 };
-    const double ritz[6] = {0.0, 4.0, 4.0, -2.0, 1.0, 10.0}, weights[6] = {0.5, 0.5, 0.0, 0.2, 0.3, 0.5};
-    double grid[BINS], density[BINS];
-
-    (void)state;
-    hsgd_density(2, 3, ritz, weights, BINS, 1.0, 1.0, false, grid, density, NULL);
-    assert_true(grid[0] == -2.0 && grid[2] == 3.0 && grid[BINS - 1] == 8.0);
-    hsgd_density(2, 3, ritz, weights, BINS, 1.0, 1.0, true, grid, density, NULL);
-    assert_true(grid[0] == -3.0 && grid[2] == 4.0 && grid[BINS - 1] == 11.0);
-}
-
-/* Against the definition, written out: sample deviation of the equally normalised densities over sqrt(probes). */
-static void standard_errors_are_those_of_a_mean(void **state)
-{
-    enum { BINS = 11 };
-    const double ritz[6] = {0.0, 1.0, 0.2, 1.1, -0.1, 0.9}, weights[6] = {0.5, 0.5, 0.3, 0.7, 0.6, 0.4};
-    double grid[BINS], density[BINS], error[BINS], one[3][BINS], total = 0.0, variance = 0.0;
-
-    (void)state;
-    hsgd_density(3, 2, ritz, weights, BINS, 0.01, 0.1, false, grid, density, error);
-    variance = 0.01 * fmax(1.0, grid[BINS - 1] - grid[0]);
-    for (int j = 0; j < BINS; j++) {
-        for (int p = 0; p < 3; p++) {
-            one[p][j] = 0.0;
-            for (int i = 2 * p; i < 2 * p + 2; i++) {
-                one[p][j] +=
-                    weights[i] * exp(-pow(grid[j] - ritz[i], 2.0) / (2.0 * variance)) / sqrt(2.0 * M_PI * variance);
-            }
-            total += one[p][j] / 3.0;
-        }
-    }
-    total *= grid[1] - grid[0];
-    for (int j = 0; j < BINS; j++) {
-        const double mean = (one[0][j] + one[1][j] + one[2][j]) / 3.0;
-        double squares = 0.0;
-
-        for (int p = 0; p < 3; p++) {
-            squares += pow(one[p][j] - mean, 2.0);
-        }
-        assert_near(density[j], mean / total, 64.0 * DBL_EPSILON * (1.0 + density[j]));
-        assert_near(error[j], sqrt(squares / 2.0 / 3.0) / total, 64.0 * DBL_EPSILON * (1.0 + density[j]));
-    }
-}
-
-static void moments_and_their_errors_are_means_over_probes(void **state)
-{
-    const double ritz[4] = {1.0, 2.0, 0.0, 3.0}, weights[4] = {0.5, 0.5, 0.75, 0.25};
-    const double first[4] = {1.5, 2.5, 4.5, 8.5}, second[4] = {0.75, 2.25, 6.75, 20.25};
-    double moment[4], error[4];
-
-    (void)state;
-    hsgd_density_moments(2, 2, ritz, weights, moment, error);
-    for (int j = 0; j < 4; j++) { /* of two samples, the standard error is half their difference */
-        assert_near(moment[j], (first[j] + second[j]) / 2.0, 8.0 * DBL_EPSILON * moment[j]);
-        assert_near(error[j], fabs(first[j] - second[j]) / 2.0, 64.0 * DBL_EPSILON * moment[j]);
-    }
-    hsgd_density_moments(1, 2, ritz, weights, moment, NULL);
-    for (int j = 0; j < 4; j++) {
-        assert_near(moment[j], first[j], 8.0 * DBL_EPSILON * first[j]);
-    }
-}
-
-static void the_cumulative_measure_is_a_mean_of_steps(void **state)
-{
-    const double ritz[4] = {1.0, 2.0, 0.0, 2.0}, weights[4] = {0.5, 0.5, 0.75, 0.25};
-    const double value[4] = {0.0, 1.0, 2.0, 2.0}, share[4] = {0.375, 0.625, 0.875, 1.0};
-    const double deviation[4] = {0.375, 0.125, 0.125, 0.0}; /* half the difference of the two probes */
-    double eigenvalue[4], measure[4], error[4];
+    enum { FEW = 4, OUT = 3 };
+    hsgd_quadrature_options options = usual;
+    double d[N], *a = calloc((size_t)N * N, sizeof *a), *unit = calloc((size_t)OUT * N, sizeof *unit);
+    double ritz[2][PROBES * FEW], weights[2][PROBES * FEW];
+    hsgd_vector *deflate[2] = {NULL, NULL};
+    matrix m;
     hsgd_error err = {0};
 
     (void)state;
-    assert_ok(hsgd_cumulative(2, 2, ritz, weights, eigenvalue, measure, error, &err));
-    for (int i = 0; i < 4; i++) {
-        assert_true(eigenvalue[i] == value[i]);
-        assert_near(measure[i], share[i], 4.0 * DBL_EPSILON);
-        assert_near(error[i], deviation[i], 4.0 * DBL_EPSILON);
+    spread_out(d);
+    d[0] = 1000.0;
+    d[1] = -500.0;
+    d[N - 1] = 300.0;
+    matrix_diagonal(N, d, a);
+    unit[0] = unit[N + 1] = unit[2 * N + N - 1] = 1.0;
+    matrix_create(&m, N, a, HSGD_REDUCTION_REPRODUCIBLE);
+    options.steps = FEW;
+    for (int alone = 0; alone < 2; alone++) {
+        hsgd_linop *op = alone ? m.serial_op : m.op;
+
+        assert_ok(hsgd_vector_create(hsgd_linop_space(op), OUT, &deflate[alone], &err));
+        assert_ok(hsgd_vector_set_full(deflate[alone], unit, &err));
+        options.deflate = deflate[alone];
+        assert_ok(hsgd_quadrature(op, &options, ritz[alone], weights[alone], &err));
+        hsgd_vector_destroy(&deflate[alone]);
     }
-    assert_ok(hsgd_cumulative(1, 2, ritz, weights, eigenvalue, measure, NULL, &err));
-    assert_true(eigenvalue[0] == 1.0 && measure[0] == 0.5 && measure[1] == 1.0);
+    assert_memory_equal(ritz[0], ritz[1], sizeof ritz[0]);
+    assert_memory_equal(weights[0], weights[1], sizeof weights[0]);
+    for (int p = 0; p < PROBES; p++) {
+        for (int power = 0; power <= 2 * FEW - 1; power++) {
+            double sum = 0.0, expected = 0.0;
+
+            for (int i = p * FEW; i < (p + 1) * FEW; i++) {
+                assert_true(ritz[0][i] > -1.0 && ritz[0][i] < 3.0);
+                sum += weights[0][i] * pow(ritz[0][i], power);
+            }
+            for (int i = 2; i < N - 1; i++) {
+                expected += pow(d[i], power) / (N - OUT);
+            }
+            assert_near(sum, expected, matrix_rounding(N, pow(3.0, power)));
+        }
+    }
+    matrix_destroy(&m);
+    free(unit);
+    free(a);
+}
+
+/* As many steps as rows that are left, which take the whole of it; and nothing left is refused. */
+static void deflation_may_leave_little_but_not_nothing(void **state)
+{
+    const double a[9] = {2.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 5.0}, unit[9] = {1, 0, 0, 0, 0, 1, 0, 1, 0};
+    hsgd_quadrature_options options = {.probes = 1, .steps = 4, .seed = 5};
+    double ritz[4], weights[4];
+    hsgd_vector *deflate = NULL;
+    hsgd_vector view;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    matrix_create(&m, 3, a, HSGD_REDUCTION_REPRODUCIBLE);
+    assert_ok(hsgd_vector_create(m.space, 3, &deflate, &err));
+    assert_ok(hsgd_vector_set_full(deflate, unit, &err));
+    view = hsgd_vector_view(deflate, 0, 2);
+    options.deflate = &view;
+    assert_ok(hsgd_quadrature(m.op, &options, ritz, weights, &err));
+    for (int i = 0; i < 4; i++) {
+        assert_near(ritz[i], 3.0, matrix_rounding(3, 5.0));
+        assert_near(weights[i], i == 0 ? 1.0 : 0.0, matrix_rounding(3, 1.0));
+    }
+    options.deflate = deflate;
+    assert_int_equal(hsgd_quadrature(m.op, &options, ritz, weights, &err), HSGD_ERR_USAGE);
+    hsgd_vector_destroy(&deflate);
+    matrix_destroy(&m);
+}
+
+/* The figures of the theorem, worked out by hand: 4 ln(2 * 100 / 0.05) = 33.176.., over 102 * 0.01. */
+static void a_plan_has_the_steps_and_probes_of_the_theorem(void **state)
+{
+    static const struct {
+        int64_t n;
+        double accuracy;
+        int64_t probes, steps;
+    } wanted[] = {
+        {100, 0.1, 33, 100}, {28938, 0.1, 1, 121}, {28938, 0.01, 20, 1201}, {28938, 1.0, 1, 13}, {1, 1.0, 5, 1}};
+    int64_t probes = 0, steps = 0;
+
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        hsgd_quadrature_plan(wanted[i].n, wanted[i].accuracy, 0.05, &probes, &steps);
+        assert_int_equal(probes, wanted[i].probes);
+        assert_int_equal(steps, wanted[i].steps);
+    }
+    hsgd_quadrature_plan(1000, 1e-300, 0.05, &probes, &steps);
+    assert_true(probes == 1000000000 && steps == 1000);
+}
+
+/* Half the eigenvalues are -1, half are 1: the measure is off by the share of the probes at 1 less a half, times the width.
+ * A planned number of probes keeps the promise in every draw, though a twentieth of them might miss; a single probe
+ * misses in most, having a deviation of 0.5 / sqrt(n / 2 + 1) = 0.14. */
+static void planned_probes_keep_the_accuracy_and_one_does_not(void **state)
+{
+    enum { ROWS = 24, DRAWS = 20, MOST = 128 };
+    static const double accuracy = 0.1, eta = 0.05;
+    double d[ROWS], a[ROWS * ROWS] = {0}, ritz[2 * MOST], weights[2 * MOST];
+    int64_t planned = 0, steps = 0;
+    int missed = 0;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < ROWS; i++) {
+        d[i] = i % 2 == 0 ? 1.0 : -1.0;
+    }
+    matrix_diagonal(ROWS, d, a);
+    matrix_create(&m, ROWS, a, HSGD_REDUCTION_REPRODUCIBLE);
+    hsgd_quadrature_plan(ROWS, accuracy, eta, &planned, &steps);
+    assert_true(planned > 1 && planned <= MOST);
+    for (uint64_t seed = 1; seed <= DRAWS; seed++) {
+        double share = 0.0;
+
+        assert_ok(hsgd_quadrature(
+            m.op, &(hsgd_quadrature_options){.probes = planned, .steps = 2, .draw = HSGD_DRAW_NORMAL, .seed = seed},
+            ritz, weights, &err));
+        missed += fabs(weights[1] - 0.5) > accuracy; /* of the first probe alone */
+        for (int64_t i = 0; i < planned; i++) {
+            assert_near(ritz[2 * i + 1], 1.0, matrix_rounding(ROWS, 1.0));
+            share += weights[2 * i + 1] / (double)planned;
+        }
+        assert_true(fabs(share - 0.5) <= accuracy);
+    }
+    assert_true(missed > DRAWS * eta);
+    matrix_destroy(&m);
 }
 
 static void watch(void *context, int64_t products, int64_t total)
@@ -323,44 +348,137 @@ static void the_monitor_counts_every_product(void **state)
     matrix_destroy(&m);
 }
 
-/* Stopped by the keeper, or in a product, at each of its points: finished probes are taken over, to the same bits. */
-static void interrupted_probes_go_on_to_the_same_bits(void **state)
-{
-    enum { ORDER = 30, FIVE = 5, SIX = 6, BLOCK = 2, BLOCKS = 3 };
-    hsgd_quadrature_options options = {.probes = FIVE, .steps = SIX, .block = BLOCK, .seed = 3};
-    double d[ORDER], whole[2][FIVE * SIX], parts[2][FIVE * SIX], *a = calloc(ORDER * ORDER, sizeof *a);
-    matrix m;
-    hsgd_error err = {0};
+enum { ORDER = 30, FIVE = 5, SIX = 6, BLOCK = 2, APPLIES = 3 * SIX };
 
-    (void)state;
+/* a: [ORDER][ORDER], which the matrix borrows. */
+static void slanted(matrix *m, double *a)
+{
+    double d[ORDER];
+
     for (int i = 0; i < ORDER; i++) {
         d[i] = 1.0 - 0.1 * i;
     }
     matrix_with_spectrum(ORDER, d, a);
-    matrix_create(&m, ORDER, a, HSGD_REDUCTION_REPRODUCIBLE);
-    assert_ok(hsgd_quadrature(m.op, &options, whole[0], whole[1], &err));
-    for (int point = 1; point <= BLOCKS + BLOCKS * SIX; point++) {
-        const bool by_keeper = point <= BLOCKS;
-        stopping inner = {.inner = m.op, .stop_at = by_keeper ? 0 : point - BLOCKS};
-        hsgd_linop *op = NULL;
-        memory_keeper keeper;
+    matrix_create(m, ORDER, a, HSGD_REDUCTION_REPRODUCIBLE);
+}
 
-        memory_keeper_create(&keeper, by_keeper ? point : 0);
-        options.keeper = &keeper.keeper;
-        assert_ok(hsgd_linop_create(m.space, &stopping_ops, &inner, &op, &err));
-        assert_int_equal(hsgd_quadrature(op, &options, parts[0], parts[1], &err), HSGD_STOPPED);
-        memset(parts, 0, sizeof parts);
-        keeper.stop_at = 0;
-        inner.calls = 0;
-        inner.stop_at = 0;
-        assert_ok(hsgd_quadrature(op, &options, parts[0], parts[1], &err));
-        assert_memory_equal(parts, whole, sizeof whole);
-        assert_int_equal(inner.calls, SIX * (by_keeper ? BLOCKS - point : BLOCKS - (point - BLOCKS - 1) / SIX));
-        hsgd_linop_destroy(&op);
-        memory_keeper_destroy(&keeper);
+/* Stopped by the keeper, or in a product, at each of its points: what was done is taken over to the same bits, and no
+ * product is made again; with vectors deflated, and taken up by one rank or by all of them. */
+static void assert_goes_on(const matrix *m, hsgd_quadrature_options options, const double *whole, int point)
+{
+    const bool by_keeper = point <= APPLIES;
+    const int stop = by_keeper ? point : point - APPLIES; /* a state is offered after each product, or after a block */
+    stopping inner = {.inner = m->op, .stop_at = by_keeper ? 0 : stop};
+    double parts[2 * FIVE * SIX] = {0};
+    hsgd_linop *op = NULL;
+    memory_keeper keeper;
+    hsgd_error err = {0};
+
+    memory_keeper_create(&keeper, by_keeper ? stop : 0);
+    options.keeper = &keeper.keeper;
+    assert_ok(hsgd_linop_create(m->space, &stopping_ops, &inner, &op, &err));
+    assert_int_equal(hsgd_quadrature(op, &options, parts, parts + FIVE * SIX, &err), HSGD_STOPPED);
+    memset(parts, 0, sizeof parts);
+    keeper.stop_at = 0;
+    inner.calls = inner.stop_at = 0;
+    assert_ok(hsgd_quadrature(op, &options, parts, parts + FIVE * SIX, &err));
+    assert_memory_equal(parts, whole, sizeof parts);
+    assert_int_equal(inner.calls, APPLIES - (by_keeper ? stop : stop - 1));
+    hsgd_linop_destroy(&op);
+    memory_keeper_destroy(&keeper);
+}
+
+static void interrupted_probes_go_on_to_the_same_bits(void **state)
+{
+    hsgd_quadrature_options options = {.probes = FIVE, .steps = SIX, .block = BLOCK, .seed = 3};
+    double whole[2 * FIVE * SIX], a[ORDER * ORDER];
+    hsgd_vector *deflate = NULL;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    slanted(&m, a);
+    deflate = matrix_random(m.space, 1);
+    assert_ok(hsgd_vector_normalize(deflate, &err));
+    for (int deflated = 0; deflated < 2; deflated++) {
+        options.deflate = deflated ? deflate : NULL;
+        options.keeper = NULL;
+        assert_ok(hsgd_quadrature(m.op, &options, whole, whole + FIVE * SIX, &err));
+        for (int point = 1; point <= 2 * APPLIES; point++) {
+            assert_goes_on(&m, options, whole, point);
+        }
+    }
+    hsgd_vector_destroy(&deflate);
+    matrix_destroy(&m);
+}
+
+/* From all ranks to one and back, and with another block: what runs goes on together, the rest in the new blocks. */
+static void a_state_serves_other_ranks_and_blocks(void **state)
+{
+    hsgd_quadrature_options options = {.probes = FIVE, .steps = SIX, .block = BLOCK, .seed = 3};
+    double whole[2 * FIVE * SIX], parts[2 * FIVE * SIX], a[ORDER * ORDER];
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    slanted(&m, a);
+    assert_ok(hsgd_quadrature(m.op, &options, whole, whole + FIVE * SIX, &err));
+    for (int way = 0; way < 2; way++) {
+        hsgd_linop *from = way == 0 ? m.op : m.serial_op, *to = way == 0 ? m.serial_op : m.op;
+
+        for (int64_t block = 1; block <= FIVE; block += 2) {
+            memory_keeper keeper;
+
+            memory_keeper_create(&keeper, SIX + 2); /* within the second block */
+            options.keeper = &keeper.keeper;
+            options.block = BLOCK;
+            assert_int_equal(hsgd_quadrature(from, &options, parts, parts + FIVE * SIX, &err), HSGD_STOPPED);
+            assert_non_null(keeper.kept.vectors);
+            keeper.stop_at = 0;
+            options.block = block;
+            memset(parts, 0, sizeof parts);
+            assert_ok(hsgd_quadrature(to, &options, parts, parts + FIVE * SIX, &err));
+            assert_memory_equal(parts, whole, sizeof whole);
+            memory_keeper_destroy(&keeper);
+        }
     }
     matrix_destroy(&m);
-    free(a);
+}
+
+static void a_state_of_another_work_is_refused(void **state)
+{
+    hsgd_quadrature_options options = {.probes = FIVE, .steps = SIX, .block = BLOCK, .seed = 3}, other;
+    double parts[4 * FIVE * SIX], a[ORDER * ORDER];
+    hsgd_vector *deflate = NULL;
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    slanted(&m, a);
+    deflate = matrix_random(m.space, 1);
+    assert_ok(hsgd_vector_normalize(deflate, &err));
+    for (int stop = SIX; stop <= SIX + 1; stop++) { /* after a block, and within one */
+        memory_keeper keeper;
+
+        memory_keeper_create(&keeper, stop);
+        options.keeper = &keeper.keeper;
+        options.deflate = deflate;
+        assert_int_equal(hsgd_quadrature(m.op, &options, parts, parts + 2 * FIVE * SIX, &err), HSGD_STOPPED);
+        for (int wrong = 0; wrong < 4; wrong++) {
+            hsgd_vector *others = matrix_random(m.space, 2);
+
+            assert_ok(hsgd_vector_normalize(others, &err));
+            other = options;
+            other.probes = wrong == 0 ? 1 : FIVE;
+            other.steps = wrong == 1 ? SIX + 1 : SIX;
+            other.deflate = wrong == 2 ? NULL : wrong == 3 ? others : deflate;
+            assert_int_equal(hsgd_quadrature(m.op, &other, parts, parts + 2 * FIVE * SIX, &err), HSGD_ERR_DATA);
+            hsgd_vector_destroy(&others);
+        }
+        memory_keeper_destroy(&keeper);
+    }
+    hsgd_vector_destroy(&deflate);
+    matrix_destroy(&m);
 }
 
 int main(void)
@@ -369,15 +487,16 @@ int main(void)
         cmocka_unit_test(nodes_have_the_bits_of_one_rank_and_weights_sum_to_one),
         cmocka_unit_test(no_bit_depends_on_the_block),
         cmocka_unit_test(interrupted_probes_go_on_to_the_same_bits),
+        cmocka_unit_test(a_state_serves_other_ranks_and_blocks),
+        cmocka_unit_test(a_state_of_another_work_is_refused),
         cmocka_unit_test(moments_are_exact_up_to_twice_the_steps),
         cmocka_unit_test(an_early_end_gives_the_spectrum_itself),
         cmocka_unit_test(more_steps_than_rows_end_with_the_rows),
         cmocka_unit_test(rejects_a_start_of_zero_and_a_matrix_of_nan),
-        cmocka_unit_test(the_density_is_a_sum_of_gaussians_on_an_even_grid),
-        cmocka_unit_test(the_grid_spans_mean_or_full_extremes),
-        cmocka_unit_test(standard_errors_are_those_of_a_mean),
-        cmocka_unit_test(moments_and_their_errors_are_means_over_probes),
-        cmocka_unit_test(the_cumulative_measure_is_a_mean_of_steps),
+        cmocka_unit_test(deflated_vectors_leave_the_rest_of_the_spectrum),
+        cmocka_unit_test(deflation_may_leave_little_but_not_nothing),
+        cmocka_unit_test(a_plan_has_the_steps_and_probes_of_the_theorem),
+        cmocka_unit_test(planned_probes_keep_the_accuracy_and_one_does_not),
         cmocka_unit_test(the_monitor_counts_every_product),
     };
     return test_run(tests);
