@@ -284,11 +284,11 @@ static void a_plan_has_the_steps_and_probes_of_the_theorem(void **state)
 
 /* Half the eigenvalues are -1, half are 1: the measure is off by the share of the probes at 1 less a half, times the width.
  * A planned number of probes keeps the promise in every draw, though a twentieth of them might miss; a single probe
- * misses in most, having a deviation of 0.5 / sqrt(n / 2 + 1) = 0.14. */
+ * misses in more, having a deviation of 0.5 / sqrt(n / 2 + 1) = 0.19. */
 static void planned_probes_keep_the_accuracy_and_one_does_not(void **state)
 {
-    enum { ROWS = 24, DRAWS = 20, MOST = 128 };
-    static const double accuracy = 0.1, eta = 0.05;
+    enum { ROWS = 12, DRAWS = 20, MOST = 64 };
+    static const double accuracy = 0.2, eta = 0.05;
     double d[ROWS], a[ROWS * ROWS] = {0}, ritz[2 * MOST], weights[2 * MOST];
     int64_t planned = 0, steps = 0;
     int missed = 0;
@@ -404,7 +404,7 @@ static void interrupted_probes_go_on_to_the_same_bits(void **state)
         options.deflate = deflated ? deflate : NULL;
         options.keeper = NULL;
         assert_ok(hsgd_quadrature(m.op, &options, whole, whole + FIVE * SIX, &err));
-        for (int point = 1; point <= 2 * APPLIES; point++) {
+        for (int point = 1; point <= 2 * APPLIES; point += deflated ? 5 : 1) {
             assert_goes_on(&m, options, whole, point);
         }
     }
