@@ -56,6 +56,7 @@ typedef struct {
         char indices[HSGD_TEXT];
         int64_t operator_ /* hessian gauss-newton */, batch; /* `operator` is a keyword of C++ */
         char cache[HSGD_TEXT];
+        int64_t resample;
     } hessian;
     struct {
         char vectors[HSGD_TEXT];

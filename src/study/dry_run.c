@@ -58,16 +58,27 @@ static void training(const study_state *s, stage_work *w)
 
 static void trace(const study_state *s, stage_work *w)
 {
+    const bool resampled = s->deck->hessian.resample > 0; /* every group alone: the same once more */
+
     if (study_trace_is_exact(s)) { /* a forward pass, and an adjoint one for each class */
         w->passes = (double)s->sample_count * (1.0 + 2.0 * (double)s->network->classes);
-        (void)snprintf(w->what, sizeof w->what, "exact: one sweep");
+        (void)snprintf(w->what, sizeof w->what, resampled ? "exact: one sweep, and one by groups" : "exact: one sweep");
+        w->passes *= resampled ? 2.0 : 1.0;
     } else {
         char words[32];
 
         (void)snprintf(words, sizeof words, "%s%s", study_trace_is_sketched(s) ? "hutch++: " : "hutchinson: ",
                        s->deck->trace.tolerance > 0.0 ? "at most " : "");
-        products(w, (double)s->sample_count, s->deck->trace.probes, words);
+        products(w, (double)s->sample_count, (resampled ? 2 : 1) * s->deck->trace.probes, words);
     }
+}
+
+/* Without each of K groups the search goes over (K - 1) / K of the samples: K - 1 searches over all. */
+static void eigen_search(const study_state *s, stage_work *w)
+{
+    const int64_t groups = s->deck->hessian.resample, each = s->deck->eigen.max_products + s->extent.pairs;
+
+    products(w, (double)s->sample_count, (groups > 0 ? groups : 1) * each, "at most ");
 }
 
 static void landscape(const study_state *s, stage_work *w)
@@ -79,7 +90,7 @@ static void landscape(const study_state *s, stage_work *w)
     const bool eigen = e->pairs > 0 && !study_runs(s, HSGD_STAGE_EIGEN); /* for want of an eigen.h5 */
 
     if (eigen) {
-        products(w, (double)s->sample_count, s->deck->eigen.max_products + e->pairs, "");
+        eigen_search(s, w);
     }
     w->passes += (double)s->sample_count * (double)points;
     (void)snprintf(w->what, sizeof w->what, "%lld points: %lld directions%s%s", (long long)points, (long long)e->lines,
@@ -109,7 +120,7 @@ static stage_work work_of(const study_state *s, hsgd_stage stage)
         products(&w, samples, e->vectors, "");
         break;
     case HSGD_STAGE_EIGEN:
-        products(&w, samples, deck->eigen.max_products + e->pairs, "at most ");
+        eigen_search(s, &w);
         break;
     case HSGD_STAGE_DENSITY:
         products(&w, samples, e->probes * (deck->density.steps < s->n ? deck->density.steps : s->n), "");

@@ -66,6 +66,11 @@ hsgd_status study_initial_weights(study_state *s, double *weights, char *source,
 hsgd_problem study_problem(const study_state *s, const hsgd_backend *backend, bool test_split);
 hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend);
 hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err);
+/* The same over the samples index[count] (copied) of hessian.split in place of all that are studied.  Collective. */
+hsgd_status study_operator_over(study_state *s, const int64_t *index, int64_t count, hsgd_linop **out, hsgd_error *err);
+/* Exact trace of every layer with parameters, layer [layers], over the samples index[count].  Collective. */
+hsgd_status study_exact_trace(const study_state *s, const int64_t *index, int64_t count, double *layer,
+                              hsgd_error *err);
 /* Loss, accuracy and gradient [n] (host) of the studied samples at the studied weights.  Collective. */
 hsgd_status study_gradient(study_state *s, double *gradient, hsgd_loss *loss, hsgd_error *err);
 

@@ -73,7 +73,8 @@ static double spread_vectors(const study_state *s)
                                         .max_products = deck->eigen.max_products,
                                         .basis = deck->eigen.basis,
                                         .block = deck->eigen.block};
-    const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->n) : 0.0;
+    const int64_t held = deck->hessian.resample > 0 ? 2 * e->pairs + deck->eigen.block + 2 : 0; /* and start vectors */
+    const double eigen = e->pairs > 0 ? (double)(hsgd_lanczos_eigen_vectors(&options, s->n) + held) : 0.0;
     const int64_t together = hsgd_quadrature_block(deck->density.block, e->probes);
     const int64_t lanczos = deck->density.steps < s->n ? deck->density.steps : s->n;
     const double density = study_runs(s, HSGD_STAGE_DENSITY) ? (double)(together * (lanczos + 3) + 1) : 0.0;

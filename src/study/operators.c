@@ -21,12 +21,17 @@ hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend)
 
 hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err)
 {
+    return study_operator_over(s, s->samples, s->sample_count, out, err);
+}
+
+hsgd_status study_operator_over(study_state *s, const int64_t *index, int64_t count, hsgd_linop **out, hsgd_error *err)
+{
     hsgd_status st = HSGD_OK;
     const hsgd_problem problem = study_studied(s, s->backend);
     hsgd_hessian_options options = {
         .kind = s->deck->hessian.operator_ == 1 ? HSGD_OPERATOR_GAUSS_NEWTON : HSGD_OPERATOR_HESSIAN,
-        .index = s->samples,
-        .count = s->sample_count,
+        .index = index,
+        .count = count,
         .weights = s->weights,
         .batch = s->deck->hessian.batch,
         .stop = s->setup->stop,
@@ -38,6 +43,13 @@ hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err)
     HSGD_TRY(hsgd_hessian_create(&problem, s->spread, &options, out, err));
 done:
     return st;
+}
+
+hsgd_status study_exact_trace(const study_state *s, const int64_t *index, int64_t count, double *layer, hsgd_error *err)
+{
+    const hsgd_problem problem = study_studied(s, s->backend);
+
+    return hsgd_exact_trace(&problem, s->weights, index, count, layer, err);
 }
 
 hsgd_status study_gradient(study_state *s, double *gradient, hsgd_loss *loss, hsgd_error *err)

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "study/limits.h"
+#include "study/resample.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,6 +193,7 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
     HSGD_TRY(list_parameters(s, err));
     HSGD_TRY(study_check_limits(s, err));
     HSGD_TRY(choose_samples(s, err));
+    HSGD_TRY(study_resample_check(s, err));
     HSGD_TRY(study_open_device(s, err));
     s->weights = calloc((size_t)s->n, sizeof *s->weights);
     if (s->weights == NULL) {
