@@ -197,6 +197,21 @@ static hsgd_status check_cache(const hsgd_resolution *r, hsgd_error *err)
     return HSGD_OK;
 }
 
+/* Against the samples that there are: see study/resample.c. */
+static hsgd_status check_resample(const hsgd_resolution *r, hsgd_error *err)
+{
+    const int64_t groups = r->deck->hessian.resample, samples = r->deck->hessian.samples;
+
+    if (groups == 1) {
+        return REFUSE(r, err, "hessian", "resample", "with one group left out none are left; use 2 or more, or 0");
+    }
+    if (groups > samples && samples > 0 && is_none(r->deck->hessian.indices)) {
+        return REFUSE(r, err, "hessian", "resample", "%lld groups of %lld studied samples; use at most as many",
+                      (long long)groups, (long long)samples);
+    }
+    return HSGD_OK;
+}
+
 static hsgd_status check_eigen(const hsgd_resolution *r, hsgd_error *err)
 {
     enum { POWER = 1, MAGNITUDE = 3 };
@@ -321,6 +336,7 @@ hsgd_status hsgd_deck_check(const hsgd_resolution *r, hsgd_error *err)
     HSGD_TRY(check_normalize(r, err));
     HSGD_TRY(check_train(r, err));
     HSGD_TRY(check_cache(r, err));
+    HSGD_TRY(check_resample(r, err));
     HSGD_TRY(check_eigen(r, err));
     HSGD_TRY(check_density(r, err));
     HSGD_TRY(check_landscape(r, err));

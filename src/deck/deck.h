@@ -58,6 +58,7 @@ typedef struct {
         char layers[HSGD_TEXT];
         int64_t batch;
         char cache[HSGD_TEXT];
+        int64_t resample;
     } hessian;
     struct {
         char vectors[HSGD_TEXT];

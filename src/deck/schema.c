@@ -142,6 +142,9 @@ static const hsgd_key SCHEMA[] = {
      .help =
          "memory for base passes kept between products, of a node or of each GPU; auto: half of what a node has free, "
          "what a GPU has left; no bit depends on it"},
+    {AT(hessian, resample), WHOLE(0, MANY), .initial = "0", RESULTS_OF(EIGEN | TRACE), .silent_default = true,
+     .help = "leave out each of so many groups of the studied samples in turn: the jackknife's standard errors and "
+             "intervals of eigenvalues and trace; at least 2; 0: none"},
 
     {AT(hvp, vectors), MAYBE_EMPTY("none | FILE"), .initial = "none", RESULTS_OF(HVP),
      .help = "HDF5 file whose /vectors [k, n] the stage hvp multiplies by the operator"},

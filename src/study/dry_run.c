@@ -58,16 +58,30 @@ static void training(const study_state *s, stage_work *w)
 
 static void trace(const study_state *s, stage_work *w)
 {
+    const bool resampled = s->deck->hessian.resample > 0; /* every group alone: the same once more */
+
     if (study_trace_is_exact(s)) { /* a forward pass, and an adjoint one for each class */
         w->passes = (double)s->sample_count * (1.0 + 2.0 * (double)s->network->classes);
-        (void)snprintf(w->what, sizeof w->what, "exact: one sweep");
+        (void)snprintf(w->what, sizeof w->what, resampled ? "exact: one sweep, and one by groups" : "exact: one sweep");
+        w->passes *= resampled ? 2.0 : 1.0;
     } else {
         char words[32];
 
         (void)snprintf(words, sizeof words, "%s%s", study_trace_is_sketched(s) ? "hutch++: " : "hutchinson: ",
                        s->deck->trace.tolerance > 0.0 ? "at most " : "");
-        products(w, (double)s->sample_count, s->deck->trace.probes, words);
+        products(w, (double)s->sample_count, (resampled ? 2 : 1) * s->deck->trace.probes, words);
     }
+}
+
+/* Searches for eigenpairs over all samples: without each of K groups one goes over (K - 1) / K of them. */
+static int64_t searches(const study_state *s)
+{
+    return s->deck->hessian.resample > 0 ? s->deck->hessian.resample : 1;
+}
+
+static void eigen_search(const study_state *s, stage_work *w)
+{
+    products(w, (double)s->sample_count, searches(s) * (s->deck->eigen.max_products + s->extent.pairs), "at most ");
 }
 
 static void density(const study_state *s, stage_work *w)
@@ -81,7 +95,7 @@ static void density(const study_state *s, stage_work *w)
                        (long long)e->probes, (long long)e->steps);
     }
     if (e->deflates && e->pairs > 0 && !study_runs(s, HSGD_STAGE_EIGEN)) {
-        products(w, (double)s->sample_count, count + s->deck->eigen.max_products + e->pairs, words);
+        products(w, (double)s->sample_count, count + searches(s) * (s->deck->eigen.max_products + e->pairs), words);
         (void)snprintf(w->what, sizeof w->what, "%s%lld products; before them the eigen stage", words,
                        (long long)count);
     } else {
@@ -99,7 +113,7 @@ static void landscape(const study_state *s, stage_work *w)
                        !study_runs(s, HSGD_STAGE_EIGEN); /* for want of an eigen.h5 */
 
     if (eigen) {
-        products(w, (double)s->sample_count, s->deck->eigen.max_products + e->pairs, "");
+        eigen_search(s, w);
     }
     w->passes += (double)s->sample_count * (double)points;
     (void)snprintf(w->what, sizeof w->what, "%lld points: %lld directions%s%s", (long long)points, (long long)e->lines,
@@ -109,7 +123,6 @@ static void landscape(const study_state *s, stage_work *w)
 static stage_work work_of(const study_state *s, hsgd_stage stage)
 {
     const study_extent *e = &s->extent;
-    const hsgd_deck *deck = s->deck;
     const double samples = (double)s->sample_count;
     stage_work w = {0};
 
@@ -129,7 +142,7 @@ static stage_work work_of(const study_state *s, hsgd_stage stage)
         products(&w, samples, e->vectors, "");
         break;
     case HSGD_STAGE_EIGEN:
-        products(&w, samples, deck->eigen.max_products + e->pairs, "at most ");
+        eigen_search(s, &w);
         break;
     case HSGD_STAGE_DENSITY:
         density(s, &w);

@@ -1,6 +1,5 @@
 /* src/study/eigen.c - top eigenvalues and eigenvectors with their true residuals. */
-#include "solve/eigen.h"
-#include "study/internal.h"
+#include "study/resample.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,8 +144,8 @@ static int64_t count_open(const hsgd_eigen_result *r)
     return open;
 }
 
-static hsgd_status write(study_state *s, const hsgd_eigen_result *r, double noise, const char *operator_name,
-                         hsgd_error *err)
+static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const study_resample *resample, double noise,
+                         const char *operator_name, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_store *store = NULL;
@@ -161,7 +160,8 @@ static hsgd_status write(study_state *s, const hsgd_eigen_result *r, double nois
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "samples", s->sample_count, err));
     HSGD_TRY(hsgd_store_attribute_f64(store, "/", "noise_floor", noise, err));
     if (s->deck->eigen.require_convergence) {
-        HSGD_TRY(hsgd_store_attribute_i64(store, "/", OUTPUT_FAILED, count_open(r) > 0, err));
+        HSGD_TRY(hsgd_store_attribute_i64(store, "/", OUTPUT_FAILED,
+                                          count_open(r) + study_resample_eigen_open(resample) > 0, err));
     }
     HSGD_TRY(output_axis(store, "/pair", "number of the eigenpair, 1 = largest", r->count, 1, err));
     HSGD_TRY(output_axis(store, "/parameter", "place in the flat parameter vector", s->n, 0, err));
@@ -176,33 +176,46 @@ static hsgd_status write(study_state *s, const hsgd_eigen_result *r, double nois
     if (r->marks > 0) {
         HSGD_TRY(write_history(store, r, err));
     }
+    HSGD_TRY(study_resample_eigen_write(resample, store, err));
     HSGD_TRY(hsgd_store_commit(&store, true, err));
 done:
     hsgd_store_abandon(&store);
     return st;
 }
 
-static hsgd_status report(study_state *s, const hsgd_eigen_result *r, hsgd_error *err)
+/* `open` of `pairs` pairs of the searches in words did not converge: a warning, or the end of the run. */
+static hsgd_status report_open(study_state *s, int64_t open, int64_t pairs, const char *searches, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const int64_t open = count_open(r);
+
+    if (open > 0) {
+        hsgd_progress_warn(s->progress,
+                           "eigen: %lld of %lld pairs%s did not converge to eigen.tolerance = %g within "
+                           "eigen.max_products = %lld; raise one of them",
+                           (long long)open, (long long)pairs, searches, s->deck->eigen.tolerance,
+                           (long long)s->deck->eigen.max_products);
+    }
+    HSGD_CHECK(open == 0 || !s->deck->eigen.require_convergence, HSGD_ERR_NUMERIC, err,
+               "eigen: %lld of %lld pairs%s did not converge and eigen.require_convergence is true; raise "
+               "eigen.max_products or eigen.tolerance (eigen.h5 holds what was found)",
+               (long long)open, (long long)pairs, searches);
+done:
+    return st;
+}
+
+static hsgd_status report(study_state *s, const hsgd_eigen_result *r, const study_resample *resample, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
 
     for (int64_t i = 0; i < r->count; i++) {
         summary_add(s, "  eigenvalue %2lld: %+.8e  residual %.1e  %s", (long long)i + 1, r->values[i], r->residuals[i],
                     r->converged[i] ? "converged" : "NOT converged");
     }
     summary_add(s, "  eigen: %lld products; stopped because %s", (long long)r->products, r->reason);
-    if (open > 0) {
-        hsgd_progress_warn(s->progress,
-                           "eigen: %lld of %lld pairs did not converge to eigen.tolerance = %g within "
-                           "eigen.max_products = %lld; raise one of them",
-                           (long long)open, (long long)r->count, s->deck->eigen.tolerance,
-                           (long long)s->deck->eigen.max_products);
-    }
-    HSGD_CHECK(open == 0 || !s->deck->eigen.require_convergence, HSGD_ERR_NUMERIC, err,
-               "eigen: %lld of %lld pairs did not converge and eigen.require_convergence is true; raise "
-               "eigen.max_products or eigen.tolerance (eigen.h5 holds what was found)",
-               (long long)open, (long long)r->count);
+    study_resample_eigen_summarize(resample);
+    HSGD_TRY(report_open(s, count_open(r), r->count, "", err));
+    HSGD_TRY(report_open(s, study_resample_eigen_open(resample), resample->done * r->count,
+                         " without a group of samples", err));
 done:
     return st;
 }
@@ -223,40 +236,61 @@ done:
     return st;
 }
 
-hsgd_status stage_eigen(study_state *s, hsgd_error *err)
+/* The pairs, from where an interrupted run left them, and then those without each group of samples; *noise and *name: of
+ * the operator.  Collective. */
+static hsgd_status solve(study_state *s, study_resample *resample, hsgd_eigen_result *result, double *noise,
+                         char name[64], hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_linop *op = NULL;
-    hsgd_eigen_result result = {0};
-    double noise = 0.0;
     int64_t before = 0;
-    const hsgd_eigen_options options = {.count = s->deck->eigen.count,
-                                        .which = (hsgd_which)s->deck->eigen.which,
-                                        .tolerance = s->deck->eigen.tolerance,
-                                        .max_products = s->deck->eigen.max_products,
-                                        .basis = s->deck->eigen.basis,
-                                        .block = s->deck->eigen.block,
-                                        .confirm = s->deck->eigen.confirm,
-                                        .seed = (uint64_t)s->deck->run.seed,
-                                        .keeper = s->keeper,
-                                        .monitor = monitor,
-                                        .record = record,
-                                        .context = s};
+    hsgd_eigen_options options = {.count = s->deck->eigen.count,
+                                  .which = (hsgd_which)s->deck->eigen.which,
+                                  .tolerance = s->deck->eigen.tolerance,
+                                  .max_products = s->deck->eigen.max_products,
+                                  .basis = s->deck->eigen.basis,
+                                  .block = s->deck->eigen.block,
+                                  .confirm = s->deck->eigen.confirm,
+                                  .seed = (uint64_t)s->deck->run.seed,
+                                  .monitor = monitor,
+                                  .record = record,
+                                  .context = s};
 
     HSGD_TRY(study_operator(s, &op, err));
-    HSGD_TRY(check_noise(s, op, &noise, err));
-    before = hsgd_linop_products(op);
-    if (s->deck->eigen.method == 1) {
-        HSGD_TRY(hsgd_power(op, &options, &result, err));
+    (void)snprintf(name, 64, "%s", hsgd_linop_name(op));
+    HSGD_TRY(check_noise(s, op, noise, err));
+    before = hsgd_linop_products(op); /* those that measured the noise */
+    HSGD_TRY(study_resample_open(s, hsgd_linop_space(op), resample, err));
+    options.keeper = study_resample_keeper(resample);
+    if (resample->resumed) {
+        HSGD_TRY(study_resample_eigen_take(resample, result, err));
+    } else if (s->deck->eigen.method == 1) {
+        HSGD_TRY(hsgd_power(op, &options, result, err));
     } else {
-        HSGD_TRY(hsgd_lanczos_eigen(op, &options, &result, err));
+        HSGD_TRY(hsgd_lanczos_eigen(op, &options, result, err));
     }
-    result.products += before; /* those that measured the noise */
-    HSGD_TRY(write(s, &result, noise, hsgd_linop_name(op), err));
-    HSGD_TRY(report(s, &result, err));
+    hsgd_linop_destroy(&op); /* its memory is the others' */
+    HSGD_TRY(study_resample_eigen(resample, &options, result, err));
+    result->products += before;
 done:
-    hsgd_eigen_result_clear(&result);
     hsgd_linop_destroy(&op);
+    return st;
+}
+
+hsgd_status stage_eigen(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    study_resample resample = {0};
+    hsgd_eigen_result result = {0};
+    double noise = 0.0;
+    char name[64];
+
+    HSGD_TRY(solve(s, &resample, &result, &noise, name, err));
+    HSGD_TRY(write(s, &result, &resample, noise, name, err));
+    HSGD_TRY(report(s, &result, &resample, err));
+done:
+    study_resample_close(&resample);
+    hsgd_eigen_result_clear(&result);
     return st;
 }
 

@@ -82,6 +82,8 @@ hsgd_problem study_problem(const study_state *s, const hsgd_backend *backend, bo
 hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend);
 /* The operator of the curvature stages, on s->studied: the block that hessian.layers selects.  Collective. */
 hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err);
+/* The same over the samples index[count] (copied) of hessian.split in place of all that are studied.  Collective. */
+hsgd_status study_operator_over(study_state *s, const int64_t *index, int64_t count, hsgd_linop **out, hsgd_error *err);
 /* Exact trace of each part that is studied, parts [s->parts], over the samples index[count] at the studied weights.
  * Collective.  Errors: as hsgd_exact_trace. */
 hsgd_status study_exact_trace(const study_state *s, const int64_t *index, int64_t count, double *parts,

@@ -87,7 +87,8 @@ static double spread_vectors(const study_state *s)
                                         .max_products = deck->eigen.max_products,
                                         .basis = deck->eigen.basis,
                                         .block = deck->eigen.block};
-    const double eigen = e->pairs > 0 ? (double)hsgd_lanczos_eigen_vectors(&options, s->m) : 0.0;
+    const int64_t held = deck->hessian.resample > 0 ? 2 * e->pairs + deck->eigen.block + 2 : 0; /* and start vectors */
+    const double eigen = e->pairs > 0 ? (double)(hsgd_lanczos_eigen_vectors(&options, s->m) + held) : 0.0;
     const double hvp = 2.0 * (double)e->vectors;
 
     return fmax(eigen, fmax(hvp, trace_vectors(s)));

@@ -22,12 +22,17 @@ hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend)
 
 hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err)
 {
+    return study_operator_over(s, s->samples, s->sample_count, out, err);
+}
+
+hsgd_status study_operator_over(study_state *s, const int64_t *index, int64_t count, hsgd_linop **out, hsgd_error *err)
+{
     hsgd_status st = HSGD_OK;
     const hsgd_problem problem = study_studied(s, s->backend);
     hsgd_hessian_options options = {
         .kind = s->deck->hessian.operator_ == 1 ? HSGD_OPERATOR_GAUSS_NEWTON : HSGD_OPERATOR_HESSIAN,
-        .index = s->samples,
-        .count = s->sample_count,
+        .index = index,
+        .count = count,
         .weights = s->weights,
         .batch = s->deck->hessian.batch,
         .stop = s->setup->stop,

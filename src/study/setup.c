@@ -4,6 +4,7 @@
 #include "study/limits.h"
 #include "study/probe_groups.h"
 #include "study/selection.h"
+#include "study/resample.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -211,6 +212,7 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
     HSGD_TRY(choose_rows(s, err));
     HSGD_TRY(study_check_limits(s, err));
     HSGD_TRY(choose_samples(s, err));
+    HSGD_TRY(study_resample_check(s, err));
     HSGD_TRY(study_open_device(s, err));
     HSGD_TRY(study_choose_groups(s, err));
     s->weights = calloc((size_t)s->n, sizeof *s->weights);

@@ -1,6 +1,7 @@
 /* src/study/trace.c - the trace, exact where that holds, else by Hutchinson's estimate or Hutch++; whole and per layer. */
 #include "solve/hutchpp.h"
 #include "study/limits.h"
+#include "study/resample.h"
 #include "study/selection.h"
 #include <math.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ typedef struct {
     double *sample;           /* [result.samples]: of the whole trace */
     hsgd_estimate *estimate;  /* [1 + layers]: the whole, then each layer */
     hsgd_trace_result result; /* empty for the exact trace */
+    study_resample resample;
 } traces;
 
 static const char *method_of(const traces *t)
@@ -52,6 +54,7 @@ done:
 
 static void destroy(traces *t)
 {
+    study_resample_close(&t->resample);
     hsgd_trace_result_clear(&t->result);
     free(t->bounds);
     free(t->layer);
@@ -59,12 +62,126 @@ static void destroy(traces *t)
     free(t->estimate);
 }
 
+/* ---- the main result, kept while groups of samples are gone through ---- */
+
+enum { SAVED_PRODUCTS, SAVED_SKETCH, SAVED_SAMPLES, SAVED_MET, SAVED };
+
+/* Reals: of the exact trace the layers', else what is known and the samples. */
+static int64_t saved_reals(const traces *t, int64_t samples)
+{
+    return t->exact ? t->layers : (1 + samples) * (1 + t->layers);
+}
+
+static hsgd_status save(traces *t, hsgd_error *err)
+{
+    const hsgd_trace_result *x = &t->result;
+    study_resample *r = &t->resample;
+    const size_t row = (size_t)(1 + t->layers) * sizeof(double);
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(study_resample_begin(r, 1 + t->layers, SAVED, saved_reals(t, x->samples), NULL, err));
+    study_resample_integers(r)[SAVED_PRODUCTS] = x->products;
+    study_resample_integers(r)[SAVED_SKETCH] = x->sketch;
+    study_resample_integers(r)[SAVED_SAMPLES] = x->samples;
+    study_resample_integers(r)[SAVED_MET] = x->met;
+    if (t->exact) {
+        memcpy(study_resample_reals(r), t->layer, row - sizeof(double));
+    } else {
+        memcpy(study_resample_reals(r), x->known, row);
+        memcpy(study_resample_reals(r) + 1 + t->layers, x->sample, (size_t)x->samples * row);
+    }
+done:
+    return st;
+}
+
+/* Collective. */
+static hsgd_status take_samples(traces *t, int64_t samples, const double *real, hsgd_error *err)
+{
+    hsgd_trace_result *x = &t->result;
+    const int64_t width = 1 + t->layers;
+    hsgd_status st = HSGD_OK;
+
+    x->samples = samples;
+    x->width = width;
+    x->known = malloc((size_t)width * sizeof *x->known);
+    x->sample = malloc((size_t)(samples * width) * sizeof *x->sample);
+    x->estimate = malloc((size_t)width * sizeof *x->estimate);
+    if (x->known == NULL || x->sample == NULL || x->estimate == NULL) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold the trace's %lld samples", (long long)samples);
+    }
+    HSGD_TRY(hsgd_comm_agree(t->resample.s->comm, st, err));
+    memcpy(x->known, real, (size_t)width * sizeof *real);
+    memcpy(x->sample, real + width, (size_t)(samples * width) * sizeof *real);
+    for (int64_t i = 0; i < width; i++) {
+        x->estimate[i] = hsgd_estimate_of(samples, width, x->sample + i, x->known[i]);
+    }
+done:
+    return st;
+}
+
+/* Collective. */
+static hsgd_status take(traces *t, hsgd_error *err)
+{
+    const study_resample *r = &t->resample;
+    const int64_t *integer = study_resample_integers(r);
+    const int64_t samples = r->integers == SAVED ? integer[SAVED_SAMPLES] : -1;
+    hsgd_status st = HSGD_OK;
+
+    HSGD_CHECK(samples >= (t->exact ? 0 : 1) && r->reals == saved_reals(t, samples) && r->width == 1 + t->layers &&
+                   r->main == NULL,
+               HSGD_ERR_DATA, err, "trace: the state that was kept belongs to another work; remove it");
+    if (t->exact) {
+        memcpy(t->layer, study_resample_reals(r), (size_t)t->layers * sizeof *t->layer);
+    } else {
+        HSGD_TRY(take_samples(t, samples, study_resample_reals(r), err));
+    }
+    t->result.products = integer[SAVED_PRODUCTS];
+    t->result.sketch = integer[SAVED_SKETCH];
+    t->result.met = integer[SAVED_MET] != 0;
+done:
+    return st;
+}
+
+/* The groups.  Hutch++, whose sketch follows from all samples, is not resampled itself: its groups are probed as by
+ * hutchinson. */
+static hsgd_status resample(traces *t, hsgd_error *err)
+{
+    const study_state *s = t->resample.s;
+    const study_trace_plan plan = {.exact = t->exact,
+                                   .probes = t->sketched ? s->deck->trace.probes : t->result.samples,
+                                   .layers = t->layers,
+                                   .bounds = t->bounds};
+    double *full = NULL;
+    hsgd_status st = HSGD_OK;
+
+    if (t->resample.groups == 0) {
+        return HSGD_OK;
+    }
+    full = malloc((size_t)(1 + t->layers) * sizeof *full);
+    HSGD_TRY(hsgd_comm_agree(s->comm, full != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
+    if (!t->resample.resumed) {
+        HSGD_TRY(save(t, err));
+    }
+    for (int64_t i = 0; i <= t->layers; i++) {
+        full[i] = t->estimate[i].mean;
+    }
+    HSGD_TRY(study_resample_trace(&t->resample, &plan, full, err));
+done:
+    free(full);
+    return st;
+}
+
 static hsgd_status exact(study_state *s, traces *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     double sum = 0.0;
 
-    HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, t->layer, err));
+    HSGD_TRY(study_resample_open(s, NULL, &t->resample, err));
+    if (t->resample.resumed) {
+        HSGD_TRY(take(t, err));
+    } else {
+        HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, t->layer, err));
+    }
     for (int64_t i = 0; i < t->layers; i++) {
         const double x = t->layer[i];
 
@@ -79,19 +196,24 @@ done:
 static hsgd_status probe(study_state *s, traces *t, hsgd_error *err)
 {
     enum { COLUMNS = HSGD_TRACE_LOOK }; /* so that no sample is made that a look then leaves away */
-    const hsgd_trace_options options = {.probes = s->deck->trace.probes,
-                                        .tolerance = s->deck->trace.tolerance,
-                                        .seed = (uint64_t)s->deck->run.seed,
-                                        .columns = COLUMNS,
-                                        .ranges = t->layers,
-                                        .bounds = t->bounds,
-                                        .keeper = s->keeper};
+    hsgd_trace_options options = {.probes = s->deck->trace.probes,
+                                  .tolerance = s->deck->trace.tolerance,
+                                  .seed = (uint64_t)s->deck->run.seed,
+                                  .columns = COLUMNS,
+                                  .ranges = t->layers,
+                                  .bounds = t->bounds};
     hsgd_status st = HSGD_OK;
     hsgd_linop *op = NULL;
 
     HSGD_TRY(study_operator(s, &op, err));
-    HSGD_TRY(t->sketched ? hsgd_hutch_plus_plus(op, &options, &t->result, err)
-                         : hsgd_hutchinson(op, &options, &t->result, err));
+    HSGD_TRY(study_resample_open(s, hsgd_linop_space(op), &t->resample, err));
+    options.keeper = study_resample_keeper(&t->resample);
+    if (t->resample.resumed) {
+        HSGD_TRY(take(t, err));
+    } else {
+        HSGD_TRY(t->sketched ? hsgd_hutch_plus_plus(op, &options, &t->result, err)
+                             : hsgd_hutchinson(op, &options, &t->result, err));
+    }
     memcpy(t->estimate, t->result.estimate, (size_t)(1 + t->layers) * sizeof *t->estimate);
 done:
     hsgd_linop_destroy(&op);
@@ -204,6 +326,7 @@ static hsgd_status write(study_state *s, const traces *t, hsgd_error *err)
     if (!t->exact) {
         HSGD_TRY(write_samples(t, store, err));
     }
+    HSGD_TRY(study_resample_trace_write(&t->resample, store, err));
     HSGD_TRY(hsgd_store_commit(&store, true, err));
 done:
     hsgd_store_abandon(&store);
@@ -224,6 +347,7 @@ static void summarize(study_state *s, const traces *t)
         summary_add(s, "  trace %.6e (%s, %lld products; one sample has no standard error)", e->mean, method_of(t),
                     products);
     }
+    study_resample_trace_summarize(&t->resample);
 }
 
 hsgd_status stage_trace(study_state *s, hsgd_error *err)
@@ -236,6 +360,7 @@ hsgd_status stage_trace(study_state *s, hsgd_error *err)
     HSGD_TRY(t.exact ? exact(s, &t, err) : probe(s, &t, err));
     HSGD_CHECK(isfinite(t.estimate[0].mean), HSGD_ERR_NUMERIC, err,
                "trace: the result is not finite; check the weights");
+    HSGD_TRY(resample(&t, err));
     HSGD_TRY(arrange(s, &t, err));
     HSGD_TRY(write(s, &t, err));
     summarize(s, &t);

@@ -54,7 +54,7 @@ static void the_defaults_are_the_promised_ones(void **state)
         "curvature_every = 0\ncurvature_count = 2\ncurvature_tolerance = 0.001\n",
         "[hessian]\nsplit = train\nsamples = 2000\nfirst = 0\nindices = none\noperator = hessian\nlayers = all\nbatch "
         "= 0\n"
-        "cache = auto\n",
+        "cache = auto\nresample = 0\n",
         "[hvp]\nvectors = none\n",
         "[eigen]\nmethod = lanczos\ncount = 2\nwhich = both\ntolerance = 0.0001\nmax_products = 1000\nbasis = 0\nblock "
         "= 0\n"
@@ -325,6 +325,7 @@ static void the_keys_of_a_stage_are_those_its_result_depends_on(void **state)
         {"hessian.layers=conv1", 1u << HSGD_STAGE_VERIFY | 1u << HSGD_STAGE_HVP | 1u << HSGD_STAGE_EIGEN |
                                      1u << HSGD_STAGE_DENSITY | 1u << HSGD_STAGE_TRACE | 1u << HSGD_STAGE_LANDSCAPE},
         {"hessian.layers=all", 0}, /* as it was */
+        {"hessian.resample=5", 1u << HSGD_STAGE_EIGEN | 1u << HSGD_STAGE_TRACE},
         {"eigen.count=3", 1u << HSGD_STAGE_EIGEN},
         {"density.probes=3", 1u << HSGD_STAGE_DENSITY},
         {"density.groups=3", 0},
