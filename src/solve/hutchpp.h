@@ -1,6 +1,6 @@
 /* src/solve/hutchpp.h - Hutch++: the trace within a sketched subspace exactly, Hutchinson's estimate of the rest.
  * Source: Meyer, Musco, Musco, Woodruff, "Hutch++: Optimal stochastic trace estimation", SOSA 2021, arXiv:2010.09649,
- * algorithm 1; the parts by ranges of rows are derived in docs/curvature-trace.md.
+ * algorithm 1; the parts by ranges of rows are derived in docs/curvature.md.
  * Its bound is relative to the nuclear norm (the sum of |eigenvalues|): for an indefinite matrix, whose trace may be
  * small against that, it may be no better than Hutchinson's. */
 #pragma once

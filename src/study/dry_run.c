@@ -184,6 +184,7 @@ static double disk_needed(const study_state *s)
         numbers += 6.0 * (double)deck->density.bins + 2.0 * (double)(e->probes * e->steps) +
                    3.0 * (double)(e->probes * (e->steps + (e->deflates ? e->pairs : 0)));
     }
+    numbers += 2.0 * study_state_vectors(s) * (double)s->m; /* half-done, and its next state beside it */
     return 8.0 * ((double)s->n * vectors + numbers) + SMALL_FILES;
 }
 

@@ -106,6 +106,8 @@ typedef struct {
     double kept;      /* what keeping all base passes of this rank's samples would take, in the stage that has most */
 } study_memory;
 hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_error *err);
+/* Vectors of the studied rows that a kept state of a stage holds at most.  Local. */
+double study_state_vectors(const study_state *s);
 /* Bytes of free memory where the backend has its own; of the host where that is it.  0 where it cannot be known. */
 hsgd_status study_memory_free(const study_state *s, double *free, double *total, hsgd_error *err);
 /* Does it fit into what is free on this rank's device (host memory: always), and would all base passes be kept?  Local. */

@@ -94,6 +94,11 @@ static double spread_vectors(const study_state *s)
     return fmax(eigen, fmax(hvp, trace_vectors(s)));
 }
 
+double study_state_vectors(const study_state *s)
+{
+    return fmax(spread_vectors(s), density_vectors(s));
+}
+
 /* Whole vectors on the host: weights, gradients, given vectors, directions, columns on their way into a block and back. */
 static double host_vectors(const study_state *s)
 {
