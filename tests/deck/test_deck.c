@@ -58,7 +58,8 @@ static void the_defaults_are_the_promised_ones(void **state)
         "[eigen]\nmethod = lanczos\ncount = 2\nwhich = both\ntolerance = 0.0001\nmax_products = 1000\nbasis = 0\nblock "
         "= 0\n"
         "require_convergence = false\n",
-        "[density]\nprobes = 4\nsteps = 80\nblock = 0\ngroups = 0\ndistribution = rademacher\nbins = 10000\nsigma_squared = 1e-05\n"
+        "[density]\nprobes = 4\nsteps = 80\nblock = 0\ngroups = 0\ndistribution = rademacher\nbins = "
+        "10000\nsigma_squared = 1e-05\n"
         "overhead = 0.01\nstart = none\n",
         "[trace]\nmethod = auto\nprobes = 32\n",
         "[landscape]\ndirections = eigenvector random gradient\npoints = 21\nrange = 0.5\nplane = none\n"
