@@ -535,6 +535,20 @@ static void a_negative_group_of_one_rank_is_an_error_of_all(void **state)
     assert_null(part);
 }
 
+static void one_that_cannot_be_split_says_so(void **state)
+{
+    hsgd_comm whole = **(hsgd_comm **)state;
+    hsgd_comm_ops ops = *whole.ops;
+    hsgd_comm *part = NULL;
+    hsgd_error err = {0};
+
+    ops.split = NULL;
+    whole.ops = &ops;
+    assert_int_equal(hsgd_comm_split(&whole, 0, &part, &err), HSGD_ERR_USAGE);
+    assert_non_null(strstr(err.text, "cannot be split"));
+    assert_null(part);
+}
+
 int main(void)
 {
     static const struct {
@@ -560,6 +574,7 @@ int main(void)
         PROPERTY(groups_have_blocks_of_the_node_of_their_own),
         PROPERTY(a_group_can_be_split_again),
         PROPERTY(a_negative_group_of_one_rank_is_an_error_of_all),
+        PROPERTY(one_that_cannot_be_split_says_so),
     };
     enum { PROPERTIES = sizeof properties / sizeof properties[0] };
     static const kind kinds[] = {SERIAL, LAUNCH, PIECES, NCCL};

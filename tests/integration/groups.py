@@ -69,6 +69,9 @@ class SameBits(Groups):
     def test_more_than_one_group_is_chosen_where_ranks_would_be_idle(self):
         few = self.density("few", "hessian.samples=20", "density.probes=4", ranks=4)  # two groups of ten samples
         self.assertEqual(self.groups_of(few), 2)
+        planned = self.program(*DATA, *DENSITY, "hessian.samples=20", "density.probes=4", "--dry-run",
+                               "run.output=none", ranks=4)
+        self.assertIn("density: 4 ranks in 2 groups", planned.out)
         enough = self.density("enough", "hessian.samples=120", "density.probes=4", ranks=4)
         self.assertEqual(self.groups_of(enough), 1)
 
