@@ -58,6 +58,15 @@ class SameBits(Groups):
         other = self.density("other", "density.start=start.h5", "density.groups=3", "density.block=1", ranks=4)
         self.assertEqual(differences(whole, other), [])
 
+    def test_deflated_vectors_go_to_all_groups(self):
+        words = ("run.stages=eigen density", "density.deflate=true", "density.probes=3", "eigen.count=1",
+                 "eigen.max_products=60")
+        whole = self.density("whole", *words)
+        other = self.density("other", *words, "density.groups=2", "density.block=1", ranks=3)
+        self.assertEqual(differences(whole, other), [])
+        with h5py.File(whole / "density.h5", "r") as file:
+            self.assertGreater(int(file.attrs["deflated"]), 0)
+
     def test_more_groups_than_there_can_be_are_fewer_and_said(self):
         for ranks, probes, groups in ((2, 3, 2), (3, 2, 2)):
             done = self.program(*DATA, *DENSITY, f"density.probes={probes}", "density.groups=5", "density.bins=5000",
