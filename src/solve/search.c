@@ -76,6 +76,8 @@ hsgd_status eigen_search_keep(const eigen_search *f, hsgd_error *err)
     for (int64_t i = 0; i < f->marks; i++, snapshot.reals += MARK) {
         save_mark(&f->history[i], real + snapshot.reals);
     }
+    /* every rank has its own times, but a state is the same on all */
+    HSGD_TRY(hsgd_comm_broadcast(k->basis->space->comm, 0, (size_t)snapshot.reals * sizeof *real, real, err));
     HSGD_TRY(hsgd_keeper_keep(f->options->keeper, &snapshot, err));
 done:
     free(real);

@@ -247,6 +247,8 @@ hsgd_status study_resample_eigen(study_resample *r, const hsgd_eigen_options *op
         HSGD_TRY(study_resample_begin(r, PARTS * full->count, SAVED + MARK_COUNTS * full->marks,
                                       1 + 3 * full->count + MARK_REALS * full->marks, full->vectors, err));
         save(full, study_resample_integers(r), study_resample_reals(r));
+        HSGD_TRY(hsgd_comm_broadcast(r->s->comm, 0, (size_t)r->reals * sizeof(double), study_resample_reals(r),
+                                     err)); /* each rank has its own times */
     }
     HSGD_TRY(mix_start(&l, err));
     l.options.keeper = NULL;

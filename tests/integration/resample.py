@@ -150,10 +150,10 @@ class Killed(ProgramTest):
     GROUPS = 15
     DECK = (*DECK, f"hessian.resample={GROUPS}", "run.snapshot_every=0")
 
-    def interrupt(self, stage, words, how):
+    def interrupt(self, stage, words, how, ranks):
         """Start a run and end it among its groups: the finished ones in what it left, or -1 where it was faster."""
         state = self.folder / "parts" / f"{stage}-state.h5"
-        process = harness.launch(*words, "run.output=parts", cwd=self.folder)
+        process = harness.launch(*words, "run.output=parts", ranks=ranks, cwd=self.folder)
         while process.poll() is None and groups_kept(state) < 2:
             time.sleep(0.001)
         if process.poll() is None:
@@ -161,16 +161,16 @@ class Killed(ProgramTest):
         harness.finish(process)
         return groups_kept(state)
 
-    def check(self, stage, *more, how=signal.SIGKILL):
+    def check(self, stage, *more, how=signal.SIGKILL, ranks=1):
         words = (*self.DECK, f"run.stages={stage}", *more)
         self.program(*words, "run.output=whole")
         for _ in range(10):
-            finished = self.interrupt(stage, words, how)
+            finished = self.interrupt(stage, words, how, ranks)
             if finished >= 0:
                 break
             shutil.rmtree(self.folder / "parts")
         self.assertGreaterEqual(finished, 2)
-        done = self.program(*words, "run.output=parts", "--restart", ranks=RANKS)
+        done = self.program(*words, "run.output=parts", "--restart", ranks=2 if MPIEXEC else 1)
         self.assertIn(f"{stage}: goes on from", done.out)
         if stage == "eigen":
             self.assertNotIn(f"without group {finished} of", done.out)
@@ -189,7 +189,7 @@ class Killed(ProgramTest):
         self.check("trace", "trace.method=hutchinson")
 
     def test_on_request(self):
-        self.check("eigen", how=signal.SIGUSR1)
+        self.check("eigen", how=signal.SIGUSR1, ranks=RANKS)
         self.check("trace", "trace.method=hutch++", how=signal.SIGUSR1)
 
 

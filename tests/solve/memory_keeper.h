@@ -40,6 +40,27 @@ done:
     return st;
 }
 
+/* A state is written by all ranks together: each must hold the same numbers. */
+static inline hsgd_status memory_compare(const hsgd_snapshot *x, hsgd_error *err)
+{
+    const size_t bytes = (size_t)x->reals * sizeof *x->real;
+    double *first = malloc(bytes + 1);
+    int64_t different = 0;
+    hsgd_status st = HSGD_OK;
+
+    assert_non_null(first);
+    memcpy(first, x->real, bytes);
+    if (x->vectors != NULL) {
+        HSGD_TRY(hsgd_comm_broadcast(x->vectors->space->comm, 0, bytes, first, err));
+        different = memcmp(first, x->real, bytes) != 0;
+        HSGD_TRY(hsgd_comm_max(x->vectors->space->comm, HSGD_TYPE_I64, 1, &different, err)); /* so that all fail */
+    }
+    assert_int_equal(different, 0);
+done:
+    free(first);
+    return st;
+}
+
 static inline hsgd_status memory_keep(void *context, const hsgd_snapshot *snapshot, hsgd_error *err)
 {
     memory_keeper *k = context;
@@ -47,6 +68,7 @@ static inline hsgd_status memory_keep(void *context, const hsgd_snapshot *snapsh
 
     hsgd_snapshot_clear(&k->kept);
     HSGD_TRY(memory_copy(snapshot, &k->kept, err));
+    HSGD_TRY(memory_compare(&k->kept, err));
     k->holds = true;
     k->keeps++;
 done:
