@@ -92,6 +92,14 @@ static double falling(int64_t i, double tail, const hsgd_random *r)
     return i < COPIES ? 1.0 : i < 2 * COPIES ? -0.95 : 0.9 * pow(0.7, (double)i) * (i % 2 == 0 ? -1.0 : 1.0);
 }
 
+/* The copies at the crowded end alone, which crowd it for many sequences. */
+static double one_end(int64_t i, double tail, const hsgd_random *r)
+{
+    (void)tail;
+    (void)r;
+    return i < COPIES ? 3.0 - 0.4 * (double)i : i < 2 * COPIES ? -1.0 : 0.95 * (pow((double)i / N, 4.0) - 1.0);
+}
+
 static void subject_create(subject *s, value_at value, double tail, bool noisy, uint64_t seed)
 {
     static const double none[1];
@@ -188,6 +196,26 @@ static void confirmation_finds_every_copy_in_noise(void **state)
     sweep(four_values, true);
 }
 
+/* What is locked leaves its residual in what is found after it: the sum still meets the tolerance. */
+static void copies_that_are_found_late_meet_the_tolerance_too(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 20; seed < 24; seed++) {
+        const hsgd_eigen_options options = {.count = COPIES,
+                                            .which = HSGD_WHICH_SMALLEST,
+                                            .tolerance = 1e-9,
+                                            .max_products = 4000,
+                                            .block = 2,
+                                            .confirm = true,
+                                            .seed = seed};
+        subject s;
+
+        subject_create(&s, one_end, 0.0, false, seed);
+        check(&s, &options);
+        subject_destroy(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +223,7 @@ int main(void)
         cmocka_unit_test(confirmation_finds_every_copy_at_both_ends),
         cmocka_unit_test(confirmation_finds_every_copy_among_few_values),
         cmocka_unit_test(confirmation_finds_every_copy_in_noise),
+        cmocka_unit_test(copies_that_are_found_late_meet_the_tolerance_too),
     };
     return test_run(tests);
 }
