@@ -86,6 +86,24 @@ static bool is_exhausted(const eigen_search *f, hsgd_which which)
     return p->bound[at] <= settled_at(f) && as_extreme >= f->options->count;
 }
 
+/* Of a sequence's two ends the lesser in magnitude may still be on its way past the other.  It is not where it has
+ * converged, or where its residual r is too small for that: a random start has a share w ~ chi^2_1 / n along an eigenvector
+ * beyond the end, the end's Ritz vector no less (its polynomial grows beyond it), hence r >= distance * sqrt(w).  At a
+ * hundredth of sqrt(1 / n) one start in a hundred is too poor for it. */
+static bool is_other_end_quiet(const eigen_search *f)
+{
+    static const double share = 0.01;
+    const hsgd_projected *p = &f->k.projected;
+    const int64_t last = p->size - 1, at = fabs(p->theta[last]) >= fabs(p->theta[0]) ? 0 : last;
+    double least = INFINITY; /* magnitude of a wanted pair */
+
+    for (int64_t i = 0; i < f->chosen_count; i++) {
+        least = fmin(least, fabs(f->chosen[i].value));
+    }
+    return p->bound[at] <=
+           fmax(settled_at(f), share / sqrt((double)f->k.basis->space->n) * (least - fabs(p->theta[at])));
+}
+
 static bool is_settled(const eigen_search *f)
 {
     const hsgd_which which = f->options->which;
@@ -99,7 +117,7 @@ static bool is_settled(const eigen_search *f)
     if (which == HSGD_WHICH_BOTH) {
         return is_exhausted(f, HSGD_WHICH_LARGEST) && is_exhausted(f, HSGD_WHICH_SMALLEST);
     }
-    return is_exhausted(f, which);
+    return is_exhausted(f, which) && (which != HSGD_WHICH_MAGNITUDE || is_other_end_quiet(f));
 }
 
 hsgd_status eigen_search_judge(eigen_search *f, hsgd_error *err)

@@ -216,6 +216,42 @@ static void copies_that_are_found_late_meet_the_tolerance_too(void **state)
     }
 }
 
+/* What is found is 1.0 five times, then -0.9. */
+static void check_magnitudes(const subject *s, const hsgd_eigen_options *options)
+{
+    hsgd_eigen_result r;
+    hsgd_error err = {0};
+
+    assert_ok(hsgd_lanczos_eigen(s->op, options, &r, &err));
+    assert_int_equal(r.count, options->count);
+    for (int64_t i = 0; i < r.count; i++) {
+        assert_true(r.converged[i]);
+        assert_near(r.values[i], i < COPIES ? 1.0 : -0.9, r.residuals[i] + matrix_rounding(N, 1.0));
+    }
+    hsgd_eigen_result_clear(&r);
+}
+
+/* A sequence whose -0.9 has settled may still have a 1.0 on its way at the other end. */
+static void copies_of_either_sign_are_found_by_magnitude(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        subject s;
+
+        subject_create(&s, four_values, 1e-14, false, seed);
+        for (int64_t block = 1; block <= 2; block++) {
+            check_magnitudes(&s, &(hsgd_eigen_options){.count = COPIES + 1,
+                                                       .which = HSGD_WHICH_MAGNITUDE,
+                                                       .tolerance = 1e-8,
+                                                       .max_products = 4000,
+                                                       .block = block,
+                                                       .confirm = block == 1,
+                                                       .seed = seed});
+        }
+        subject_destroy(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +260,7 @@ int main(void)
         cmocka_unit_test(confirmation_finds_every_copy_among_few_values),
         cmocka_unit_test(confirmation_finds_every_copy_in_noise),
         cmocka_unit_test(copies_that_are_found_late_meet_the_tolerance_too),
+        cmocka_unit_test(copies_of_either_sign_are_found_by_magnitude),
     };
     return test_run(tests);
 }
