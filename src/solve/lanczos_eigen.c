@@ -12,9 +12,9 @@
 
 enum { BLOCK = 2, LEAST_BASIS = 128, PER_PAIR = 4, LOOK_SHARE = 10 }; /* what is chosen: see docs/method.md */
 
-/* A coupling that small against norm(A) says that a sequence has shown all it has but rounding. */
-static const double SEQUENCE_END = 1.5e-8; /* sqrt(eps): what rounding grows to before it looks like a new direction */
-static const double DROPPED_AT = 0.1;      /* ... and in tolerances, that it may be dropped */
+/* A coupling that small against norm(A), in tolerances, says that a sequence has shown all it has: it may be dropped.  What
+ * lies below is rounding as far as the tolerance can tell, be it that of products in single precision. */
+static const double DROPPED_AT = 0.1;
 
 static int64_t smaller(int64_t a, int64_t b)
 {
@@ -210,7 +210,7 @@ static hsgd_status run(eigen_search *f, hsgd_error *err)
         }
         HSGD_TRY(step(f, err));
         f->products += columns;
-        if (f->k.coupling <= fmin(SEQUENCE_END, DROPPED_AT * f->options->tolerance) * f->k.norm) {
+        if (f->k.coupling <= DROPPED_AT * f->options->tolerance * f->k.norm) {
             hsgd_krylov_end(&f->k);
         }
         if (!is_look_due(f)) {
