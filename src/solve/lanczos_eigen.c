@@ -54,11 +54,12 @@ done:
     return st;
 }
 
-/* The basis is full: keep the half that is nearest to the wanted ends, the wanted pairs before all. */
+/* The basis is full: keep the pairs that have converged and half of the others, those nearest to the wanted ends. */
 static hsgd_status restart(eigen_search *f, hsgd_error *err)
 {
     const hsgd_projected *p = &f->k.projected;
-    const int64_t least = smaller(f->wanted + f->k.block, p->size), half = p->size / 2;
+    const int64_t least = smaller(f->wanted + f->k.block, p->size);
+    const int64_t converged = larger(f->converged - f->k.locked, 0), half = converged + (p->size - converged) / 2;
     const int64_t most = p->capacity - 2 * f->k.block; /* so that a step has room */
     const int64_t count = smaller(larger(least, half), larger(most, 1));
     hsgd_status st = HSGD_OK;
