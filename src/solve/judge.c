@@ -36,6 +36,13 @@ void eigen_search_order(hsgd_which which, int64_t total, const double *value, si
     }
 }
 
+/* The bound at which a pair is found.  What is locked leaves its residual in what is found after it: with confirmation a
+ * quarter leaves room for a few sequences. */
+static double settled_at(const eigen_search *f)
+{
+    return (f->options->confirm ? 0.25 : 1.0) * SETTLED_AT * f->options->tolerance * f->scale;
+}
+
 /* All pairs there are, in order, and the wanted ones among them. */
 static void choose(eigen_search *f)
 {
@@ -76,7 +83,25 @@ static bool is_exhausted(const eigen_search *f, hsgd_which which)
     for (int64_t i = 0; i < f->k.locked; i++) {
         as_extreme += rank_of(which, f->locked[i]) >= rank_of(which, p->theta[at]) - margin;
     }
-    return p->bound[at] <= SETTLED_AT * f->options->tolerance * f->scale && as_extreme >= f->options->count;
+    return p->bound[at] <= settled_at(f) && as_extreme >= f->options->count;
+}
+
+/* Of a sequence's two ends the lesser in magnitude may still be on its way past the other.  It is not where it has
+ * converged, or where its residual r is too small for that: a random start has a share w ~ chi^2_1 / n along an eigenvector
+ * beyond the end, the end's Ritz vector no less (its polynomial grows beyond it), hence r >= distance * sqrt(w).  At a
+ * hundredth of sqrt(1 / n) one start in a hundred is too poor for it. */
+static bool is_other_end_quiet(const eigen_search *f)
+{
+    static const double share = 0.01;
+    const hsgd_projected *p = &f->k.projected;
+    const int64_t last = p->size - 1, at = fabs(p->theta[last]) >= fabs(p->theta[0]) ? 0 : last;
+    double least = INFINITY; /* magnitude of a wanted pair */
+
+    for (int64_t i = 0; i < f->chosen_count; i++) {
+        least = fmin(least, fabs(f->chosen[i].value));
+    }
+    return p->bound[at] <=
+           fmax(settled_at(f), share / sqrt((double)f->k.basis->space->n) * (least - fabs(p->theta[at])));
 }
 
 static bool is_settled(const eigen_search *f)
@@ -92,7 +117,7 @@ static bool is_settled(const eigen_search *f)
     if (which == HSGD_WHICH_BOTH) {
         return is_exhausted(f, HSGD_WHICH_LARGEST) && is_exhausted(f, HSGD_WHICH_SMALLEST);
     }
-    return is_exhausted(f, which);
+    return is_exhausted(f, which) && (which != HSGD_WHICH_MAGNITUDE || is_other_end_quiet(f));
 }
 
 hsgd_status eigen_search_judge(eigen_search *f, hsgd_error *err)
@@ -112,7 +137,7 @@ hsgd_status eigen_search_judge(eigen_search *f, hsgd_error *err)
         /* what was dropped when pairs were locked is within the tolerance already; it is no reason to go on */
         const double own = pair->locked ? 0.0 : p->bound[pair->at];
 
-        f->converged += own <= SETTLED_AT * options->tolerance * f->scale;
+        f->converged += own <= settled_at(f);
         f->worst = fmax(f->worst, f->chosen[i].bound);
     }
     f->settled = is_settled(f);

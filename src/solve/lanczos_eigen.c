@@ -12,9 +12,9 @@
 
 enum { BLOCK = 2, LEAST_BASIS = 128, PER_PAIR = 4, LOOK_SHARE = 10 }; /* what is chosen: see docs/curvature.md */
 
-/* A coupling that small against norm(A) says that a sequence has shown all it has but rounding. */
-static const double SEQUENCE_END = 1.5e-8; /* sqrt(eps): what rounding grows to before it looks like a new direction */
-static const double DROPPED_AT = 0.1;      /* ... and in tolerances, that it may be dropped */
+/* A coupling that small against norm(A), in tolerances, says that a sequence has shown all it has: it may be dropped.  What
+ * lies below is rounding as far as the tolerance can tell, be it that of products in single precision. */
+static const double DROPPED_AT = 0.1;
 
 static int64_t smaller(int64_t a, int64_t b)
 {
@@ -54,11 +54,12 @@ done:
     return st;
 }
 
-/* The basis is full: keep the half that is nearest to the wanted ends, the wanted pairs before all. */
+/* The basis is full: keep the pairs that have converged and half of the others, those nearest to the wanted ends. */
 static hsgd_status restart(eigen_search *f, hsgd_error *err)
 {
     const hsgd_projected *p = &f->k.projected;
-    const int64_t least = smaller(f->wanted + f->k.block, p->size), half = p->size / 2;
+    const int64_t least = smaller(f->wanted + f->k.block, p->size);
+    const int64_t converged = larger(f->converged - f->k.locked, 0), half = converged + (p->size - converged) / 2;
     const int64_t most = p->capacity - 2 * f->k.block; /* so that a step has room */
     const int64_t count = smaller(larger(least, half), larger(most, 1));
     hsgd_status st = HSGD_OK;
@@ -210,7 +211,7 @@ static hsgd_status run(eigen_search *f, hsgd_error *err)
         }
         HSGD_TRY(step(f, err));
         f->products += columns;
-        if (f->k.coupling <= fmin(SEQUENCE_END, DROPPED_AT * f->options->tolerance) * f->k.norm) {
+        if (f->k.coupling <= DROPPED_AT * f->options->tolerance * f->k.norm) {
             hsgd_krylov_end(&f->k);
         }
         if (!is_look_due(f)) {

@@ -92,6 +92,14 @@ static double falling(int64_t i, double tail, const hsgd_random *r)
     return i < COPIES ? 1.0 : i < 2 * COPIES ? -0.95 : 0.9 * pow(0.7, (double)i) * (i % 2 == 0 ? -1.0 : 1.0);
 }
 
+/* The copies at the crowded end alone, which crowd it for many sequences. */
+static double one_end(int64_t i, double tail, const hsgd_random *r)
+{
+    (void)tail;
+    (void)r;
+    return i < COPIES ? 3.0 - 0.4 * (double)i : i < 2 * COPIES ? -1.0 : 0.95 * (pow((double)i / N, 4.0) - 1.0);
+}
+
 static void subject_create(subject *s, value_at value, double tail, bool noisy, uint64_t seed)
 {
     static const double none[1];
@@ -188,6 +196,62 @@ static void confirmation_finds_every_copy_in_noise(void **state)
     sweep(four_values, true);
 }
 
+/* What is locked leaves its residual in what is found after it: the sum still meets the tolerance. */
+static void copies_that_are_found_late_meet_the_tolerance_too(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 20; seed < 24; seed++) {
+        const hsgd_eigen_options options = {.count = COPIES,
+                                            .which = HSGD_WHICH_SMALLEST,
+                                            .tolerance = 1e-9,
+                                            .max_products = 4000,
+                                            .block = 2,
+                                            .confirm = true,
+                                            .seed = seed};
+        subject s;
+
+        subject_create(&s, one_end, 0.0, false, seed);
+        check(&s, &options);
+        subject_destroy(&s);
+    }
+}
+
+/* What is found is 1.0 five times, then -0.9. */
+static void check_magnitudes(const subject *s, const hsgd_eigen_options *options)
+{
+    hsgd_eigen_result r;
+    hsgd_error err = {0};
+
+    assert_ok(hsgd_lanczos_eigen(s->op, options, &r, &err));
+    assert_int_equal(r.count, options->count);
+    for (int64_t i = 0; i < r.count; i++) {
+        assert_true(r.converged[i]);
+        assert_near(r.values[i], i < COPIES ? 1.0 : -0.9, r.residuals[i] + matrix_rounding(N, 1.0));
+    }
+    hsgd_eigen_result_clear(&r);
+}
+
+/* A sequence whose -0.9 has settled may still have a 1.0 on its way at the other end. */
+static void copies_of_either_sign_are_found_by_magnitude(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        subject s;
+
+        subject_create(&s, four_values, 1e-14, false, seed);
+        for (int64_t block = 1; block <= 2; block++) {
+            check_magnitudes(&s, &(hsgd_eigen_options){.count = COPIES + 1,
+                                                       .which = HSGD_WHICH_MAGNITUDE,
+                                                       .tolerance = 1e-8,
+                                                       .max_products = 4000,
+                                                       .block = block,
+                                                       .confirm = block == 1,
+                                                       .seed = seed});
+        }
+        subject_destroy(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +259,8 @@ int main(void)
         cmocka_unit_test(confirmation_finds_every_copy_at_both_ends),
         cmocka_unit_test(confirmation_finds_every_copy_among_few_values),
         cmocka_unit_test(confirmation_finds_every_copy_in_noise),
+        cmocka_unit_test(copies_that_are_found_late_meet_the_tolerance_too),
+        cmocka_unit_test(copies_of_either_sign_are_found_by_magnitude),
     };
     return test_run(tests);
 }

@@ -309,10 +309,8 @@ static void known_spectra_are_found_with_products_in_float(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof spectra / sizeof *spectra; i++) {
-        if (spectra[i].fill != few_values) { /* the noise hides that the sequence has ended, and with it the copies */
-            check_spectrum(&spectra[i], true, 1);
-            check_spectrum(&spectra[i], true, 2);
-        }
+        check_spectrum(&spectra[i], true, 1);
+        check_spectrum(&spectra[i], true, 2);
     }
 }
 
