@@ -161,7 +161,7 @@ static const hsgd_key SCHEMA[] = {
     {AT(eigen, basis), WHOLE(0, MANY), .initial = "0", RESULTS_OF(EIGEN),
      .help = "Lanczos vectors at most, raised to what a restart needs; 0: 128, or 4 for each pair where that is more"},
     {AT(eigen, block), WHOLE(0, MANY), .initial = "0", RESULTS_OF(EIGEN),
-     .help = "columns that Lanczos advances at once, and copies of a multiple eigenvalue that it sees at once; 0: 2"},
+     .help = "columns that Lanczos advances at once, and copies of a multiple eigenvalue that it sees at once; 0: 1"},
     {AT(eigen, confirm), YES_NO, .initial = "false", RESULTS_OF(EIGEN), .silent_default = true,
      .help =
          "look for hidden copies of multiple eigenvalues once all pairs are found; two to three times the products"},

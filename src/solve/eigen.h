@@ -67,7 +67,7 @@ hsgd_status hsgd_power(hsgd_linop *op, const hsgd_eigen_options *options, hsgd_e
  * whole basis.  A block of b columns shows up to b copies of a multiple eigenvalue; when a sequence ends in an invariant
  * subspace, and with `confirm` when it has found all pairs, its wanted pairs are locked and a further one, from random
  * directions in their complement, must find nothing more extreme before the search ends.
- * Chosen where 0: block 2; basis max(128, 4 * wanted).  Nothing is allocated after the first product but the history.
+ * Chosen where 0: block 1; basis max(128, 4 * wanted).  Nothing is allocated after the first product but the history.
  * Sources: Wu and Simon, SIAM J. Matrix Anal. Appl. 22(2), 2000, doi:10.1137/S0895479898334605; Stewart, SIAM J. Matrix
  * Anal. Appl. 23(3), 2001, doi:10.1137/S0895479800371529; Golub and Underwood, "The block Lanczos method for computing
  * eigenvalues", 1977.

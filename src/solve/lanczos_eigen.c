@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 2, LEAST_BASIS = 128, PER_PAIR = 4, LOOK_SHARE = 10 }; /* what is chosen: see docs/curvature.md */
+enum { BLOCK = 1, LEAST_BASIS = 128, PER_PAIR = 4, LOOK_SHARE = 10 }; /* what is chosen: see docs/curvature.md */
 
 /* A coupling that small against norm(A), in tolerances, says that a sequence has shown all it has: it may be dropped.  What
  * lies below is rounding as far as the tolerance can tell, be it that of products in single precision. */

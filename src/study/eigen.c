@@ -92,7 +92,7 @@ done:
 /* The columns of the history that are reals. */
 enum { WORST, LARGEST, PRODUCT_SECONDS, COMMUNICATION_SECONDS, GRAM_SCHMIDT_SECONDS, COLUMNS };
 
-static hsgd_status write_history(hsgd_store *store, const hsgd_eigen_result *r, hsgd_error *err)
+static hsgd_status write_history(study_state *s, hsgd_store *store, const hsgd_eigen_result *r, hsgd_error *err)
 {
     static const char *const names[COLUMNS] = {"/history/worst_residual", "/history/largest", "/history/time_products",
                                                "/history/time_communication", "/history/time_orthogonalization"};
@@ -118,6 +118,8 @@ static hsgd_status write_history(hsgd_store *store, const hsgd_eigen_result *r, 
         reals[COMMUNICATION_SECONDS * marks + i] = m->seconds_communication;
         reals[GRAM_SCHMIDT_SECONDS * marks + i] = m->seconds_orthogonalization;
     }
+    /* each rank has its own times, and writes its share of a dataset */
+    HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, COLUMNS * (size_t)marks * sizeof *reals, reals, err));
     HSGD_TRY(output_integers(store, "/history/products", "1", "products made when a restart, or the end, was reached",
                              marks, NULL, counts, err));
     HSGD_TRY(output_integers(store, "/history/converged", "1", "wanted pairs within the tolerance, by estimate", marks,
@@ -174,7 +176,7 @@ static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const study
     HSGD_TRY(write_vectors(s, store, r, err));
     HSGD_TRY(write_certificates(store, r, err));
     if (r->marks > 0) {
-        HSGD_TRY(write_history(store, r, err));
+        HSGD_TRY(write_history(s, store, r, err));
     }
     HSGD_TRY(study_resample_eigen_write(resample, store, err));
     HSGD_TRY(hsgd_store_commit(&store, true, err));

@@ -13,7 +13,7 @@ enum { SAVED_PAIRS, SAVED_PRODUCTS, SAVED_MARKS, SAVED_REASON };
 enum { REASON = sizeof((hsgd_eigen_result *)0)->reason / sizeof(int64_t), SAVED = SAVED_REASON + REASON };
 enum { MARK_COUNTS = 3, MARK_REALS = 5 };
 
-enum { BLOCK = 2 }; /* as the solver chooses it */
+enum { BLOCK = 1 }; /* as the solver chooses it */
 
 /* Length of what is random in a start vector, beside the eigenvectors' 1: enough to find a pair that no start vector
  * holds; measured, it costs no product that the eigenvectors save. */
