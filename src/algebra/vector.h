@@ -43,7 +43,7 @@ hsgd_status hsgd_vector_orthogonalize(const hsgd_vector *x, hsgd_vector *y, doub
 
 /* y_j = y_j - X (X'y_j) for the orthonormal columns of x and every column of y, in two passes, each with one reduction
  * for all columns; c [x columns][y columns] (host): both passes' sum.  scratch: [x columns * y columns] (host).  The host
- * waits once.  Collective as gram.  Errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
+ * waits twice.  Collective as gram.  Errors: HSGD_ERR_DEVICE, HSGD_ERR_MEMORY. */
 hsgd_status hsgd_vector_project_out(const hsgd_vector *x, hsgd_vector *y, double *c, double *scratch, hsgd_error *err);
 
 /* x'y, norm(x) of single columns (longer vectors: over all columns together is an error of the caller).

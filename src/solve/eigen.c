@@ -207,7 +207,7 @@ hsgd_status hsgd_eigen_noise(hsgd_linop *op, uint64_t seed, double *noise, hsgd_
         HSGD_TRY(hsgd_vector_norm(&y0, &norm, err));
         HSGD_TRY(hsgd_vector_axpy(-1.0 / factor, &y1, &y0, err));
         HSGD_TRY(hsgd_vector_norm(&y0, &difference, err));
-        *noise = norm > 0.0 ? difference / norm : 0.0;
+        *noise = norm > 0.0 ? difference / (sqrt(2.0) * norm) : 0.0; /* of two products that round apart */
     }
 done:
     hsgd_vector_destroy(&y);

@@ -45,8 +45,10 @@ typedef struct {
     double orthogonality; /* largest |v_i'v_j - (i == j)| of the returned vectors */
     hsgd_eigen_mark *history; /* [marks] */
     int64_t marks;
-    int64_t products; /* columns given to the operator, residuals included */
-    char reason[128]; /* why the solver stopped */
+    int64_t block, basis; /* Lanczos: as asked for, or chosen */
+    int64_t products;     /* columns given to the operator, residuals included */
+    bool complete;        /* it ended of itself: not for want of products before all was found, or confirmed */
+    char reason[128];     /* why the solver stopped */
 } hsgd_eigen_result;
 
 /* Free what a result holds (not the struct).  Local. */
@@ -79,7 +81,8 @@ hsgd_status hsgd_lanczos_eigen(hsgd_linop *op, const hsgd_eigen_options *options
 /* Vectors on the space that hsgd_lanczos_eigen holds at once at most, for vectors of length n.  Local. */
 int64_t hsgd_lanczos_eigen_vectors(const hsgd_eigen_options *options, int64_t n);
 
-/* Noise of the operator's own arithmetic relative to its norm: norm(A(cv)/c - Av) / norm(Av) for a v rich in the top
- * eigenspaces and a c that changes every rounding.  No residual can be brought below it.  Three products.
+/* A sample of the noise of the operator's own arithmetic relative to its norm: norm(A(cv)/c - Av) / (sqrt(2) norm(Av)), as
+ * two products round, for a v rich in the top eigenspaces and a c that changes every rounding.  Residuals much below it are
+ * chance.  Three products.
  * Collective.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_NUMERIC, those of the product. */
 hsgd_status hsgd_eigen_noise(hsgd_linop *op, uint64_t seed, double *noise, hsgd_error *err);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 /* The estimated residual at which a pair counts as found, in tolerances.  The estimate knows nothing of the noise of A: a
- * product in single precision is off by some 1e-6 of norm(A), which can lift a measured residual just above a tolerance
+ * product in single precision is off by some 1e-7 of norm(A), which can lift a measured residual just above a tolerance
  * that the estimate has just met.  Half leaves room for noise as large as half the tolerance. */
 static const double SETTLED_AT = 0.5;
 
@@ -112,7 +112,7 @@ static bool is_settled(const eigen_search *f)
         return f->converged == f->wanted;
     }
     if (f->sequence == 0) {
-        return f->k.next > 0 && !f->options->confirm;
+        return f->k.next > 0 && !f->options->confirm && (which != HSGD_WHICH_MAGNITUDE || is_other_end_quiet(f));
     }
     if (which == HSGD_WHICH_BOTH) {
         return is_exhausted(f, HSGD_WHICH_LARGEST) && is_exhausted(f, HSGD_WHICH_SMALLEST);

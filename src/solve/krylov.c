@@ -8,8 +8,8 @@
 /* A residual this small against norm(A) is rounding: two passes of Gram-Schmidt leave a few eps norm(A). */
 static const double BREAKDOWN = 64.0 * DBL_EPSILON;
 
-/* Where a column loses that much of its length to the others of its block, what rounding left of it along the basis has
- * grown by the inverse, and it is taken against the whole basis once more. */
+/* Where a column loses that much of its length to the others of its block, or is that short against norm(A), what rounding
+ * left of it along the basis has grown by the inverse, and it is taken against the whole basis once more. */
 static const double LOSS = 0.1;
 
 hsgd_status hsgd_krylov_create(hsgd_linop *op, int64_t block, int64_t capacity, int64_t locked, uint64_t seed,
@@ -20,7 +20,9 @@ hsgd_status hsgd_krylov_create(hsgd_linop *op, int64_t block, int64_t capacity, 
     hsgd_status st = HSGD_OK;
 
     *k = (hsgd_krylov){.op = op, .block = block, .seed = seed};
-    k->c = malloc((size_t)(2 * columns * (block > capacity ? block : capacity)) * sizeof *k->c);
+    const int64_t products = 2 * columns * block,
+                  turns = capacity * capacity; /* coefficients of a step; of a restart */
+    k->c = malloc((size_t)(products > turns ? products : turns) * sizeof *k->c);
     k->coefficients = malloc((size_t)(2 * columns + 1) * sizeof *k->coefficients);
     if (k->c == NULL || k->coefficients == NULL) {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY,
@@ -28,9 +30,15 @@ hsgd_status hsgd_krylov_create(hsgd_linop *op, int64_t block, int64_t capacity, 
                             (long long)columns);
     }
     st = st == HSGD_OK ? hsgd_vector_create(space, columns, &k->basis, err) : st;
-    st = st == HSGD_OK ? hsgd_vector_create(space, capacity, &k->scratch, err) : st;
     st = st == HSGD_OK ? hsgd_projected_create(capacity, block, &k->projected, err) : st;
     return hsgd_comm_agree(space->comm, st, err);
+}
+
+hsgd_status hsgd_krylov_reserve(hsgd_krylov *k, hsgd_error *err)
+{
+    const hsgd_space *space = k->basis->space;
+
+    return hsgd_comm_agree(space->comm, hsgd_vector_create(space, k->projected.capacity, &k->scratch, err), err);
 }
 
 void hsgd_krylov_destroy(hsgd_krylov *k)

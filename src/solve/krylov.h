@@ -32,6 +32,10 @@ hsgd_status hsgd_krylov_create(hsgd_linop *op, int64_t block, int64_t capacity, 
                                hsgd_krylov *k, hsgd_error *err);
 void hsgd_krylov_destroy(hsgd_krylov *k);
 
+/* Memory for restarts, apart so that it need not stand beside a state that is taken up.  Collective.
+ * Errors: HSGD_ERR_MEMORY. */
+hsgd_status hsgd_krylov_reserve(hsgd_krylov *k, hsgd_error *err);
+
 /* An empty V and a W of `block` columns (fewer where the space has no more), orthogonal to the locked part: those of
  * `start` (NULL: none), then random ones.  Collective.  Errors: HSGD_ERR_NUMERIC. */
 hsgd_status hsgd_krylov_begin(hsgd_krylov *k, const hsgd_vector *start, hsgd_error *err);

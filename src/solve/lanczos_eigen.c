@@ -137,18 +137,19 @@ static hsgd_status begin(eigen_search *f, hsgd_error *err)
 
     HSGD_TRY(hsgd_keeper_recall(f->options->keeper, f->k.basis->space, &snapshot, &found, err));
     HSGD_TRY(found ? eigen_search_take(f, &snapshot, err) : hsgd_krylov_begin(&f->k, f->options->start, err));
+    hsgd_snapshot_clear(&snapshot); /* before there is more */
+    HSGD_TRY(hsgd_krylov_reserve(&f->k, err));
 done:
     hsgd_snapshot_clear(&snapshot);
     return st;
 }
 
-/* One block more, or what was kept before it. */
-static hsgd_status step(eigen_search *f, hsgd_error *err)
+/* A call that was stopped in the middle of a product, before anything changed: keep what there is.  st: its status. */
+static hsgd_status keep_if_stopped(const eigen_search *f, hsgd_status st, hsgd_error *err)
 {
-    hsgd_status st = hsgd_krylov_step(&f->k, err);
     hsgd_error kept = {0};
 
-    if (st == HSGD_STOPPED) { /* in the middle of a product, before anything changed */
+    if (st == HSGD_STOPPED) {
         const hsgd_status saved = eigen_search_keep(f, &kept);
 
         return saved == HSGD_OK || saved == HSGD_STOPPED ? st : hsgd_error_set(err, saved, "%s", kept.text);
@@ -201,6 +202,9 @@ static hsgd_status run(eigen_search *f, hsgd_error *err)
     hsgd_status st = HSGD_OK;
 
     HSGD_TRY(begin(f, err));
+    if (f->finished) { /* and its last look is marked already */
+        return eigen_search_judge(f, err);
+    }
     for (;;) {
         const int64_t columns = f->k.next;
         bool due = false;
@@ -209,7 +213,7 @@ static hsgd_status run(eigen_search *f, hsgd_error *err)
         if (due) {
             HSGD_TRY(eigen_search_keep(f, err));
         }
-        HSGD_TRY(step(f, err));
+        HSGD_TRY(keep_if_stopped(f, hsgd_krylov_step(&f->k, err), err));
         f->products += columns;
         if (f->k.coupling <= DROPPED_AT * f->options->tolerance * f->k.norm) {
             hsgd_krylov_end(&f->k);
@@ -224,6 +228,7 @@ static hsgd_status run(eigen_search *f, hsgd_error *err)
         }
         HSGD_TRY(make_ready(f, err));
     }
+    f->finished = true;
     HSGD_TRY(mark(f, err));
 done:
     return st;
@@ -243,8 +248,9 @@ int64_t hsgd_lanczos_eigen_vectors(const hsgd_eigen_options *options, int64_t n)
     int64_t wanted = 0, block = 0, basis = 0;
 
     choose_sizes(options, n, &wanted, &block, &basis);
-    /* while it searches: basis and scratch; later the pairs and what measures them take less */
-    return hsgd_krylov_columns(block, basis, wanted) + basis;
+    /* the basis; beside it scratch while it searches, a kept state when it takes that up, and at last the pairs, as they are
+     * formed and in their order, and a block of their products */
+    return hsgd_krylov_columns(block, basis, wanted) + larger(basis + wanted + block, 2 * wanted + 8);
 }
 
 /* Check what is asked for, and choose the rest. */
@@ -345,6 +351,11 @@ static void give_reason(const eigen_search *f, hsgd_eigen_result *result)
         (void)snprintf(result->reason, sizeof result->reason,
                        "all %lld pairs converged in %lld products, %lld restarts", (long long)f->wanted,
                        (long long)f->products, (long long)f->restarts);
+    } else if (converged == f->wanted) {
+        (void)snprintf(
+            result->reason, sizeof result->reason,
+            "the limit of %lld products came before it was confirmed that no copy of the %lld pairs is hidden",
+            (long long)f->options->max_products, (long long)converged);
     } else if (f->settled) {
         (void)snprintf(result->reason, sizeof result->reason,
                        "converged by estimate, but %lld of %lld measured residuals are above the tolerance: noise of A",
@@ -376,10 +387,13 @@ hsgd_status hsgd_lanczos_eigen(hsgd_linop *op, const hsgd_eigen_options *options
     *result = (hsgd_eigen_result){0};
     HSGD_TRY(create(&f, op, err));
     HSGD_TRY(run(&f, err));
+    hsgd_vector_destroy(&f.k.scratch); /* makes room; the basis is what a stop now would keep */
     HSGD_TRY(form_vectors(&f, &values, &vectors, err));
-    hsgd_vector_destroy(&f.k.basis); /* the greater part of the memory */
-    HSGD_TRY(hsgd_eigen_certify(op, options, values, &vectors, f.scale, result, err));
+    HSGD_TRY(keep_if_stopped(&f, hsgd_eigen_certify(op, options, values, &vectors, f.scale, result, err), err));
     result->products += f.products;
+    result->block = f.k.block;
+    result->basis = f.k.projected.capacity;
+    result->complete = f.settled || eigen_search_is_whole(&f);
     find_gaps(&f, result);
     give_reason(&f, result);
     result->history = f.history;

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The columns found so far and the one in hand. */
 typedef struct {
@@ -14,7 +15,74 @@ typedef struct {
     int64_t done;
     double scale; /* largest |eigenvalue| so far */
     int64_t products;
+    int64_t last; /* of the products that the pair in hand may use; 0: none is in hand */
+    double *kept; /* [1 + count]: what is kept of scale and values */
 } power;
+
+/* ---- the state between two products ---- */
+
+enum { SAVED_DONE, SAVED_PRODUCTS, SAVED_LAST, SAVED };
+
+static hsgd_status keep(const power *p, const hsgd_eigen_options *options, hsgd_error *err)
+{
+    hsgd_vector columns = hsgd_vector_view(p->found, 0, p->done + (p->last > 0));
+    int64_t integer[SAVED] = {[SAVED_DONE] = p->done, [SAVED_PRODUCTS] = p->products, [SAVED_LAST] = p->last};
+    const hsgd_snapshot snapshot = {.integers = SAVED,
+                                    .integer = integer,
+                                    .reals = 1 + p->done,
+                                    .real = p->kept,
+                                    .vectors = columns.columns > 0 ? &columns : NULL};
+
+    p->kept[0] = p->scale;
+    memcpy(p->kept + 1, p->values, (size_t)p->done * sizeof *p->values);
+    return hsgd_keeper_keep(options->keeper, &snapshot, err);
+}
+
+/* A call that was stopped changed nothing: keep what there is.  st: the call's status. */
+static hsgd_status keep_if_stopped(const power *p, const hsgd_eigen_options *options, hsgd_status st, hsgd_error *err)
+{
+    hsgd_error kept = {0};
+
+    if (st == HSGD_STOPPED) {
+        const hsgd_status saved = keep(p, options, &kept);
+
+        return saved == HSGD_OK || saved == HSGD_STOPPED ? st : hsgd_error_set(err, saved, "%s", kept.text);
+    }
+    return st;
+}
+
+static hsgd_status recall(power *p, const hsgd_eigen_options *options, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_snapshot s = {0};
+    bool found = false;
+
+    HSGD_TRY(hsgd_keeper_recall(options->keeper, p->found->space, &s, &found, err));
+    if (found) {
+        const int64_t done = s.integers == SAVED ? s.integer[SAVED_DONE] : -1;
+        const int64_t last = s.integers == SAVED ? s.integer[SAVED_LAST] : -1;
+        const int64_t columns = done + (last > 0);
+
+        HSGD_CHECK(done >= 0 && last >= 0 && columns <= options->count && s.reals == 1 + done &&
+                       (s.vectors != NULL ? s.vectors->columns : 0) == columns,
+                   HSGD_ERR_DATA, err, "eigen: the state that was kept does not fit this search; remove it");
+        p->done = done;
+        p->last = last;
+        p->products = s.integer[SAVED_PRODUCTS];
+        p->scale = s.real[0];
+        memcpy(p->values, s.real + 1, (size_t)done * sizeof *p->values);
+        if (columns > 0) {
+            hsgd_vector to = hsgd_vector_view(p->found, 0, columns);
+
+            HSGD_TRY(hsgd_vector_copy(s.vectors, &to, err));
+        }
+    }
+done:
+    hsgd_snapshot_clear(&s);
+    return st;
+}
+
+/* ---- the iteration ---- */
 
 /* Take out of x what lies along the finished columns; once is enough, as every product is projected afresh. */
 static hsgd_status deflate(power *p, hsgd_vector *x, hsgd_error *err)
@@ -46,31 +114,44 @@ done:
     return st;
 }
 
-/* Iterate on column `done` until norm(r) <= tolerance * scale or `products` products are used up. */
-static hsgd_status iterate(power *p, double tolerance, int64_t products, const hsgd_eigen_options *options,
-                           hsgd_error *err)
+/* A random column `done`, which may use so many products. */
+static hsgd_status begin(power *p, int64_t products, const hsgd_eigen_options *options, hsgd_error *err)
 {
     const hsgd_random stream = hsgd_random_stream(options->seed, HSGD_RANDOM_EIGEN, (uint32_t)p->done);
-    const int64_t last = p->products + products;
     hsgd_vector x = hsgd_vector_view(p->found, p->done, 1);
     hsgd_status st = HSGD_OK;
-    double theta = 0.0, rho = 0.0, scale = 0.0;
-    bool converged = false;
 
     HSGD_TRY(hsgd_vector_random(&x, 0, HSGD_DRAW_NORMAL, &stream, err));
     for (int pass = 0; pass < 2; pass++) { /* twice: the drawn x may lie almost along the finished columns */
         HSGD_TRY(deflate(p, &x, err));
         HSGD_TRY(hsgd_vector_normalize(&x, err));
     }
+    p->last = p->products + products;
+done:
+    return st;
+}
+
+/* Iterate on column `done` until norm(r) <= tolerance * scale or its products are used up. */
+static hsgd_status iterate(power *p, double tolerance, const hsgd_eigen_options *options, hsgd_error *err)
+{
+    hsgd_vector x = hsgd_vector_view(p->found, p->done, 1);
+    hsgd_status st = HSGD_OK;
+    double theta = 0.0, rho = 0.0, scale = 0.0;
+    bool converged = false, due = false;
+
     for (;;) {
-        HSGD_TRY(product(p, &x, &theta, &rho, err));
+        HSGD_TRY(hsgd_keeper_due(options->keeper, &due, err));
+        if (due) {
+            HSGD_TRY(keep(p, options, err));
+        }
+        HSGD_TRY(keep_if_stopped(p, options, product(p, &x, &theta, &rho, err), err));
         scale = fmax(p->scale, fabs(theta));
         converged = rho <= tolerance * scale;
         if (options->monitor != NULL) {
             options->monitor(options->context, p->products, p->done + converged, options->count,
                              scale > 0.0 ? rho / scale : 0.0);
         }
-        if (converged || p->products >= last) {
+        if (converged || p->products >= p->last) {
             break; /* before x moves on: x and theta belong together */
         }
         HSGD_TRY(hsgd_vector_normalize(p->y, err)); /* not zero: then rho were 0 */
@@ -79,6 +160,7 @@ static hsgd_status iterate(power *p, double tolerance, int64_t products, const h
     p->values[p->done] = theta;
     p->scale = scale;
     p->done++;
+    p->last = 0;
 done:
     return st;
 }
@@ -87,9 +169,10 @@ static hsgd_status prepare(power *p, const hsgd_space *space, int64_t count, hsg
 {
     hsgd_status st = HSGD_OK;
 
-    p->values = calloc(2 * (size_t)count, sizeof *p->values);
+    p->values = calloc(3 * (size_t)count + 1, sizeof *p->values);
     HSGD_CHECK(p->values != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate %lld eigenvalues", (long long)count);
     p->coefficients = p->values + count;
+    p->kept = p->coefficients + count;
     HSGD_TRY(hsgd_vector_create(space, count, &p->found, err));
     HSGD_TRY(hsgd_vector_create(space, 1, &p->y, err));
     HSGD_TRY(hsgd_vector_create(space, 1, &p->r, err));
@@ -108,7 +191,10 @@ static hsgd_status find_pairs(power *p, const hsgd_eigen_options *options, hsgd_
     while (p->done < options->count && p->products < options->max_products) {
         const int64_t share = (options->max_products - p->products) / (options->count - p->done);
 
-        HSGD_TRY(iterate(p, tolerance, share > 0 ? share : 1, options, err));
+        if (p->last == 0) {
+            HSGD_TRY(begin(p, share > 0 ? share : 1, options, err));
+        }
+        HSGD_TRY(iterate(p, tolerance, options, err));
     }
 done:
     return st;
@@ -145,16 +231,16 @@ hsgd_status hsgd_power(hsgd_linop *op, const hsgd_eigen_options *options, hsgd_e
                "eigen: %lld pairs in %lld products of a matrix of order %lld; ask for 1 to %lld pairs",
                (long long)options->count, (long long)options->max_products, (long long)space->n, (long long)space->n);
     HSGD_TRY(prepare(&p, space, options->count, err));
+    HSGD_TRY(recall(&p, options, err));
     HSGD_TRY(find_pairs(&p, options, err));
-    if (p.done < options->count) { /* fewer products than pairs: what was never begun is not returned */
+    { /* fewer products than pairs: what was never begun is not returned */
         const hsgd_vector begun = hsgd_vector_view(p.found, 0, p.done);
 
         HSGD_TRY(hsgd_vector_clone(&begun, &found, err));
-    } else {
-        found = p.found;
-        p.found = NULL;
     }
-    HSGD_TRY(hsgd_eigen_certify(op, options, p.values, &found, p.scale, result, err));
+    HSGD_TRY(
+        keep_if_stopped(&p, options, hsgd_eigen_certify(op, options, p.values, &found, p.scale, result, err), err));
+    result->complete = p.done == options->count;
     result->products += p.products;
     give_reason(options, result);
 done:

@@ -212,7 +212,7 @@ static hsgd_status measure(hsgd_probes *p, const hsgd_vector *x, const hsgd_vect
     HSGD_TRY(hsgd_vector_gram(p->masked, &yj, p->products, err));
     for (int64_t i = 0; i < p->width; i++) {
         HSGD_CHECK(isfinite(p->products[i]), HSGD_ERR_NUMERIC, err,
-                   "trace: product %lld gave NaN or Inf; check the weights", (long long)number + 1);
+                   "trace: the product of sample %lld is NaN or Inf; check the weights", (long long)number + 1);
     }
 done:
     return st;

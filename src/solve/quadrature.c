@@ -204,7 +204,9 @@ static hsgd_status recall(lockstep *l, hsgd_snapshot *kept, hsgd_error *err)
 
     HSGD_TRY(recall_nodes(l->options, hsgd_linop_space(l->op), l->stride, reals_of(l), l->ritz, l->weights, &l->done,
                           &l->running, kept, err));
-    l->block = l->running > l->block ? l->running : l->block; /* these go on together, whatever the block is now */
+    if (l->running > l->block || l->done + l->running == l->options->probes) {
+        l->block = l->running > 0 ? l->running : l->block; /* these go on together, whatever the block is now */
+    }
 done:
     return st;
 }
@@ -250,7 +252,7 @@ static hsgd_status restore(lockstep *l, const hsgd_snapshot *kept, hsgd_error *e
     hsgd_status st = HSGD_OK;
 
     l->products = l->done * l->most;
-    if (l->running > 0) {
+    if (l->running > 0 && kept->vectors != NULL) {
         hsgd_vector columns = hsgd_vector_view(l->columns, 0, l->running * l->stride);
 
         HSGD_TRY(hsgd_vector_copy(kept->vectors, &columns, err));
@@ -280,7 +282,8 @@ static void destroy(lockstep *l)
     free(l->s);
 }
 
-static hsgd_status create(lockstep *l, hsgd_error *err)
+/* kept: its vectors become the processes' where they are as many, so that they need not stand twice. */
+static hsgd_status create(lockstep *l, hsgd_snapshot *kept, hsgd_error *err)
 {
     const hsgd_space *space = hsgd_linop_space(l->op);
     hsgd_status st = HSGD_OK;
@@ -292,7 +295,12 @@ static hsgd_status create(lockstep *l, hsgd_error *err)
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate %lld Lanczos steps; use fewer",
                             (long long)l->most);
     }
-    st = st == HSGD_OK ? hsgd_vector_create(space, l->block * l->stride, &l->columns, err) : st;
+    if (l->running > 0 && kept->vectors->columns == l->block * l->stride) {
+        l->columns = kept->vectors;
+        kept->vectors = NULL;
+    } else {
+        st = st == HSGD_OK ? hsgd_vector_create(space, l->block * l->stride, &l->columns, err) : st;
+    }
     st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->x, err) : st;
     st = st == HSGD_OK ? hsgd_vector_create(space, l->block, &l->y, err) : st;
     st = st == HSGD_OK ? hsgd_vector_create(space, 1, &l->start, err) : st;
@@ -409,7 +417,7 @@ hsgd_status hsgd_quadrature(hsgd_linop *op, const hsgd_quadrature_options *optio
                (long long)options->probes, (long long)options->steps, (long long)rest);
     l.stride = hsgd_lanczos_columns(held, l.most);
     HSGD_TRY(recall(&l, &kept, err));
-    HSGD_TRY(create(&l, err));
+    HSGD_TRY(create(&l, &kept, err));
     if (kept.integers > 0) {
         HSGD_TRY(restore(&l, &kept, err));
     }

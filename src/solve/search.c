@@ -13,6 +13,7 @@ enum {
     SAVED_DRAWN,
     SAVED_LOOKED,
     SAVED_MARKS,
+    SAVED_FINISHED,
     SAVED
 };
 enum {
@@ -55,7 +56,8 @@ hsgd_status eigen_search_keep(const eigen_search *f, hsgd_error *err)
     int64_t integer[SAVED] = {
         [SAVED_PRODUCTS] = f->products, [SAVED_SEQUENCE] = f->sequence, [SAVED_RESTARTS] = f->restarts,
         [SAVED_LOCKED] = k->locked,     [SAVED_SIZE] = p->size,         [SAVED_NEXT] = k->next,
-        [SAVED_DRAWN] = k->drawn,       [SAVED_LOOKED] = f->looked,     [SAVED_MARKS] = f->marks};
+        [SAVED_DRAWN] = k->drawn,       [SAVED_LOOKED] = f->looked,     [SAVED_MARKS] = f->marks,
+        [SAVED_FINISHED] = f->finished};
     double *real = malloc((size_t)(SAVED_REALS + k->locked + rows * p->size + MARK * f->marks) * sizeof *real);
     hsgd_snapshot snapshot = {.integers = SAVED, .integer = integer, .real = real, .vectors = &columns};
     hsgd_status st = HSGD_OK;
@@ -107,6 +109,7 @@ hsgd_status eigen_search_take(eigen_search *f, const hsgd_snapshot *s, hsgd_erro
     k->next = p->rows = next;
     k->drawn = s->integer[SAVED_DRAWN];
     f->looked = s->integer[SAVED_LOOKED];
+    f->finished = s->integer[SAVED_FINISHED] != 0;
     p->size = size;
     k->norm = s->real[SAVED_NORM];
     k->dropped = s->real[SAVED_DROPPED];

@@ -19,8 +19,8 @@ typedef struct {
     int64_t *kept;                      /* [basis] */
     int64_t sequence, restarts, looked; /* looked: size of V at the last look */
     double scale, worst;
-    bool settled;
-    double *locked; /* [wanted] values */
+    bool settled, finished; /* finished: what is left is to measure the pairs */
+    double *locked;         /* [wanted] values */
     hsgd_eigen_mark *history;
     int64_t marks, marks_capacity;
 } eigen_search;

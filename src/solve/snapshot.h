@@ -1,6 +1,6 @@
 /* src/solve/snapshot.h - the state of a solver between two products, so that an interrupted study can go on.
  * A solver looks, at points from which it can go on, whether its state is to be kept, and asks at its start for one that
- * was.  No bit of a result depends on what is kept, or when. */
+ * was.  In reproducible mode no bit of a result depends on what is kept, or when. */
 #pragma once
 #include "algebra/vector.h"
 

@@ -43,7 +43,7 @@ static hsgd_status write_vectors(study_state *s, hsgd_store *store, const hsgd_e
                                      .description = "1 where the residual is within eigen.tolerance",
                                      .axes = {"/pair"}};
 
-    HSGD_CHECK(converged != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold %lld flags", (long long)r->count);
+    HSGD_TRY(hsgd_comm_agree(s->comm, converged != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     for (int64_t i = 0; i < r->count; i++) {
         converged[i] = r->converged[i];
     }
@@ -57,13 +57,13 @@ done:
 /* Rigorous intervals, and estimates that use the gap: some eigenvalue lies within the residual r of lambda (Parlett, The
  * Symmetric Eigenvalue Problem, theorem 4.5.1); where the nearest other eigenvalue is `gap` away, within r^2 / gap
  * (theorem 11.7.1). */
-static hsgd_status write_certificates(hsgd_store *store, const hsgd_eigen_result *r, hsgd_error *err)
+static hsgd_status write_certificates(study_state *s, hsgd_store *store, const hsgd_eigen_result *r, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     static const char units[] = "nats per squared parameter";
     double *interval = malloc(3 * (size_t)r->count * sizeof *interval), *sharp = NULL;
 
-    HSGD_CHECK(interval != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold %lld intervals", (long long)r->count);
+    HSGD_TRY(hsgd_comm_agree(s->comm, interval != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     sharp = interval + 2 * r->count;
     for (int64_t i = 0; i < r->count; i++) {
         const double residual = r->residuals[i];
@@ -104,8 +104,7 @@ static hsgd_status write_history(study_state *s, hsgd_store *store, const hsgd_e
     int64_t *counts = malloc(3 * (size_t)(marks + 1) * sizeof *counts);
     double *reals = malloc(COLUMNS * (size_t)(marks + 1) * sizeof *reals);
 
-    HSGD_CHECK(counts != NULL && reals != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold %lld restarts",
-               (long long)marks);
+    HSGD_TRY(hsgd_comm_agree(s->comm, counts != NULL && reals != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     for (int64_t i = 0; i < marks; i++) {
         const hsgd_eigen_mark *m = &r->history[i];
 
@@ -161,9 +160,12 @@ static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const study
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "stopped_because", r->reason, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "samples", s->sample_count, err));
     HSGD_TRY(hsgd_store_attribute_f64(store, "/", "noise_floor", noise, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "complete", r->complete, err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "block", r->block, err)); /* as they were chosen */
+    HSGD_TRY(hsgd_store_attribute_i64(store, "/", "basis", r->basis, err));
     if (s->deck->eigen.require_convergence) {
-        HSGD_TRY(hsgd_store_attribute_i64(store, "/", OUTPUT_FAILED,
-                                          count_open(r) + study_resample_eigen_open(resample) > 0, err));
+        HSGD_TRY(hsgd_store_attribute_i64(
+            store, "/", OUTPUT_FAILED, count_open(r) + study_resample_eigen_open(resample) > 0 || !r->complete, err));
     }
     HSGD_TRY(output_axis(store, "/pair", "number of the eigenpair, 1 = largest", r->count, 1, err));
     HSGD_TRY(output_axis(store, "/parameter", "place in the flat parameter vector", s->n, 0, err));
@@ -174,7 +176,7 @@ static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const study
                            "/pair", r->residuals, err));
     HSGD_TRY(hsgd_store_write(store, &products, &r->products, err));
     HSGD_TRY(write_vectors(s, store, r, err));
-    HSGD_TRY(write_certificates(store, r, err));
+    HSGD_TRY(write_certificates(s, store, r, err));
     if (r->marks > 0) {
         HSGD_TRY(write_history(s, store, r, err));
     }
@@ -205,6 +207,23 @@ done:
     return st;
 }
 
+/* All pairs converged, but products ran out before it was sure that there are no others. */
+static hsgd_status report_incomplete(study_state *s, const hsgd_eigen_result *r, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    if (count_open(r) == 0 && !r->complete) {
+        hsgd_progress_warn(s->progress, "eigen: %s; raise eigen.max_products", r->reason);
+        HSGD_CHECK(
+            !s->deck->eigen.require_convergence, HSGD_ERR_NUMERIC, err,
+            "eigen: %s, and eigen.require_convergence is true; raise eigen.max_products (eigen.h5 holds what was "
+            "found)",
+            r->reason);
+    }
+done:
+    return st;
+}
+
 static hsgd_status report(study_state *s, const hsgd_eigen_result *r, const study_resample *resample, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -216,6 +235,7 @@ static hsgd_status report(study_state *s, const hsgd_eigen_result *r, const stud
     summary_add(s, "  eigen: %lld products; stopped because %s", (long long)r->products, r->reason);
     study_resample_eigen_summarize(resample);
     HSGD_TRY(report_open(s, count_open(r), r->count, "", err));
+    HSGD_TRY(report_incomplete(s, r, err));
     HSGD_TRY(report_open(s, study_resample_eigen_open(resample), resample->done * r->count,
                          " without a group of samples", err));
 done:

@@ -17,6 +17,12 @@ hsgd_status study_resample_check(const study_state *s, hsgd_error *err)
     const bool runs = s->extent.pairs > 0 || study_runs(s, HSGD_STAGE_TRACE);
     hsgd_status st = HSGD_OK;
 
+    HSGD_CHECK(
+        s->deck->hessian.resample == 0 || s->extent.pairs == 0 ||
+            (hsgd_which)s->deck->eigen.which != HSGD_WHICH_MAGNITUDE,
+        HSGD_ERR_USAGE, err,
+        "hessian.resample: pairs belong together by their order, which changes with the samples where eigen.which = "
+        "magnitude mixes both ends; set eigen.which = both, or hessian.resample = 0");
     HSGD_CHECK(!runs || s->deck->hessian.resample <= s->sample_count, HSGD_ERR_USAGE, err,
                "hessian.resample = %lld: there are only %lld studied samples; use at most as many",
                (long long)s->deck->hessian.resample, (long long)s->sample_count);

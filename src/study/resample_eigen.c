@@ -9,7 +9,7 @@
 enum { VALUES, RESIDUALS, CONVERGED, PARTS };
 
 /* The main result as it is kept. */
-enum { SAVED_PAIRS, SAVED_PRODUCTS, SAVED_MARKS, SAVED_REASON };
+enum { SAVED_PAIRS, SAVED_PRODUCTS, SAVED_MARKS, SAVED_COMPLETE, SAVED_BLOCK, SAVED_BASIS, SAVED_REASON };
 enum { REASON = sizeof((hsgd_eigen_result *)0)->reason / sizeof(int64_t), SAVED = SAVED_REASON + REASON };
 enum { MARK_COUNTS = 3, MARK_REALS = 5 };
 
@@ -40,6 +40,9 @@ static void save(const hsgd_eigen_result *full, int64_t *integer, double *real)
     integer[SAVED_PAIRS] = full->count;
     integer[SAVED_PRODUCTS] = full->products;
     integer[SAVED_MARKS] = full->marks;
+    integer[SAVED_COMPLETE] = full->complete;
+    integer[SAVED_BLOCK] = full->block;
+    integer[SAVED_BASIS] = full->basis;
     memcpy(integer + SAVED_REASON, full->reason, sizeof full->reason);
     *real++ = full->orthogonality;
     memcpy(real, full->values, pairs);
@@ -63,6 +66,9 @@ static void load(const int64_t *integer, const double *real, hsgd_eigen_result *
     const size_t pairs = (size_t)full->count * sizeof *real;
 
     full->products = integer[SAVED_PRODUCTS];
+    full->complete = integer[SAVED_COMPLETE] != 0;
+    full->block = integer[SAVED_BLOCK];
+    full->basis = integer[SAVED_BASIS];
     memcpy(full->reason, integer + SAVED_REASON, sizeof full->reason);
     full->orthogonality = *real++;
     memcpy(full->values, real, pairs);
@@ -181,8 +187,7 @@ static hsgd_status solve(void *context, const int64_t *index, int64_t count, dou
     hsgd_eigen_result found = {0};
 
     HSGD_TRY(study_operator_over(s, index, count, &op, err));
-    HSGD_TRY(s->deck->eigen.method == 1 ? hsgd_power(op, &l->options, &found, err)
-                                        : hsgd_lanczos_eigen(op, &l->options, &found, err));
+    HSGD_TRY(hsgd_lanczos_eigen(op, &l->options, &found, err));
     HSGD_CHECK(found.count == pairs, HSGD_ERR_NUMERIC, err,
                "eigen: %lld of %lld eigenpairs without group %lld in eigen.max_products = %lld; raise it, or set "
                "hessian.resample = 0",

@@ -103,6 +103,55 @@ static void a_nearly_dependent_vector_is_left_orthogonal(void **state)
     }
 }
 
+/* Several columns at once, some of them nearly within the span: each as orthogonal as if it had come alone. */
+static void several_columns_are_projected_as_each_alone(void **state)
+{
+    enum { N = 1024, K = 7, COLUMNS = 3 };
+    static const double apart[COLUMNS] = {1.0, 1e-4, 1e-9};
+
+    (void)state;
+    for (int mode = 0; mode < 2; mode++) {
+        fixture f;
+        hsgd_vector *x = NULL, *y = NULL;
+        double *basis = NULL, *before = NULL, *after = NULL;
+        double c[K * COLUMNS], scratch[K * COLUMNS], got[K * COLUMNS];
+        hsgd_error err = {0};
+
+        begin(&f, N, modes[mode]);
+        x = hadamard(f.space, K);
+        y = draw(f.space, COLUMNS, 40);
+        for (int i = 0; i < K * COLUMNS; i++) {
+            c[i] = 1.0 + i;
+        }
+        for (int j = 0; j < COLUMNS; j++) {
+            hsgd_vector column = hsgd_vector_view(y, j, 1);
+
+            assert_ok(hsgd_vector_scale(apart[j], &column, &err));
+        }
+        assert_ok(hsgd_vector_update(1.0, x, c, y, &err));
+        basis = gather(x);
+        before = gather(y);
+        assert_ok(hsgd_vector_project_out(x, y, got, scratch, &err));
+        after = gather(y);
+        for (int j = 0; j < COLUMNS; j++) {
+            const double left = sqrt(dot(N, after + j * N, after + j * N));
+            const double size = sqrt(dot(N, before + j * N, before + j * N));
+
+            assert_true(left > 0.0);
+            for (int i = 0; i < K; i++) {
+                assert_near(dot(N, basis + i * N, after + j * N), 0.0, 2.0 * product_error(N + K) * left);
+                assert_near(got[i * COLUMNS + j], dot(N, basis + i * N, before + j * N), product_error(N) * size);
+            }
+        }
+        free(after);
+        free(before);
+        free(basis);
+        hsgd_vector_destroy(&y);
+        hsgd_vector_destroy(&x);
+        end(&f);
+    }
+}
+
 /* For columns of length 1/2 the second pass finds 3/4 of what the first found. */
 static void the_coefficients_are_those_of_both_passes(void **state)
 {
@@ -218,6 +267,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_nearly_dependent_vector_is_left_orthogonal),
+        cmocka_unit_test(several_columns_are_projected_as_each_alone),
         cmocka_unit_test(the_coefficients_are_those_of_both_passes),
         cmocka_unit_test(has_the_same_bits_on_any_number_of_ranks),
         cmocka_unit_test(whole_columns_are_copied_only_where_rows_are_elsewhere),

@@ -121,6 +121,10 @@ class Resample(ProgramTest):
         self.run_to("unconcerned", *DECK, *words, "hessian.indices=few.h5", "run.stages=density", "density.steps=3",
                     "density.probes=1")
 
+    def test_pairs_without_an_order_of_their_own_are_refused(self):
+        done = self.refused(*RESAMPLED, "run.stages=eigen", "eigen.which=magnitude", expect=EXIT_USAGE)
+        self.assertIn("eigen.which = both", done.errors[0])
+
     def test_a_search_that_did_not_converge_is_not_resampled(self):
         folder, done = self.run_to("short", *RESAMPLED, "run.stages=eigen", "eigen.max_products=5")
         self.assertIn("hessian.resample is left out", done.err)

@@ -12,13 +12,15 @@ typedef struct {
     bool holds;
     int keeps;   /* calls of keep so far */
     int stop_at; /* the call of keep, counted from 1, that tells of a stop; 0: none */
+    bool quiet;  /* nothing is due: a state is kept only by who is stopped */
 } memory_keeper;
 
 static inline hsgd_status memory_due(void *context, bool *due, hsgd_error *err)
 {
-    (void)context;
+    const memory_keeper *k = context;
+
     (void)err;
-    *due = true;
+    *due = !k->quiet;
     return HSGD_OK;
 }
 

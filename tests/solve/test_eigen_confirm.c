@@ -121,12 +121,102 @@ static void nothing_is_left_to_confirm_in_a_space_that_is_held(void **state)
     matrix_destroy(&m);
 }
 
+/* Where products end the search between finding the pairs and confirming them, it does not say that all is well. */
+static void an_unfinished_confirmation_is_told(void **state)
+{
+    double d[ORDER], *a = calloc((size_t)ORDER * ORDER, sizeof *a);
+    hsgd_eigen_options options = {
+        .count = COPIES, .which = HSGD_WHICH_LARGEST, .tolerance = 1e-6, .block = 2, .seed = 1};
+    int told = 0;
+    matrix m;
+
+    (void)state;
+    spectrum(d);
+    matrix_diagonal(ORDER, d, a);
+    matrix_create(&m, ORDER, a, HSGD_REDUCTION_REPRODUCIBLE);
+    options.confirm = true;
+    for (options.max_products = 25; options.max_products <= 46; options.max_products += 7) {
+        hsgd_eigen_result result;
+        hsgd_error err = {0};
+        int64_t open = 0, copies = 0;
+
+        assert_ok(hsgd_lanczos_eigen(m.op, &options, &result, &err));
+        for (int64_t i = 0; i < result.count; i++) {
+            open += !result.converged[i];
+            copies += fabs(result.values[i] - 1.0) <= options.tolerance;
+        }
+        assert_true(copies == COPIES || !result.complete);
+        if (open == 0 && copies < COPIES) {
+            assert_non_null(strstr(result.reason, "confirmed"));
+            told++;
+        }
+        hsgd_eigen_result_clear(&result);
+    }
+    assert_true(told > 0);
+    matrix_destroy(&m);
+    free(a);
+}
+
+/* One value stands out at one end; the bulk reaches further at the other, but thinly, and shows later. */
+static void the_other_end_may_yet_be_larger_in_magnitude(void **state)
+{
+    enum { SMALL = 150 };
+    double d[SMALL], *a = calloc((size_t)SMALL * SMALL, sizeof *a);
+    matrix m;
+
+    (void)state;
+    for (int i = 0; i < SMALL; i++) {
+        d[i] = i == 0 ? 1.09 : -1.1 + 1.4 * (i - 1) / (SMALL - 2);
+    }
+    matrix_diagonal(SMALL, d, a);
+    matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        const hsgd_eigen_options options = {
+            .count = 1, .which = HSGD_WHICH_MAGNITUDE, .tolerance = 1e-4, .max_products = 1000, .seed = seed};
+        hsgd_eigen_result result;
+        hsgd_error err = {0};
+
+        assert_ok(hsgd_lanczos_eigen(m.op, &options, &result, &err));
+        assert_true(result.converged[0]);
+        assert_near(result.values[0], -1.1, result.residuals[0] + matrix_rounding(SMALL, 1.1));
+        hsgd_eigen_result_clear(&result);
+    }
+    matrix_destroy(&m);
+    free(a);
+}
+
+/* Plain sums in place of the reproducible ones: other roundings, the same eigenvalues. */
+static void plain_sums_find_the_same_pairs(void **state)
+{
+    double d[ORDER], *a = calloc((size_t)ORDER * ORDER, sizeof *a);
+    const hsgd_eigen_options options = {.count = COPIES,
+                                        .which = HSGD_WHICH_LARGEST,
+                                        .tolerance = 1e-9,
+                                        .block = 2,
+                                        .confirm = true,
+                                        .max_products = 2000,
+                                        .seed = 1};
+    int64_t products = 0;
+    matrix m;
+
+    (void)state;
+    spectrum(d);
+    matrix_diagonal(ORDER, d, a);
+    matrix_create(&m, ORDER, a, HSGD_REDUCTION_FAST);
+    assert_int_equal(copies_found(&m, &options, &products), COPIES);
+    matrix_destroy(&m);
+    free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(confirmation_finds_what_a_block_hides),
         cmocka_unit_test(confirmation_serves_both_ends),
         cmocka_unit_test(nothing_is_left_to_confirm_in_a_space_that_is_held),
+        cmocka_unit_test(an_unfinished_confirmation_is_told),
+        cmocka_unit_test(the_other_end_may_yet_be_larger_in_magnitude),
+        cmocka_unit_test(plain_sums_find_the_same_pairs),
     };
 
     return test_run(tests);

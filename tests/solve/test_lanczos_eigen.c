@@ -2,7 +2,7 @@
  * ranks: 1 2 3 4 7 */
 #include "solve/eigen.h"
 #include "matrix.h"
-#include "memory_keeper.h"
+#include "interrupted.h"
 
 enum { MOST = 200 };
 
@@ -409,48 +409,6 @@ static void the_noise_floor_is_that_of_the_products(void **state)
     free(a);
 }
 
-static void assert_same_result(const hsgd_eigen_result *parts, const hsgd_eigen_result *whole)
-{
-    const size_t bytes = (size_t)whole->count * sizeof *whole->values;
-
-    assert_int_equal(parts->products, whole->products);
-    assert_memory_equal(parts->values, whole->values, bytes);
-    assert_memory_equal(parts->residuals, whole->residuals, bytes);
-    matrix_same_bits(parts->vectors, whole->vectors);
-    assert_int_equal(parts->marks, whole->marks);
-    for (int64_t i = 0; i < whole->marks; i++) {
-        assert_int_equal(parts->history[i].products, whole->history[i].products);
-        assert_true(parts->history[i].worst == whole->history[i].worst);
-    }
-}
-
-/* Stopped by the keeper (or in a product) at point `stop` and gone on with; false: it was done before that point. */
-static bool stop_and_go_on(const matrix *m, hsgd_eigen_options options, int stop, bool in_product,
-                           const hsgd_eigen_result *whole)
-{
-    stopping inner = {.inner = m->op, .stop_at = in_product ? stop : 0};
-    hsgd_linop *op = NULL;
-    hsgd_eigen_result parts;
-    memory_keeper keeper;
-    hsgd_error err = {0};
-    hsgd_status st;
-
-    memory_keeper_create(&keeper, in_product ? 0 : stop);
-    options.keeper = &keeper.keeper;
-    assert_ok(hsgd_linop_create(m->space, &stopping_ops, &inner, &op, &err));
-    st = hsgd_lanczos_eigen(op, &options, &parts, &err);
-    if (st != HSGD_OK) {
-        assert_int_equal(st, HSGD_STOPPED);
-        keeper.stop_at = inner.stop_at = 0;
-        assert_ok(hsgd_lanczos_eigen(op, &options, &parts, &err));
-        assert_same_result(&parts, whole);
-    }
-    hsgd_eigen_result_clear(&parts);
-    hsgd_linop_destroy(&op);
-    memory_keeper_destroy(&keeper);
-    return st != HSGD_OK;
-}
-
 static void an_interrupted_search_goes_on_to_the_same_bits(void **state)
 {
     enum { SMALL = 60 };
@@ -474,7 +432,7 @@ static void an_interrupted_search_goes_on_to_the_same_bits(void **state)
         options.confirm = turn == 4;
         assert_ok(hsgd_lanczos_eigen(m.op, &options, &whole, &err));
         assert_true(!restarts || whole.marks > 2);
-        while (stop_and_go_on(&m, options, points + 1, turn == 2 || turn == 3, &whole)) {
+        while (stop_and_go_on(hsgd_lanczos_eigen, &m, options, points + 1, turn == 2 || turn == 3, &whole)) {
             points++;
         }
         assert_true(points > 10);

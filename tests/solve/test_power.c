@@ -2,7 +2,7 @@
  * ranks: 1 2 3 4 7
  * devices: cuda */
 #include "solve/eigen.h"
-#include "matrix.h"
+#include "interrupted.h"
 
 static hsgd_eigen_options options_of(int64_t count, double tolerance, int64_t max_products)
 {
@@ -138,6 +138,39 @@ static void says_so_when_it_did_not_converge(void **state)
     matrix_destroy(&m);
 }
 
+static void an_interrupted_iteration_goes_on_to_the_same_bits(void **state)
+{
+    enum { SMALL = 12 };
+    double d[SMALL], *a = calloc((size_t)SMALL * SMALL, sizeof *a);
+    const hsgd_eigen_options options = {.count = 3,
+                                        .which = HSGD_WHICH_MAGNITUDE,
+                                        .tolerance = 1e-3,
+                                        .max_products = 30, /* the last pair does not converge */
+                                        .seed = 1};
+    hsgd_eigen_result whole;
+    hsgd_error err = {0};
+    matrix m;
+
+    (void)state;
+    for (int i = 0; i < SMALL; i++) {
+        d[i] = (i % 2 == 0 ? 1.0 : -1.0) * pow(0.6, i);
+    }
+    matrix_with_spectrum(SMALL, d, a);
+    matrix_create(&m, SMALL, a, HSGD_REDUCTION_REPRODUCIBLE);
+    assert_ok(hsgd_power(m.op, &options, &whole, &err));
+    for (int in_product = 0; in_product < 2; in_product++) {
+        int points = 0;
+
+        while (stop_and_go_on(hsgd_power, &m, options, points + 1, in_product == 1, &whole)) {
+            points++;
+        }
+        assert_int_equal(points, 30 + in_product); /* products, and the one that measures the pairs */
+    }
+    hsgd_eigen_result_clear(&whole);
+    matrix_destroy(&m);
+    free(a);
+}
+
 static void refuses_other_ends_and_too_many_pairs(void **state)
 {
     hsgd_eigen_options options = options_of(1, 1e-6, 10);
@@ -164,6 +197,7 @@ int main(void)
         cmocka_unit_test(all_pairs_meet_a_loose_tolerance_too),
         cmocka_unit_test(handles_zero_unit_and_rank_one_matrices),
         cmocka_unit_test(says_so_when_it_did_not_converge),
+        cmocka_unit_test(an_interrupted_iteration_goes_on_to_the_same_bits),
         cmocka_unit_test(refuses_other_ends_and_too_many_pairs),
     };
     return test_run(tests);
