@@ -291,6 +291,7 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
                                         .monitor = monitor,
                                         .context = s};
     HSGD_TRY(study_probe_groups_open(s, &groups, err));
+    HSGD_TRY(study_probe_groups_resume(groups, &options, d.ritz, d.weights, err));
     HSGD_TRY(study_probe_groups_operator(groups, &op, err));
     HSGD_TRY(study_probe_groups_run(groups, op, &options, d.ritz, d.weights, err));
     HSGD_TRY(curves(s, &d, err));
