@@ -1,7 +1,6 @@
 /* src/study/eigen.c - top eigenvalues and eigenvectors with their true residuals. */
 #include "study/resample.h"
 #include <stdlib.h>
-#include <string.h>
 
 static void monitor(void *context, int64_t products, int64_t converged, int64_t wanted, double worst)
 {
@@ -299,19 +298,15 @@ done:
 hsgd_status study_eigenvectors(study_state *s, double **vectors, int64_t *count, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    char path[STUDY_PATH], want[65], found[65] = "";
-    bool exists = false;
+    char path[STUDY_PATH];
+    output_found found = OUTPUT_ABSENT;
 
     output_path(s, "eigen.h5", path, sizeof path);
-    HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, "eigen.h5", &exists, err));
-    if (exists) {
-        HSGD_TRY(output_stage_hash(s, HSGD_STAGE_EIGEN, want, err));
-        HSGD_TRY(hsgd_store_read_attribute_text(s->comm, path, "stage_hash", found, sizeof found, err));
-        exists = strcmp(want, found) == 0;
-    }
-    if (!exists) {
-        hsgd_progress_say(s->progress, "eigen: there are no eigenvectors for these weights and samples yet; this stage "
-                                       "runs first");
+    HSGD_TRY(output_judge(s, "eigen.h5", HSGD_STAGE_EIGEN, &found, err));
+    if (found != OUTPUT_VALID) {
+        hsgd_progress_say(s->progress, "eigen: %sthis stage runs first",
+                          found == OUTPUT_ABSENT ? "there are no eigenvectors for these weights and samples yet; "
+                                                 : "");
         HSGD_TRY(study_run_kept(s, HSGD_STAGE_EIGEN, err));
         hsgd_progress_done(s->progress);
     }
