@@ -1,4 +1,5 @@
 /* src/study/eigen.c - top eigenvalues and eigenvectors with their true residuals. */
+#include "study/limits.h"
 #include "study/resample.h"
 #include <stdlib.h>
 
@@ -245,7 +246,7 @@ static hsgd_status solve(study_state *s, study_resample *resample, hsgd_eigen_re
     hsgd_status st = HSGD_OK;
     hsgd_linop *op = NULL;
     int64_t before = 0;
-    hsgd_eigen_options options = {.count = s->deck->eigen.count,
+    hsgd_eigen_options options = {.count = study_eigen_count(s),
                                   .which = (hsgd_which)s->deck->eigen.which,
                                   .tolerance = s->deck->eigen.tolerance,
                                   .max_products = s->deck->eigen.max_products,

@@ -155,9 +155,34 @@ static int64_t count_directions(const char *words, int64_t *eigenvector, int64_t
     return count;
 }
 
-/* Which eigenpairs there will be is known where the eigen stage makes them; an eigen.h5 that a study without this stage
- * finds may hold more, and who needs them looks itself. */
-static hsgd_status eigenpairs_are_known(study_state *s, bool *known, hsgd_error *err)
+int64_t study_eigen_count(const study_state *s)
+{
+    return s->deck->eigen.count < s->m ? s->deck->eigen.count : s->m;
+}
+
+static hsgd_status check_eigen(study_state *s, study_extent *extent, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int64_t count = study_eigen_count(s), both = s->deck->eigen.which == WHICH_BOTH ? 2 * count : count;
+
+    HSGD_CHECK(s->deck->eigen.count <= s->m || !hsgd_deck_is_explicit(s->deck, "eigen", "count"), HSGD_ERR_USAGE, err,
+               "eigen.count = %lld: %s only %lld parameters; lower it", (long long)s->deck->eigen.count,
+               selection_is_block(s) ? "hessian.layers selects" : "the network has", (long long)s->m);
+    extent->pairs = both < s->m ? both : s->m;
+done:
+    return st;
+}
+
+/* What a stage needs eigenpairs for: they are found first unless eigen.h5 holds those of these very keys, weights and
+ * samples, which shows only when the stage's turn comes.  All that the search asks for must be right now. */
+static hsgd_status check_needed_eigen(study_state *s, study_extent *extent, hsgd_error *err)
+{
+    extent->searches = !study_runs(s, HSGD_STAGE_EIGEN);
+    return check_eigen(s, extent, err);
+}
+
+/* Is there no eigen.h5 that might hold more rows than the deck's keys give?  Who needs one of these looks itself. */
+static hsgd_status rows_are_known(study_state *s, bool *known, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     bool exists = false;
@@ -171,33 +196,17 @@ done:
     return st;
 }
 
-static hsgd_status check_eigen(study_state *s, study_extent *extent, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    const int64_t count = s->deck->eigen.count, both = s->deck->eigen.which == WHICH_BOTH ? 2 * count : count;
-
-    HSGD_CHECK(count <= s->m, HSGD_ERR_USAGE, err, "eigen.count = %lld: %s only %lld parameters; lower it",
-               (long long)count, selection_is_block(s) ? "hessian.layers selects" : "the network has", (long long)s->m);
-    extent->pairs = both < s->m ? both : s->m;
-done:
-    return st;
-}
-
 static hsgd_status check_density(study_state *s, study_extent *extent, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     density_plan plan = {0};
-    bool known = false;
 
     HSGD_TRY(study_plan_density(s, &plan, err));
     extent->probes = plan.probes;
     extent->steps = plan.steps;
     extent->deflates = s->deck->density.deflate;
     if (extent->deflates) {
-        HSGD_TRY(eigenpairs_are_known(s, &known, err));
-    }
-    if (known) {
-        HSGD_TRY(check_eigen(s, extent, err));
+        HSGD_TRY(check_needed_eigen(s, extent, err));
     }
 done:
     free(plan.start);
@@ -214,11 +223,9 @@ static hsgd_status check_landscape(study_state *s, study_extent *extent, hsgd_er
     extent->axes = count_directions(s->deck->landscape.plane, &eigenvector, &row);
     extent->eigenvectors = eigenvector > 0;
     if (eigenvector > 0) {
-        HSGD_TRY(eigenpairs_are_known(s, &known, err));
-    }
-    if (known) {
-        HSGD_TRY(check_eigen(s, extent, err));
-        HSGD_CHECK(eigenvector <= extent->pairs, HSGD_ERR_USAGE, err,
+        HSGD_TRY(check_needed_eigen(s, extent, err));
+        HSGD_TRY(rows_are_known(s, &known, err));
+        HSGD_CHECK(!known || eigenvector <= extent->pairs, HSGD_ERR_USAGE, err,
                    "landscape.directions: 'eigenvector%lld' asks for row %lld, but there are %lld; name one of them",
                    (long long)eigenvector, (long long)eigenvector, (long long)extent->pairs);
     }

@@ -9,6 +9,9 @@ bool study_trace_is_exact(const study_state *s);
 /* Does it mean Hutch++, which holds a sketch?  Local. */
 bool study_trace_is_sketched(const study_state *s);
 
+/* Eigenpairs at each end asked for: eigen.count, or all where the default is more than the operator has.  Local. */
+int64_t study_eigen_count(const study_state *s);
+
 /* Check every limit that the data, the network and the named files set to the stages that run, before anything is
  * created; s->extent tells what was found.  Weights and vectors are read whole: what one of them lacks must not show
  * after hours of training.  Collective.

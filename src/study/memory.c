@@ -82,7 +82,7 @@ static double spread_vectors(const study_state *s)
 {
     const study_extent *e = &s->extent;
     const hsgd_deck *deck = s->deck;
-    const hsgd_eigen_options options = {.count = deck->eigen.count,
+    const hsgd_eigen_options options = {.count = study_eigen_count(s),
                                         .which = (hsgd_which)deck->eigen.which,
                                         .max_products = deck->eigen.max_products,
                                         .basis = deck->eigen.basis,

@@ -47,6 +47,15 @@ class DryRun(ProgramTest):
             file["vectors"] = np.ones((7, 10 * 784 + 10))
         self.assertIn("7 products", self.stage("hvp", "model.layers=linear 10", "run.stages=hvp", "hvp.vectors=list.h5"))
 
+    def test_only_a_valid_eigen_file_saves_its_search(self):
+        self.study("done", "run.stages=eigen")
+        for stages in (("run.stages=density", "density.deflate=true"),
+                       ("run.stages=landscape", "landscape.plane=none")):
+            for words, searched in (((), False), (("eigen.count=1",), True), (("hessian.samples=60",), True)):
+                with self.subTest(stages=stages, words=words):
+                    done = self.program(*SMALL, *stages, *words, "--dry-run", "--restart", "run.output=done")
+                    self.assertEqual("before them the eigen stage" in done.out, searched, str(done))
+
     def test_memory_and_disk_follow_the_keys(self):
         kept = self.megabytes("rank 0:", "hessian.samples=200", "hessian.cache=auto")
         self.assertGreater(kept, self.megabytes("rank 0:", "hessian.samples=200", "hessian.cache=0"))
