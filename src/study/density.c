@@ -47,8 +47,8 @@ static hsgd_status create(study_state *s, spectrum *d, hsgd_error *err)
     d->grid = malloc((size_t)d->bins * 6 * sizeof(double));
     d->eigenvalue = malloc(3 * all * sizeof(double));
     if (d->ritz == NULL || d->node == NULL || d->grid == NULL || d->eigenvalue == NULL) {
-        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold %lld x %lld Ritz values; lower density.steps",
-                            (long long)d->probes, (long long)d->steps);
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold %lld x %lld Ritz values; %s",
+                            (long long)d->probes, (long long)d->steps, study_fewer_nodes(s));
     } else {
         d->weights = d->ritz + own;
         d->mass_of = d->node + all;

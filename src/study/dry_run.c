@@ -285,10 +285,12 @@ static hsgd_status check_node(study_state *s, const placement *all, int first, h
     }
     hsgd_progress_say(s->progress, "node %s: %d ranks, about %.1f MiB (%.1f MiB of them images, once) of %.1f MiB",
                       node->host, ranks, bytes / MIB, images / MIB, node->memory / MIB);
-    HSGD_CHECK(bytes < node->memory, HSGD_ERR_MEMORY, err,
-               "memory: the %d ranks of node %s need about %.1f MiB, it has %.1f MiB; lower eigen.basis or use "
-               "more nodes",
-               ranks, node->host, bytes / MIB, node->memory / MIB);
+    HSGD_CHECK(bytes<node->memory, HSGD_ERR_MEMORY, err,
+                       "memory: the %d ranks of node %s need about %.1f MiB, it has %.1f MiB; %s or use more nodes",
+                       ranks, node->host, bytes / MIB, node->memory / MIB, node->need.nodes> 0.5 *
+                       node->need.host
+                   ? study_fewer_nodes(s)
+                   : "lower eigen.basis");
 done:
     return st;
 }

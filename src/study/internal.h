@@ -103,6 +103,7 @@ hsgd_status study_hold_images(study_state *s, hsgd_error *err);
  * memory is host memory); images stand once a node, and once on each device. */
 typedef struct {
     double host, device, images;
+    double nodes;     /* of host: what the density's nodes take */
     double operator_; /* of host or device: what the operator of the curvature stages takes */
     double kept;      /* what keeping all base passes of this rank's samples would take, in the stage that has most */
 } study_memory;

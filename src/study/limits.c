@@ -98,6 +98,18 @@ done:
     return st;
 }
 
+const char *study_fewer_nodes(const study_state *s)
+{
+    return s->deck->density.accuracy > 0.0 ? "raise density.accuracy" : "lower density.probes or density.steps";
+}
+
+bool study_start_is_given(const study_state *s)
+{
+    const char *file = s->deck->density.start;
+
+    return file[0] != '\0' && strcmp(file, "none") != 0;
+}
+
 /* The studied rows [*probes][m] of the vectors of density.start, where it names a file; else NULL. */
 static hsgd_status read_start(study_state *s, double **start, int64_t *probes, hsgd_error *err)
 {
@@ -107,7 +119,7 @@ static hsgd_status read_start(study_state *s, double **start, int64_t *probes, h
 
     *start = NULL;
     *probes = asked;
-    if (file[0] != '\0' && strcmp(file, "none") != 0) {
+    if (study_start_is_given(s)) {
         HSGD_TRY(selection_read_rows(s, file, "/start", start, probes, err));
         HSGD_CHECK(*probes == asked || !hsgd_deck_is_explicit(s->deck, "density", "probes"), HSGD_ERR_DATA, err,
                    "density.probes = %lld, but %s holds %lld start vectors; leave density.probes away",
@@ -120,6 +132,7 @@ done:
 
 hsgd_status study_plan_density(study_state *s, density_plan *plan, hsgd_error *err)
 {
+    enum { MOST = 1000000000 }; /* probes, as density.probes has it: a plan stops there, and no longer keeps its word */
     static const double ETA = 0.05; /* as for the 95 % intervals elsewhere */
     hsgd_status st = HSGD_OK;
 
@@ -130,6 +143,9 @@ hsgd_status study_plan_density(study_state *s, density_plan *plan, hsgd_error *e
         plan->eta = ETA;
         plan->sphere = true; /* what the bound is for */
         hsgd_quadrature_plan(s->m, plan->accuracy, ETA, &plan->probes, &plan->steps);
+        HSGD_CHECK(plan->probes < MOST, HSGD_ERR_USAGE, err,
+                   "density.accuracy = %g: takes %d probes or more for an operator of %lld rows; raise it",
+                   plan->accuracy, MOST, (long long)s->m);
     } else {
         HSGD_TRY(read_start(s, &plan->start, &plan->probes, err));
     }

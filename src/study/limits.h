@@ -26,5 +26,10 @@ typedef struct {
     double *start;        /* [probes][m] of density.start, its studied rows; NULL: drawn */
 } density_plan;
 
-/* What the deck asks for; plan->start becomes the caller's.  Collective.  Errors: HSGD_ERR_DATA, HSGD_ERR_MEMORY. */
+/* How to lower the number of the density's nodes, for messages.  Local. */
+const char *study_fewer_nodes(const study_state *s);
+/* Does density.start name a file?  Local. */
+bool study_start_is_given(const study_state *s);
+/* What the deck asks for; plan->start becomes the caller's.  Collective.
+ * Errors: HSGD_ERR_DATA, HSGD_ERR_MEMORY, HSGD_ERR_USAGE (more probes than anybody makes). */
 hsgd_status study_plan_density(study_state *s, density_plan *plan, hsgd_error *err);

@@ -94,6 +94,8 @@ CONFLICTS = (
     ("hessian.resample=201",),
     ("hessian.resample=33", "hessian.samples=32"),
     ("hessian.first=200",),
+    ("density.accuracy=1e-9",),
+    ("density.accuracy=1e-6", "hessian.layers=out.bias", "run.stages=density"),
     ("hessian.first=150", "hessian.samples=100"),
     ("landscape.directions=file1",),
     ("run.stages=hvp",),
