@@ -81,6 +81,8 @@ hsgd_status study_initial_weights(study_state *s, double *weights, char *source,
 /* ---- operators.c ---- */
 hsgd_problem study_problem(const study_state *s, const hsgd_backend *backend, bool test_split);
 hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend);
+/* What files call the operator, made or not: "hessian" or "gauss-newton", also of a block.  Local. */
+const char *study_operator_name(const study_state *s);
 /* The operator of the curvature stages, on s->studied: the block that hessian.layers selects.  Collective. */
 hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err);
 /* The same over the samples index[count] (copied) of hessian.split in place of all that are studied.  Collective. */

@@ -255,6 +255,7 @@ static hsgd_status write_attributes(study_state *s, const traces *t, hsgd_store 
     char names[SELECTION_NAMES];
 
     selection_names(s, names);
+    HSGD_TRY(hsgd_store_attribute_text(store, "/", "operator", study_operator_name(s), err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "method", method_of(t), err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "stopped_because", reason_of(t), err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "layers", names, err));

@@ -226,6 +226,17 @@ class Files(ProgramTest):
 
 
 class Variants(ProgramTest):
+    def test_every_file_of_curvature_names_its_operator(self):
+        with h5py.File(self.folder / "vectors.h5", "w") as file:
+            file["vectors"] = np.ones((1, N))
+        for operator in ("hessian", "gauss-newton"):
+            for method in ("exact", "hutchinson"):
+                folder = self.study(f"{operator}-{method}", "run.stages=hvp eigen density trace", "hvp.vectors=vectors.h5",
+                                    f"hessian.operator={operator}", f"trace.method={method}")
+                for name in ("hvp.h5", "eigen.h5", "density.h5", "trace.h5"):
+                    with self.subTest(name=name, operator=operator), h5py.File(folder / name, "r") as file:
+                        self.assertEqual(text(file.attrs["operator"]), operator)
+
     def test_one_probe_has_no_standard_error(self):
         folder = self.study("one", "run.stages=density trace", "density.probes=1", "trace.probes=1",
                             "trace.method=hutchinson")
