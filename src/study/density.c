@@ -195,9 +195,10 @@ static hsgd_status write_deflated(study_state *s, hsgd_store *store, const spect
         HSGD_TRY(hsgd_store_attribute_i64(store, "/", "deflated", d->deflated.count, err));
     }
     if (d->deflated.count > 0) {
+        HSGD_TRY(output_axis(store, "/deflated/pair", "number of the deflated eigenvalue", d->deflated.count, 1, err));
         HSGD_TRY(output_vector(store, "/deflated/values", "nats per squared parameter",
                                "eigenvalues deflated: each has 1 / n of the measure, the probes' nodes the rest",
-                               d->deflated.count, NULL, d->deflated.values, err));
+                               d->deflated.count, "/deflated/pair", d->deflated.values, err));
     }
 done:
     return st;

@@ -60,6 +60,7 @@ class Density(ProgramTest):
         self.assertGreaterEqual(good.sum(), 4)
         with h5py.File(deflated / "density.h5") as file, h5py.File(plain / "density.h5") as other:
             np.testing.assert_array_equal(file["deflated/values"][()], values[good])
+            self.assertEqual(harness.scales(file["deflated/values"]), [["/deflated/pair"]])
             self.assertEqual(file.attrs["deflated"], good.sum())
             theta, weight = file["ritz_values"][()], file["weights"][()]
             np.testing.assert_allclose(weight.sum(axis=1), 1.0, atol=1e-12)

@@ -42,6 +42,7 @@ AXES = {
     "train.h5": {"/train/loss": ["/train/step"], "/train/lr": ["/train/step"], "/test/loss": ["/test/step"],
                  "/test/accuracy": ["/test/step"]},
     "density.h5": {"/density": ["/grid"], "/density_stderr": ["/grid"], "/full/density": ["/full/grid"]},
+    "trace.h5": {"/layers": ["/layer"], "/interval": ["/end"], "/layers_interval": ["/layer", "/end"]},
     "landscape.h5": {"/random/loss": ["/random/alpha"], "/gradient/accuracy": ["/gradient/alpha"],
                      "/plane/loss": ["/plane/y", "/plane/x"], "/plane/accuracy": ["/plane/y", "/plane/x"]},
 }
@@ -123,8 +124,7 @@ class Files(ProgramTest):
             file = self.open(name)
             for path, scales in axes.items():
                 with self.subTest(file=name, dataset=path):
-                    found = [[scale.name for scale in dimension.values()] for dimension in file[path].dims]
-                    self.assertEqual(found, [[scale] for scale in scales])
+                    self.assertEqual(harness.scales(file[path]), [[scale] for scale in scales])
 
     def test_no_value_is_nan_or_infinite(self):
         for path in sorted(self.results.glob("*.h5")):
