@@ -218,10 +218,14 @@ static hsgd_status write(study_state *s, const spectrum *d, const char *operator
     HSGD_TRY(write_plan(store, &d->plan, err));
     HSGD_TRY(output_axis(store, "/probe", "number of the probe", d->probes, 1, err));
     HSGD_TRY(output_axis(store, "/step", "number of the Ritz value, ascending", d->steps, 1, err));
-    HSGD_TRY(output_matrix(store, "/ritz_values", "nats per squared parameter", "quadrature nodes of each probe",
-                           d->probes, d->steps, "/probe", "/step", d->ritz, err));
-    HSGD_TRY(output_matrix(store, "/weights", "1", "quadrature weights of each probe; each row sums to 1", d->probes,
-                           d->steps, "/probe", "/step", d->weights, err));
+    HSGD_TRY(output_matrix(
+        store, "/ritz_values", "nats per squared parameter",
+        "quadrature nodes of each probe; where a process ended early, as with more steps than rows, the last "
+        "is repeated with weight 0",
+        d->probes, d->steps, "/probe", "/step", d->ritz, err));
+    HSGD_TRY(output_matrix(store, "/weights", "1",
+                           "quadrature weights of each probe; each row sums to 1, with 0 where a node is repeated",
+                           d->probes, d->steps, "/probe", "/step", d->weights, err));
     HSGD_TRY(write_deflated(s, store, d, err));
     HSGD_TRY(write_curves(store, d, err));
     HSGD_TRY(write_cumulative(store, d, err));
