@@ -96,7 +96,7 @@ static double spread_vectors(const study_state *s)
 
 double study_state_vectors(const study_state *s)
 {
-    return fmax(spread_vectors(s), density_vectors(s));
+    return fmax(spread_vectors(s), s->groups * density_vectors(s)); /* of all groups: see probe_catch.h */
 }
 
 /* Whole vectors on the host: weights, gradients, given vectors, directions, columns on their way into a block and back. */
