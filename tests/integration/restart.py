@@ -132,13 +132,14 @@ class Restart(ProgramTest):
     def test_an_eigen_file_of_other_keys_switches_off_no_limit_of_the_search(self):
         folder = self.study("other", "run.stages=eigen", "eigen.count=1")
         before = snapshot(folder)
-        for words in (("hessian.resample=65",), ("hessian.layers=conv1.bias", "eigen.count=20")):
+        for words in (("hessian.samples=0", "hessian.resample=201"), ("hessian.layers=conv1.bias", "eigen.count=20")):
             for stages in (("run.stages=density", "density.deflate=true"),
                            ("run.stages=landscape", "landscape.directions=eigenvector", "landscape.plane=none")):
                 with self.subTest(words=words, stages=stages):
                     done = self.program(*harness.SMALL, *stages, *words, "--restart", "run.output=other",
                                         expect=EXIT_USAGE)
                     self.assertEqual(len(done.errors), 1, str(done))
+                    self.assertNotIn("begins", done.out)
                     self.assertEqual(snapshot(folder), before)
 
     def test_a_result_of_an_earlier_training_is_not_taken_for_that_of_the_checkpoint(self):
