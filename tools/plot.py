@@ -42,6 +42,14 @@ def attribute(file, name):
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+def subject(file):
+    """The operator that the file tells of, and its block, in words."""
+    names = {"hessian": "the Hessian", "gauss-newton": "the Gauss-Newton matrix"}
+    name, layers = attribute(file, "operator") or "hessian", attribute(file, "hessian_layers") or "all"
+    words = names.get(name, name)
+    return words if layers == "all" else f"{words}, block {layers}"
+
+
 def label(dataset, words):
     """An axis label with the unit that the file gives."""
     unit = dataset.attrs.get("units", "1")
@@ -137,7 +145,7 @@ def draw_eigenvalues(results, _data, figure):
             axes.plot(place[~converged], values[~converged], "o", mfc="none", label="not converged")
         axes.axhline(0.0, color="gray", lw=0.5)
         axes.set(xlabel="number", ylabel=label(file["/eigenvalues"], "eigenvalue"), xticks=place,
-                 title="eigenvalues of the Hessian")
+                 title=f"eigenvalues of {subject(file)}")
         axes.legend()
 
 
@@ -193,7 +201,7 @@ def draw_cumulative(results, _data, figure):
         largest = np.abs(place).max()
         axes.set_xscale("symlog", linthresh=1e-4 * largest if largest > 0 else 1.0)
         axes.set(ylim=(-0.02, 1.02), xlabel=label(values, "eigenvalue"), ylabel="share of the spectrum",
-                 title="cumulative spectral measure")
+                 title=f"cumulative spectral measure of {subject(file)}")
 
 
 def draw_lines(results, _data, figure):

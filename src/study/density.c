@@ -47,8 +47,8 @@ static hsgd_status create(study_state *s, spectrum *d, hsgd_error *err)
     d->grid = malloc((size_t)d->bins * 6 * sizeof(double));
     d->eigenvalue = malloc(3 * all * sizeof(double));
     if (d->ritz == NULL || d->node == NULL || d->grid == NULL || d->eigenvalue == NULL) {
-        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold %lld x %lld Ritz values; lower density.steps",
-                            (long long)d->probes, (long long)d->steps);
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot hold %lld x %lld Ritz values; %s",
+                            (long long)d->probes, (long long)d->steps, study_fewer_nodes(s));
     } else {
         d->weights = d->ritz + own;
         d->mass_of = d->node + all;
@@ -195,9 +195,10 @@ static hsgd_status write_deflated(study_state *s, hsgd_store *store, const spect
         HSGD_TRY(hsgd_store_attribute_i64(store, "/", "deflated", d->deflated.count, err));
     }
     if (d->deflated.count > 0) {
+        HSGD_TRY(output_axis(store, "/deflated/pair", "number of the deflated eigenvalue", d->deflated.count, 1, err));
         HSGD_TRY(output_vector(store, "/deflated/values", "nats per squared parameter",
                                "eigenvalues deflated: each has 1 / n of the measure, the probes' nodes the rest",
-                               d->deflated.count, NULL, d->deflated.values, err));
+                               d->deflated.count, "/deflated/pair", d->deflated.values, err));
     }
 done:
     return st;
@@ -217,10 +218,14 @@ static hsgd_status write(study_state *s, const spectrum *d, const char *operator
     HSGD_TRY(write_plan(store, &d->plan, err));
     HSGD_TRY(output_axis(store, "/probe", "number of the probe", d->probes, 1, err));
     HSGD_TRY(output_axis(store, "/step", "number of the Ritz value, ascending", d->steps, 1, err));
-    HSGD_TRY(output_matrix(store, "/ritz_values", "nats per squared parameter", "quadrature nodes of each probe",
-                           d->probes, d->steps, "/probe", "/step", d->ritz, err));
-    HSGD_TRY(output_matrix(store, "/weights", "1", "quadrature weights of each probe; each row sums to 1", d->probes,
-                           d->steps, "/probe", "/step", d->weights, err));
+    HSGD_TRY(output_matrix(
+        store, "/ritz_values", "nats per squared parameter",
+        "quadrature nodes of each probe; where a process ended early, as with more steps than rows, the last "
+        "is repeated with weight 0",
+        d->probes, d->steps, "/probe", "/step", d->ritz, err));
+    HSGD_TRY(output_matrix(store, "/weights", "1",
+                           "quadrature weights of each probe; each row sums to 1, with 0 where a node is repeated",
+                           d->probes, d->steps, "/probe", "/step", d->weights, err));
     HSGD_TRY(write_deflated(s, store, d, err));
     HSGD_TRY(write_curves(store, d, err));
     HSGD_TRY(write_cumulative(store, d, err));
@@ -291,6 +296,7 @@ hsgd_status stage_density(study_state *s, hsgd_error *err)
                                         .monitor = monitor,
                                         .context = s};
     HSGD_TRY(study_probe_groups_open(s, &groups, err));
+    HSGD_TRY(study_probe_groups_resume(groups, &options, d.ritz, d.weights, err));
     HSGD_TRY(study_probe_groups_operator(groups, &op, err));
     HSGD_TRY(study_probe_groups_run(groups, op, &options, d.ritz, d.weights, err));
     HSGD_TRY(curves(s, &d, err));

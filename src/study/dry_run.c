@@ -94,7 +94,7 @@ static void density(const study_state *s, stage_work *w)
         (void)snprintf(words, sizeof words, "accuracy %g: %lld probes of %lld steps: ", s->deck->density.accuracy,
                        (long long)e->probes, (long long)e->steps);
     }
-    if (e->deflates && e->pairs > 0 && !study_runs(s, HSGD_STAGE_EIGEN)) {
+    if (e->deflates && e->searches) {
         products(w, (double)s->sample_count, count + searches(s) * (s->deck->eigen.max_products + e->pairs), words);
         (void)snprintf(w->what, sizeof w->what, "%s%lld products; before them the eigen stage", words,
                        (long long)count);
@@ -109,8 +109,7 @@ static void landscape(const study_state *s, stage_work *w)
     const int64_t edge = s->deck->landscape.plane_points, plane = e->axes == 2 ? edge * edge : 0;
     const int64_t points = e->lines * s->deck->landscape.points + plane;
 
-    const bool eigen = e->eigenvectors && e->pairs > 0 && !e->deflates &&
-                       !study_runs(s, HSGD_STAGE_EIGEN); /* for want of an eigen.h5 */
+    const bool eigen = e->eigenvectors && e->searches && !e->deflates; /* else the density searches */
 
     if (eigen) {
         eigen_search(s, w);
@@ -286,10 +285,12 @@ static hsgd_status check_node(study_state *s, const placement *all, int first, h
     }
     hsgd_progress_say(s->progress, "node %s: %d ranks, about %.1f MiB (%.1f MiB of them images, once) of %.1f MiB",
                       node->host, ranks, bytes / MIB, images / MIB, node->memory / MIB);
-    HSGD_CHECK(bytes < node->memory, HSGD_ERR_MEMORY, err,
-               "memory: the %d ranks of node %s need about %.1f MiB, it has %.1f MiB; lower eigen.basis or use "
-               "more nodes",
-               ranks, node->host, bytes / MIB, node->memory / MIB);
+    HSGD_CHECK(bytes<node->memory, HSGD_ERR_MEMORY, err,
+                       "memory: the %d ranks of node %s need about %.1f MiB, it has %.1f MiB; %s or use more nodes",
+                       ranks, node->host, bytes / MIB, node->memory / MIB, node->need.nodes> 0.5 *
+                       node->need.host
+                   ? study_fewer_nodes(s)
+                   : "lower eigen.basis");
 done:
     return st;
 }
@@ -315,6 +316,21 @@ done:
     return st;
 }
 
+/* Eigenpairs that a valid eigen.h5 holds are not searched for; of weights that are still to be trained it holds none. */
+static hsgd_status look_for_eigenpairs(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    output_found found = OUTPUT_ABSENT;
+    hsgd_error unread = {0};
+
+    if (!study_runs(s, HSGD_STAGE_TRAIN)) {
+        HSGD_TRY(output_look(s, "eigen.h5", HSGD_STAGE_EIGEN, &found, &unread, err));
+    }
+    s->extent.searches = found != OUTPUT_VALID;
+done:
+    return st;
+}
+
 hsgd_status study_dry_run(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -322,6 +338,9 @@ hsgd_status study_dry_run(study_state *s, hsgd_error *err)
     HSGD_TRY(output_check_folder(s, err));
     if (!study_runs(s, HSGD_STAGE_TRAIN)) {
         HSGD_TRY(study_find_weights(s, err));
+    }
+    if (s->extent.searches) {
+        HSGD_TRY(look_for_eigenpairs(s, err));
     }
     hsgd_progress_say(s->progress, "%s", s->deck_text);
     hsgd_progress_say(s->progress, "parameters: %lld", (long long)s->n);

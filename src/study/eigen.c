@@ -1,7 +1,7 @@
 /* src/study/eigen.c - top eigenvalues and eigenvectors with their true residuals. */
+#include "study/limits.h"
 #include "study/resample.h"
 #include <stdlib.h>
-#include <string.h>
 
 static void monitor(void *context, int64_t products, int64_t converged, int64_t wanted, double worst)
 {
@@ -266,7 +266,7 @@ static hsgd_status solve(study_state *s, study_resample *resample, hsgd_eigen_re
     hsgd_status st = HSGD_OK;
     hsgd_linop *op = NULL;
     int64_t before = 0;
-    hsgd_eigen_options options = {.count = s->deck->eigen.count,
+    hsgd_eigen_options options = {.count = study_eigen_count(s),
                                   .which = (hsgd_which)s->deck->eigen.which,
                                   .tolerance = s->deck->eigen.tolerance,
                                   .max_products = s->deck->eigen.max_products,
@@ -319,19 +319,15 @@ done:
 hsgd_status study_eigenvectors(study_state *s, double **vectors, int64_t *count, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    char path[STUDY_PATH], want[65], found[65] = "";
-    bool exists = false;
+    char path[STUDY_PATH];
+    output_found found = OUTPUT_ABSENT;
 
     output_path(s, "eigen.h5", path, sizeof path);
-    HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, "eigen.h5", &exists, err));
-    if (exists) {
-        HSGD_TRY(output_stage_hash(s, HSGD_STAGE_EIGEN, want, err));
-        HSGD_TRY(hsgd_store_read_attribute_text(s->comm, path, "stage_hash", found, sizeof found, err));
-        exists = strcmp(want, found) == 0;
-    }
-    if (!exists) {
-        hsgd_progress_say(s->progress, "eigen: there are no eigenvectors for these weights and samples yet; this stage "
-                                       "runs first");
+    HSGD_TRY(output_judge(s, "eigen.h5", HSGD_STAGE_EIGEN, &found, err));
+    if (found != OUTPUT_VALID) {
+        hsgd_progress_say(s->progress, "eigen: %sthis stage runs first",
+                          found == OUTPUT_ABSENT ? "there are no eigenvectors for these weights and samples yet; "
+                                                 : "");
         HSGD_TRY(study_run_kept(s, HSGD_STAGE_EIGEN, err));
         hsgd_progress_done(s->progress);
     }

@@ -15,6 +15,7 @@ static hsgd_status write(study_state *s, const hsgd_loss *loss, const double *gr
                                     .axes = {"/vector", "/parameter"}};
 
     HSGD_TRY(output_begin(s, "hvp.h5", HSGD_STAGE_HVP, &store, err));
+    HSGD_TRY(hsgd_store_attribute_text(store, "/", "operator", study_operator_name(s), err));
     HSGD_TRY(output_scalar(store, "/loss", "nats", "mean cross-entropy of the studied samples", loss->loss, err));
     HSGD_TRY(output_scalar(store, "/accuracy", "1", "share of the studied samples classified correctly", loss->accuracy,
                            err));

@@ -12,13 +12,14 @@ enum { STUDY_MAX_PARAMETERS = 128, STUDY_SUMMARY = 16384, STUDY_PATH = HSGD_TEXT
 
 /* How much the stages that run will handle; 0 where a stage does not run. */
 typedef struct {
-    int64_t vectors;      /* rows of hvp.vectors */
-    int64_t pairs;        /* eigenpairs that the deck's keys give */
-    int64_t probes;       /* of the density: density.probes, the rows of density.start, or density.accuracy's choice */
-    int64_t steps;        /* of each: density.steps, or density.accuracy's choice */
+    int64_t vectors; /* rows of hvp.vectors */
+    int64_t pairs;   /* eigenpairs that the deck's keys give: of the eigen stage, or of one that others need first */
+    int64_t probes;  /* of the density: density.probes, the rows of density.start, or density.accuracy's choice */
+    int64_t steps;   /* of each: density.steps, or density.accuracy's choice */
     int64_t lines, axes;  /* directions of the landscape's lines and of its plane */
     bool eigenvectors;    /* the landscape looks along some */
     bool deflates;        /* the density takes some out */
+    bool searches;        /* these are searched for first: no valid eigen.h5 is known */
     int64_t file_vectors; /* rows of landscape.vectors, where it looks along some */
 } study_extent;
 
@@ -80,6 +81,8 @@ hsgd_status study_initial_weights(study_state *s, double *weights, char *source,
 /* ---- operators.c ---- */
 hsgd_problem study_problem(const study_state *s, const hsgd_backend *backend, bool test_split);
 hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend);
+/* What files call the operator, made or not: "hessian" or "gauss-newton", also of a block.  Local. */
+const char *study_operator_name(const study_state *s);
 /* The operator of the curvature stages, on s->studied: the block that hessian.layers selects.  Collective. */
 hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err);
 /* The same over the samples index[count] (copied) of hessian.split in place of all that are studied.  Collective. */
@@ -102,6 +105,7 @@ hsgd_status study_hold_images(study_state *s, hsgd_error *err);
  * memory is host memory); images stand once a node, and once on each device. */
 typedef struct {
     double host, device, images;
+    double nodes;     /* of host: what the density's nodes take */
     double operator_; /* of host or device: what the operator of the curvature stages takes */
     double kept;      /* what keeping all base passes of this rank's samples would take, in the stage that has most */
 } study_memory;
@@ -129,7 +133,15 @@ hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsg
 hsgd_status output_stage_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err);
 /* The same but for the weights: what the deck alone says.  Collective. */
 hsgd_status output_deck_hash(study_state *s, hsgd_stage stage, char hex[65], hsgd_error *err);
-/* Is the stage's file there and still valid?  With a stale one: *finished false (the file will be kept as .old). */
+/* What there is of a stage's results: nothing, what belongs to these keys, weights and samples, what belongs to others, what
+ * ended a run with exit 4, or a file that cannot be read. */
+typedef enum { OUTPUT_ABSENT, OUTPUT_VALID, OUTPUT_STALE, OUTPUT_OF_FAILURE, OUTPUT_DAMAGED } output_found;
+/* Look into the stage's file.  *unread: why it is damaged.  Collective.  Errors: HSGD_ERR_IO, HSGD_ERR_DATA. */
+hsgd_status output_look(study_state *s, const char *name, hsgd_stage stage, output_found *out, hsgd_error *unread,
+                        hsgd_error *err);
+/* The same for a stage that will run unless its file is valid: where it is not, what becomes of it is told. */
+hsgd_status output_judge(study_state *s, const char *name, hsgd_stage stage, output_found *found, hsgd_error *err);
+/* With --restart: is the stage's file there and still valid?  As output_judge. */
 hsgd_status output_finished(study_state *s, const char *name, hsgd_stage stage, bool *finished, hsgd_error *err);
 /* A dataset of real numbers: scalar (rank 0), vector, matrix; axis may be NULL.  Collective. */
 hsgd_status output_scalar(hsgd_store *store, const char *path, const char *units, const char *description, double value,
@@ -180,5 +192,5 @@ hsgd_status study_read_rows(study_state *s, const char *file, const char *path, 
 
 /* ---- eigen.c ---- */
 /* The eigenvectors [*count][n] (*count largest first) of eigen.h5, which the eigen stage makes first where it is
- * missing or stale; *vectors becomes the caller's.  Collective. */
+ * missing, stale, or of a search that failed; *vectors becomes the caller's.  Collective. */
 hsgd_status study_eigenvectors(study_state *s, double **vectors, int64_t *count, hsgd_error *err);

@@ -98,6 +98,18 @@ done:
     return st;
 }
 
+const char *study_fewer_nodes(const study_state *s)
+{
+    return s->deck->density.accuracy > 0.0 ? "raise density.accuracy" : "lower density.probes or density.steps";
+}
+
+bool study_start_is_given(const study_state *s)
+{
+    const char *file = s->deck->density.start;
+
+    return file[0] != '\0' && strcmp(file, "none") != 0;
+}
+
 /* The studied rows [*probes][m] of the vectors of density.start, where it names a file; else NULL. */
 static hsgd_status read_start(study_state *s, double **start, int64_t *probes, hsgd_error *err)
 {
@@ -107,7 +119,7 @@ static hsgd_status read_start(study_state *s, double **start, int64_t *probes, h
 
     *start = NULL;
     *probes = asked;
-    if (file[0] != '\0' && strcmp(file, "none") != 0) {
+    if (study_start_is_given(s)) {
         HSGD_TRY(selection_read_rows(s, file, "/start", start, probes, err));
         HSGD_CHECK(*probes == asked || !hsgd_deck_is_explicit(s->deck, "density", "probes"), HSGD_ERR_DATA, err,
                    "density.probes = %lld, but %s holds %lld start vectors; leave density.probes away",
@@ -120,6 +132,7 @@ done:
 
 hsgd_status study_plan_density(study_state *s, density_plan *plan, hsgd_error *err)
 {
+    enum { MOST = 1000000000 }; /* probes, as density.probes has it: a plan stops there, and no longer keeps its word */
     static const double ETA = 0.05; /* as for the 95 % intervals elsewhere */
     hsgd_status st = HSGD_OK;
 
@@ -130,6 +143,9 @@ hsgd_status study_plan_density(study_state *s, density_plan *plan, hsgd_error *e
         plan->eta = ETA;
         plan->sphere = true; /* what the bound is for */
         hsgd_quadrature_plan(s->m, plan->accuracy, ETA, &plan->probes, &plan->steps);
+        HSGD_CHECK(plan->probes < MOST, HSGD_ERR_USAGE, err,
+                   "density.accuracy = %g: takes %d probes or more for an operator of %lld rows; raise it",
+                   plan->accuracy, MOST, (long long)s->m);
     } else {
         HSGD_TRY(read_start(s, &plan->start, &plan->probes, err));
     }
@@ -155,9 +171,34 @@ static int64_t count_directions(const char *words, int64_t *eigenvector, int64_t
     return count;
 }
 
-/* Which eigenpairs there will be is known where the eigen stage makes them; an eigen.h5 that a study without this stage
- * finds may hold more, and who needs them looks itself. */
-static hsgd_status eigenpairs_are_known(study_state *s, bool *known, hsgd_error *err)
+int64_t study_eigen_count(const study_state *s)
+{
+    return s->deck->eigen.count < s->m ? s->deck->eigen.count : s->m;
+}
+
+static hsgd_status check_eigen(study_state *s, study_extent *extent, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int64_t count = study_eigen_count(s), both = s->deck->eigen.which == WHICH_BOTH ? 2 * count : count;
+
+    HSGD_CHECK(s->deck->eigen.count <= s->m || !hsgd_deck_is_explicit(s->deck, "eigen", "count"), HSGD_ERR_USAGE, err,
+               "eigen.count = %lld: %s only %lld parameters; lower it", (long long)s->deck->eigen.count,
+               selection_is_block(s) ? "hessian.layers selects" : "the network has", (long long)s->m);
+    extent->pairs = both < s->m ? both : s->m;
+done:
+    return st;
+}
+
+/* What a stage needs eigenpairs for: they are found first unless eigen.h5 holds those of these very keys, weights and
+ * samples, which shows only when the stage's turn comes.  All that the search asks for must be right now. */
+static hsgd_status check_needed_eigen(study_state *s, study_extent *extent, hsgd_error *err)
+{
+    extent->searches = !study_runs(s, HSGD_STAGE_EIGEN);
+    return check_eigen(s, extent, err);
+}
+
+/* Is there no eigen.h5 that might hold more rows than the deck's keys give?  Who needs one of these looks itself. */
+static hsgd_status rows_are_known(study_state *s, bool *known, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     bool exists = false;
@@ -171,33 +212,17 @@ done:
     return st;
 }
 
-static hsgd_status check_eigen(study_state *s, study_extent *extent, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    const int64_t count = s->deck->eigen.count, both = s->deck->eigen.which == WHICH_BOTH ? 2 * count : count;
-
-    HSGD_CHECK(count <= s->m, HSGD_ERR_USAGE, err, "eigen.count = %lld: %s only %lld parameters; lower it",
-               (long long)count, selection_is_block(s) ? "hessian.layers selects" : "the network has", (long long)s->m);
-    extent->pairs = both < s->m ? both : s->m;
-done:
-    return st;
-}
-
 static hsgd_status check_density(study_state *s, study_extent *extent, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     density_plan plan = {0};
-    bool known = false;
 
     HSGD_TRY(study_plan_density(s, &plan, err));
     extent->probes = plan.probes;
     extent->steps = plan.steps;
     extent->deflates = s->deck->density.deflate;
     if (extent->deflates) {
-        HSGD_TRY(eigenpairs_are_known(s, &known, err));
-    }
-    if (known) {
-        HSGD_TRY(check_eigen(s, extent, err));
+        HSGD_TRY(check_needed_eigen(s, extent, err));
     }
 done:
     free(plan.start);
@@ -214,11 +239,9 @@ static hsgd_status check_landscape(study_state *s, study_extent *extent, hsgd_er
     extent->axes = count_directions(s->deck->landscape.plane, &eigenvector, &row);
     extent->eigenvectors = eigenvector > 0;
     if (eigenvector > 0) {
-        HSGD_TRY(eigenpairs_are_known(s, &known, err));
-    }
-    if (known) {
-        HSGD_TRY(check_eigen(s, extent, err));
-        HSGD_CHECK(eigenvector <= extent->pairs, HSGD_ERR_USAGE, err,
+        HSGD_TRY(check_needed_eigen(s, extent, err));
+        HSGD_TRY(rows_are_known(s, &known, err));
+        HSGD_CHECK(!known || eigenvector <= extent->pairs, HSGD_ERR_USAGE, err,
                    "landscape.directions: 'eigenvector%lld' asks for row %lld, but there are %lld; name one of them",
                    (long long)eigenvector, (long long)eigenvector, (long long)extent->pairs);
     }

@@ -82,7 +82,7 @@ static double spread_vectors(const study_state *s)
 {
     const study_extent *e = &s->extent;
     const hsgd_deck *deck = s->deck;
-    const hsgd_eigen_options options = {.count = deck->eigen.count,
+    const hsgd_eigen_options options = {.count = study_eigen_count(s),
                                         .which = (hsgd_which)deck->eigen.which,
                                         .max_products = deck->eigen.max_products,
                                         .basis = deck->eigen.basis,
@@ -96,7 +96,7 @@ static double spread_vectors(const study_state *s)
 
 double study_state_vectors(const study_state *s)
 {
-    return fmax(spread_vectors(s), density_vectors(s));
+    return fmax(spread_vectors(s), s->groups * density_vectors(s)); /* of all groups: see probe_catch.h */
 }
 
 /* Whole vectors on the host: weights, gradients, given vectors, directions, columns on their way into a block and back. */
@@ -105,9 +105,19 @@ static double host_vectors(const study_state *s)
     const study_extent *e = &s->extent;
     const double given =
         (double)(e->vectors + e->file_vectors + (e->eigenvectors || e->deflates ? e->pairs : 0) + e->lines + e->axes) +
-        (study_runs(s, HSGD_STAGE_DENSITY) ? (double)e->probes : 0.0);
+        (study_runs(s, HSGD_STAGE_DENSITY) && study_start_is_given(s) ? (double)e->probes : 0.0);
 
     return 8.0 * (double)s->n * (given + 10.0) + (selection_is_block(s) ? 8.0 * COLUMNS * (double)(s->n + s->m) : 0.0);
+}
+
+/* The density's nodes, and with those of the deflated pairs what is made of them: see density.c. */
+static double node_bytes(const study_state *s)
+{
+    const study_extent *e = &s->extent;
+    const double own = (double)e->probes * (double)e->steps;
+    const double all = (double)e->probes * (double)(e->steps + (e->deflates ? e->pairs : 0));
+
+    return study_runs(s, HSGD_STAGE_DENSITY) ? 8.0 * (2.0 * own + 5.0 * all) : 0.0;
 }
 
 /* Rows of a space over so many ranks that one of them holds. */
@@ -152,7 +162,8 @@ hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_err
     double training = 0.0, tests = 0.0, state = 0.0, most = 0.0;
     int low = 0, high = ranks;
 
-    *need = (study_memory){.images = images_of(s), .host = host_vectors(s)};
+    *need = (study_memory){.images = images_of(s), .nodes = node_bytes(s)};
+    need->host = host_vectors(s) + need->nodes;
     if (study_runs(s, HSGD_STAGE_TRAIN)) {
         HSGD_TRY(sweep_bytes(s, ranks, batch, 1, 1, &training, &state, err));
         training += 6.0 * 8.0 * (double)s->n;

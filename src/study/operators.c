@@ -20,6 +20,11 @@ hsgd_problem study_studied(const study_state *s, const hsgd_backend *backend)
     return study_problem(s, backend, s->deck->hessian.split == 1);
 }
 
+const char *study_operator_name(const study_state *s)
+{
+    return s->deck->hessian.operator_ == 1 ? "gauss-newton" : "hessian";
+}
+
 hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err)
 {
     return study_operator_over(s, s->samples, s->sample_count, out, err);

@@ -174,37 +174,61 @@ done:
     return st;
 }
 
-hsgd_status output_finished(study_state *s, const char *name, hsgd_stage stage, bool *finished, hsgd_error *err)
+hsgd_status output_look(study_state *s, const char *name, hsgd_stage stage, output_found *out, hsgd_error *unread,
+                        hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     bool exists = false;
     char path[STUDY_PATH], want[65], found[65] = "";
-    hsgd_error unread = {0}, none = {0};
+    hsgd_error none = {0};
     int64_t failed = 0;
 
-    *finished = false;
-    if (!s->setup->restart) {
-        return HSGD_OK;
-    }
+    *out = OUTPUT_ABSENT;
     HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, name, &exists, err));
     if (!exists) {
         return HSGD_OK;
     }
     HSGD_TRY(output_stage_hash(s, stage, want, err));
     output_path(s, name, path, sizeof path);
-    if (hsgd_store_read_attribute_text(s->comm, path, OUTPUT_HASH, found, sizeof found, &unread) != HSGD_OK) {
-        hsgd_progress_warn(s->progress, "%s; it is kept as %s.old and computed again", unread.text, name);
+    if (hsgd_store_read_attribute_text(s->comm, path, OUTPUT_HASH, found, sizeof found, unread) != HSGD_OK) {
+        *out = OUTPUT_DAMAGED;
         return HSGD_OK;
     }
     (void)hsgd_store_read_attribute_i64(s->comm, path, OUTPUT_FAILED, &failed, &none); /* absent: it did not fail */
-    *finished = strcmp(want, found) == 0 && failed == 0;
-    if (failed != 0) {
+    *out = failed != 0 ? OUTPUT_OF_FAILURE : strcmp(want, found) == 0 ? OUTPUT_VALID : OUTPUT_STALE;
+done:
+    return st;
+}
+
+hsgd_status output_judge(study_state *s, const char *name, hsgd_stage stage, output_found *found, hsgd_error *err)
+{
+    hsgd_error unread = {0};
+    const hsgd_status st = output_look(s, name, stage, found, &unread, err);
+
+    if (st != HSGD_OK) {
+        return st;
+    }
+    if (*found == OUTPUT_DAMAGED) {
+        hsgd_progress_warn(s->progress, "%s; it is kept as %s.old and computed again", unread.text, name);
+    } else if (*found == OUTPUT_OF_FAILURE) {
         hsgd_progress_say(s->progress, "%s: failed before; %s is kept as %s.old and computed again",
                           hsgd_stage_name(stage), name, name);
-    } else if (!*finished) {
+    } else if (*found == OUTPUT_STALE) {
         hsgd_progress_say(s->progress, "%s: %s belongs to other keys, weights or samples; it is kept as %s.old",
                           hsgd_stage_name(stage), name, name);
     }
+    return HSGD_OK;
+}
+
+hsgd_status output_finished(study_state *s, const char *name, hsgd_stage stage, bool *finished, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    output_found found = OUTPUT_ABSENT;
+
+    if (s->setup->restart) {
+        HSGD_TRY(output_judge(s, name, stage, &found, err));
+    }
+    *finished = found == OUTPUT_VALID;
 done:
     return st;
 }

@@ -1,6 +1,7 @@
 /* src/study/probe_groups.c - see probe_groups.h. */
 #include "study/probe_groups.h"
 #include "study/limits.h"
+#include "study/probe_catch.h"
 #include "study/selection.h"
 #include <stdlib.h>
 
@@ -11,6 +12,11 @@ struct study_probe_groups {
     hsgd_space *space;
     study_state part;     /* *whole with these */
     hsgd_vector *deflate; /* the deflated vectors on the group's rows; NULL: none */
+    probe_catch caught;   /* what the group had begun when it was asked to stop */
+    hsgd_keeper face;     /* the study's keeper, but for the state that has been recalled */
+    hsgd_snapshot recalled;
+    bool waiting;        /* `recalled` is there */
+    int64_t done, saved; /* probes that are finished; of them those of the state that was recalled */
 };
 
 /* A round: every group takes up to `block` of the probes from `first` on. */
@@ -194,6 +200,8 @@ done:
 void study_probe_groups_close(study_probe_groups **g)
 {
     if (*g != NULL) {
+        probe_catch_clear(&(*g)->caught);
+        hsgd_snapshot_clear(&(*g)->recalled);
         hsgd_vector_destroy(&(*g)->deflate);
         if ((*g)->groups > 1) {
             selection_close_space(&(*g)->part);
@@ -217,6 +225,76 @@ hsgd_status study_probe_groups_operator(study_probe_groups *g, hsgd_linop **out,
     return hsgd_comm_agree(g->whole->comm, st, err);
 }
 
+/* ---- what a half-done stage had begun ---- */
+
+static hsgd_status face_due(void *context, bool *due, hsgd_error *err)
+{
+    return hsgd_keeper_due(((study_probe_groups *)context)->whole->keeper, due, err);
+}
+
+static hsgd_status face_keep(void *context, const hsgd_snapshot *snapshot, hsgd_error *err)
+{
+    return hsgd_keeper_keep(((study_probe_groups *)context)->whole->keeper, snapshot, err);
+}
+
+static hsgd_status face_recall(void *context, const hsgd_space *space, hsgd_snapshot *snapshot, bool *found,
+                               hsgd_error *err)
+{
+    study_probe_groups *g = context;
+
+    (void)space; /* s->studied, as when it was recalled */
+    (void)err;
+    *snapshot = g->recalled;
+    *found = g->waiting;
+    g->recalled = (hsgd_snapshot){0};
+    g->waiting = false;
+    return HSGD_OK;
+}
+
+/* The probes that were begun, by all ranks together: their vectors are spread over these. */
+static hsgd_status finish_begun(study_probe_groups *g, const hsgd_quadrature_options *options, double *ritz,
+                                double *weights, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_linop *op = NULL;
+
+    hsgd_progress_say(g->whole->progress, "density: %d ranks together finish the probes that were begun",
+                      g->whole->comm->ranks);
+    HSGD_TRY(study_operator(g->whole, &op, err));
+    HSGD_TRY(hsgd_quadrature(op, options, ritz, weights, err));
+    g->done = options->probes;
+done:
+    hsgd_linop_destroy(&op);
+    return st;
+}
+
+hsgd_status study_probe_groups_resume(study_probe_groups *g, const hsgd_quadrature_options *options, double *ritz,
+                                      double *weights, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_quadrature_options own = *options;
+    const int64_t *integer;
+
+    if (g->groups == 1) {
+        return HSGD_OK; /* hsgd_quadrature sees to it */
+    }
+    g->face = (hsgd_keeper){.context = g, .due = face_due, .keep = face_keep, .recall = face_recall};
+    own.keeper = &g->face;
+    HSGD_TRY(hsgd_keeper_recall(options->keeper, g->whole->studied, &g->recalled, &g->waiting, err));
+    integer = g->recalled.integer;
+    if (g->waiting && g->recalled.integers >= 2 && integer[1] > 0 && integer[0] >= 0 &&
+        integer[1] <= options->probes - integer[0]) {
+        own.probes = integer[0] + integer[1];
+        g->saved = integer[0];
+        HSGD_TRY(finish_begun(g, &own, ritz, weights, err));
+    } else {
+        HSGD_TRY(hsgd_quadrature_recall(&own, g->whole->studied, &g->done, ritz, weights, err));
+        g->saved = g->done;
+    }
+done:
+    return st;
+}
+
 /* ---- rounds ---- */
 
 /* The progress of all groups, as the first rank's own shows it. */
@@ -235,7 +313,7 @@ static void monitor(void *context, int64_t products, int64_t of_group)
 }
 
 /* This group's block of a round. */
-static hsgd_status run_block(const study_probe_groups *g, hsgd_linop *op, const hsgd_quadrature_options *options,
+static hsgd_status run_block(study_probe_groups *g, hsgd_linop *op, const hsgd_quadrature_options *options,
                              const probe_round *round, double *ritz, double *weights, hsgd_error *err)
 {
     const int64_t n = g->whole->m, rest = n - (g->deflate != NULL ? g->deflate->columns : 0);
@@ -249,6 +327,7 @@ static hsgd_status run_block(const study_probe_groups *g, hsgd_linop *op, const 
     int64_t low, high;
 
     probes_of(round, g->group, &low, &high);
+    probe_catch_begin(&g->caught);
     if (low == high) {
         return HSGD_OK;
     }
@@ -257,7 +336,7 @@ static hsgd_status run_block(const study_probe_groups *g, hsgd_linop *op, const 
     own.first = options->first + low;
     own.start = options->start != NULL ? options->start + low * n : NULL;
     own.deflate = g->deflate;
-    own.keeper = NULL; /* all ranks keep, at their meeting */
+    own.keeper = &g->caught.face; /* all ranks keep, at their meeting */
     own.monitor = options->monitor != NULL ? monitor : NULL;
     own.context = &progress;
     return hsgd_quadrature(op, &own, ritz + low * options->steps, weights + low * options->steps, err);
@@ -290,7 +369,7 @@ done:
 
 /* A round and the meeting after it.  *done: finished probes; *stopped: some group was stopped within its block, whose
  * probes and those behind them are to be made again.  unfinished: [groups] room. */
-static hsgd_status run_round(const study_probe_groups *g, hsgd_linop *op, const hsgd_quadrature_options *options,
+static hsgd_status run_round(study_probe_groups *g, hsgd_linop *op, const hsgd_quadrature_options *options,
                              int64_t *unfinished, double *ritz, double *weights, int64_t *done, bool *stopped,
                              hsgd_error *err)
 {
@@ -312,25 +391,47 @@ done:
     return st;
 }
 
-static hsgd_status run_rounds(const study_probe_groups *g, hsgd_linop *op, const hsgd_quadrature_options *options,
+/* After a round in which some group was stopped: what it and those behind it had begun, or at least the finished probes;
+ * where there is nothing new, a state that is there stays. */
+static hsgd_status keep_stopped(const study_probe_groups *g, const hsgd_quadrature_options *options,
+                                const int64_t *unfinished, int64_t done, const double *ritz, const double *weights,
+                                hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    bool kept = false;
+    int first = 0;
+
+    while (unfinished[first] == 0) {
+        first++;
+    }
+    HSGD_TRY(
+        probe_catch_keep(&g->caught, g->whole, g->groups, g->group, first, options, done, ritz, weights, &kept, err));
+    if (!kept && done > g->saved) {
+        HSGD_TRY(hsgd_quadrature_keep(options, g->whole->studied, done, ritz, weights, err));
+    }
+done:
+    return st;
+}
+
+static hsgd_status run_rounds(study_probe_groups *g, hsgd_linop *op, const hsgd_quadrature_options *options,
                               int64_t *unfinished, double *ritz, double *weights, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const study_state *s = g->whole;
-    int64_t done = 0;
 
-    HSGD_TRY(hsgd_quadrature_recall(options, s->studied, &done, ritz, weights, err));
-    while (done < options->probes) {
+    while (g->done < options->probes) {
         bool stopped = false, due = false;
 
-        HSGD_TRY(run_round(g, op, options, unfinished, ritz, weights, &done, &stopped, err));
-        if (!stopped) {
+        HSGD_TRY(run_round(g, op, options, unfinished, ritz, weights, &g->done, &stopped, err));
+        if (stopped) {
+            HSGD_TRY(keep_stopped(g, options, unfinished, g->done, ritz, weights, err));
+        } else {
             HSGD_TRY(hsgd_keeper_due(options->keeper, &due, err));
         }
-        if (stopped || due) {
-            HSGD_TRY(hsgd_quadrature_keep(options, s->studied, done, ritz, weights, err));
+        if (due) {
+            HSGD_TRY(hsgd_quadrature_keep(options, g->whole->studied, g->done, ritz, weights, err));
+            g->saved = g->done;
         }
-        HSGD_CHECK(!stopped, HSGD_STOPPED, err, "density: stopped after %lld probes", (long long)done);
+        HSGD_CHECK(!stopped, HSGD_STOPPED, err, "density: stopped after %lld probes", (long long)g->done);
     }
 done:
     return st;

@@ -2,7 +2,8 @@
  * Ranks are dealt in order, so that a group is within a node where it can be.  Each group has an operator over all
  * studied samples, shared among its own ranks, and takes blocks of probes; the nodes of a probe do not depend on who
  * made them.  After each round of blocks all ranks meet: they share what is finished, agree whether somebody failed or was
- * asked to stop, and keep the state, which is that of hsgd_quadrature: any number of groups and ranks goes on from it. */
+ * asked to stop, and keep the state, which is that of hsgd_quadrature: any number of groups and ranks goes on from it.
+ * Within a round nothing is kept by the clock, as the groups do not wait for each other; a stop keeps what was begun. */
 #pragma once
 #include "solve/quadrature.h"
 #include "study/internal.h"
@@ -24,11 +25,17 @@ hsgd_status study_probe_groups_open(study_state *s, study_probe_groups **out, hs
  * group's; where there is one group it is the study itself.  Borrowed.  Local. */
 study_state *study_probe_groups_state(study_probe_groups *g);
 
+/* Take up what options->keeper holds: the nodes of finished probes, and those of probes that were begun, which all ranks
+ * finish together first.  Before there is an operator of the groups, as it makes one of its own for that.  Nothing where
+ * there is one group.  Other arguments: those of study_probe_groups_run.  Collective.  Errors: as there. */
+hsgd_status study_probe_groups_resume(study_probe_groups *g, const hsgd_quadrature_options *options, double *ritz,
+                                      double *weights, hsgd_error *err);
+
 /* As study_operator, over the samples among this rank's group.  To be destroyed before the groups.  Collective. */
 hsgd_status study_probe_groups_operator(study_probe_groups *g, hsgd_linop **out, hsgd_error *err);
 
 /* As hsgd_quadrature, of all probes, with the same bits on all ranks.  options->keeper and deflate: the study's, of all ranks.
- * op: made above, and run once.  Collective.  Errors, the same on every rank: those of hsgd_quadrature in any group. */
+ * op: made above, and run once, after resume.  Collective.  Errors, the same on every rank: those of hsgd_quadrature in any group. */
 hsgd_status study_probe_groups_run(study_probe_groups *g, hsgd_linop *op, const hsgd_quadrature_options *options,
                                    double *ritz, double *weights, hsgd_error *err);
 

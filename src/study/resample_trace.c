@@ -137,7 +137,7 @@ static hsgd_status write_whole(const study_resample *r, hsgd_store *store, const
                            "(groups - 1) (mean of values - trace); rounding alone where all groups are of one size",
                            j->bias[0], err));
     HSGD_TRY(output_vector(store, "/jackknife/interval", UNITS,
-                           "/trace -+ Student's quantile times the error: low, high", 2, NULL, j->interval, err));
+                           "/trace -+ Student's quantile times the error: low, high", 2, "/end", j->interval, err));
 done:
     return st;
 }
@@ -153,7 +153,7 @@ static hsgd_status write_layers(const study_resample *r, hsgd_store *store, cons
     HSGD_TRY(output_vector(store, "/jackknife/layers_error", UNITS,
                            "standard errors of /layers by the choice of samples", layers, "/layer", j->error + 1, err));
     HSGD_TRY(output_matrix(store, "/jackknife/layers_interval", UNITS,
-                           "/layers -+ Student's quantile times the error: low, high", layers, 2, "/layer", NULL,
+                           "/layers -+ Student's quantile times the error: low, high", layers, 2, "/layer", "/end",
                            j->interval + 2, err));
     HSGD_TRY(hsgd_store_attribute_f64(store, "/jackknife/interval", "confidence", HSGD_CONFIDENCE, err));
     HSGD_TRY(hsgd_store_attribute_f64(store, "/jackknife/layers_interval", "confidence", HSGD_CONFIDENCE, err));

@@ -255,6 +255,7 @@ static hsgd_status write_attributes(study_state *s, const traces *t, hsgd_store 
     char names[SELECTION_NAMES];
 
     selection_names(s, names);
+    HSGD_TRY(hsgd_store_attribute_text(store, "/", "operator", study_operator_name(s), err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "method", method_of(t), err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "stopped_because", reason_of(t), err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "layers", names, err));
@@ -275,11 +276,11 @@ static hsgd_status write_errors(const traces *t, hsgd_store *store, hsgd_error *
     HSGD_TRY(
         output_scalar(store, "/stderr", UNITS, "standard error of /trace; 0 for exact", t->estimate[0].error, err));
     HSGD_TRY(output_vector(store, "/interval", UNITS, "Student's interval of the trace: low, high; one point for exact",
-                           2, NULL, whole, err));
+                           2, "/end", whole, err));
     HSGD_TRY(output_vector(store, "/layers_stderr", UNITS, "standard errors of /layers; 0 for exact", t->layers,
                            "/layer", t->error, err));
     HSGD_TRY(output_matrix(store, "/layers_interval", UNITS, "Student's intervals of the layers' traces: low, high",
-                           t->layers, 2, "/layer", NULL, t->ends, err));
+                           t->layers, 2, "/layer", "/end", t->ends, err));
     HSGD_TRY(hsgd_store_attribute_f64(store, "/interval", "confidence", HSGD_CONFIDENCE, err));
     HSGD_TRY(hsgd_store_attribute_f64(store, "/layers_interval", "confidence", HSGD_CONFIDENCE, err));
 done:
@@ -320,6 +321,7 @@ static hsgd_status write(study_state *s, const traces *t, hsgd_error *err)
     HSGD_TRY(output_vector(store, "/layers", UNITS, "trace of each layer's diagonal block", t->layers, "/layer",
                            t->layer, err));
     HSGD_TRY(hsgd_store_write(store, &used, &t->result.products, err));
+    HSGD_TRY(output_axis(store, "/end", "0: lower end of an interval, 1: upper", 2, 0, err));
     if (t->estimate[0].error >= 0.0) {
         HSGD_TRY(write_errors(t, store, err));
     }

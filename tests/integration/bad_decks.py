@@ -94,6 +94,8 @@ CONFLICTS = (
     ("hessian.resample=201",),
     ("hessian.resample=33", "hessian.samples=32"),
     ("hessian.first=200",),
+    ("density.accuracy=1e-9",),
+    ("density.accuracy=1e-6", "hessian.layers=out.bias", "run.stages=density"),
     ("hessian.first=150", "hessian.samples=100"),
     ("landscape.directions=file1",),
     ("run.stages=hvp",),
@@ -163,6 +165,13 @@ class BadDecks(ProgramTest):
         self.program("data.train_samples=50", "data.test_samples=20", "run.stages=train trace", "train.steps=1",
                      "model.layers=linear 10", "run.output=all")
         self.assertTrue((self.folder / "all" / "trace.h5").exists())
+
+    def test_more_eigenpairs_than_there_are_mean_all_unless_asked_for(self):
+        words = ("data.train_samples=50", "data.test_samples=20", "model.layers=conv 1 3 / relu / maxpool 4 / linear 10",
+                 "hessian.layers=conv1.bias", "run.stages=eigen")
+        self.program(*words, "run.output=all")
+        self.assertEqual(harness.datasets(self.folder / "all" / "eigen.h5")["/eigenvalues"].shape, (1,))
+        self.refused(*words, "eigen.count=2", expect=EXIT_USAGE, output="asked")
 
     def test_every_bad_deck_is_refused_with_its_place(self):
         def check(number, case):

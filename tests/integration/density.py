@@ -41,6 +41,16 @@ class Density(ProgramTest):
             np.testing.assert_array_equal(file["ritz_values"][()], chosen)
             self.assertNotIn("accuracy", file.attrs)
 
+    def test_more_steps_than_rows_repeat_the_last_node_which_the_file_says(self):
+        folder = self.study("few", *NETWORK, "run.stages=density", "hessian.layers=conv1.bias", "density.steps=5")
+        with h5py.File(folder / "density.h5") as file:
+            nodes, weights = file["ritz_values"], file["weights"]
+            np.testing.assert_array_equal(weights[:, 2:], 0.0)  # conv1.bias has two entries
+            np.testing.assert_array_equal(nodes[:, 2:], np.repeat(nodes[:, 1:2], 3, axis=1))
+            np.testing.assert_allclose(weights[()].sum(axis=1), 1.0, rtol=1e-12)
+            for dataset in (nodes, weights):
+                self.assertIn("repeated", np.bytes_(dataset.attrs["description"]).decode())
+
     def test_given_vectors_have_no_accuracy(self):
         done = self.refused(*SMALL, "run.stages=density", "density.accuracy=0.1", "density.start=some.h5",
                             expect=EXIT_USAGE)
@@ -60,6 +70,7 @@ class Density(ProgramTest):
         self.assertGreaterEqual(good.sum(), 4)
         with h5py.File(deflated / "density.h5") as file, h5py.File(plain / "density.h5") as other:
             np.testing.assert_array_equal(file["deflated/values"][()], values[good])
+            self.assertEqual(harness.scales(file["deflated/values"]), [["/deflated/pair"]])
             self.assertEqual(file.attrs["deflated"], good.sum())
             theta, weight = file["ritz_values"][()], file["weights"][()]
             np.testing.assert_allclose(weight.sum(axis=1), 1.0, atol=1e-12)

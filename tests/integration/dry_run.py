@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 
 import harness
-from harness import EXIT_DATA, EXIT_USAGE, SMALL, ProgramTest, needs_ranks
+from harness import EXIT_DATA, EXIT_DEVICE, EXIT_USAGE, SMALL, ProgramTest, needs_ranks
 
 
 class DryRun(ProgramTest):
@@ -47,6 +47,15 @@ class DryRun(ProgramTest):
             file["vectors"] = np.ones((7, 10 * 784 + 10))
         self.assertIn("7 products", self.stage("hvp", "model.layers=linear 10", "run.stages=hvp", "hvp.vectors=list.h5"))
 
+    def test_only_a_valid_eigen_file_saves_its_search(self):
+        self.study("done", "run.stages=eigen")
+        for stages in (("run.stages=density", "density.deflate=true"),
+                       ("run.stages=landscape", "landscape.plane=none")):
+            for words, searched in (((), False), (("eigen.count=1",), True), (("hessian.samples=60",), True)):
+                with self.subTest(stages=stages, words=words):
+                    done = self.program(*SMALL, *stages, *words, "--dry-run", "--restart", "run.output=done")
+                    self.assertEqual("before them the eigen stage" in done.out, searched, str(done))
+
     def test_memory_and_disk_follow_the_keys(self):
         kept = self.megabytes("rank 0:", "hessian.samples=200", "hessian.cache=auto")
         self.assertGreater(kept, self.megabytes("rank 0:", "hessian.samples=200", "hessian.cache=0"))
@@ -56,6 +65,24 @@ class DryRun(ProgramTest):
         self.assertAlmostEqual(images, 2000 * 785 / 2**20, delta=0.15)
         self.assertGreater(self.megabytes("disk:", "train.checkpoint_keep=100"), self.megabytes("disk:"))
         self.assertGreater(self.megabytes("disk:", "density.bins=1000000"), self.megabytes("disk:") + 30)
+
+    def test_probes_count_as_vectors_only_where_a_file_holds_them(self):
+        few, many = (("run.stages=density", "density.steps=2", f"density.probes={probes}") for probes in (500, 100000))
+        # nodes and weights twice, and the measure: seven numbers a node
+        self.assertAlmostEqual(self.megabytes("rank 0:", *many) - self.megabytes("rank 0:", *few),
+                               7 * 8 * 2 * (100000 - 500) / 2**20, delta=1.0)
+        n = 104 + 222 + 2950  # parameters
+        with h5py.File(self.folder / "start.h5", "w") as file:
+            file["start"] = np.ones((500, n))
+        given = self.megabytes("rank 0:", *few, "density.start=start.h5")
+        self.assertAlmostEqual(given - self.megabytes("rank 0:", *few), 8 * 500 * n / 2**20, delta=1.0)
+
+    def test_what_does_not_fit_is_told_with_the_key_that_counts(self):
+        for word, advice in (("density.accuracy=4.5e-5", "raise density.accuracy"),  # ten steps each: 0.5 TiB
+                             ("density.probes=999999999", "lower density.probes")):
+            done = self.program("data.train_samples=200", "data.test_samples=100", "run.stages=density",
+                                "hessian.layers=out.bias", word, "--dry-run", expect=EXIT_DEVICE)
+            self.assertIn(advice, done.errors[0])
 
     def test_what_the_run_would_refuse_is_refused(self):
         folder = self.study("dry", "run.stages=train")

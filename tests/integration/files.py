@@ -42,6 +42,7 @@ AXES = {
     "train.h5": {"/train/loss": ["/train/step"], "/train/lr": ["/train/step"], "/test/loss": ["/test/step"],
                  "/test/accuracy": ["/test/step"]},
     "density.h5": {"/density": ["/grid"], "/density_stderr": ["/grid"], "/full/density": ["/full/grid"]},
+    "trace.h5": {"/layers": ["/layer"], "/interval": ["/end"], "/layers_interval": ["/layer", "/end"]},
     "landscape.h5": {"/random/loss": ["/random/alpha"], "/gradient/accuracy": ["/gradient/alpha"],
                      "/plane/loss": ["/plane/y", "/plane/x"], "/plane/accuracy": ["/plane/y", "/plane/x"]},
 }
@@ -123,8 +124,7 @@ class Files(ProgramTest):
             file = self.open(name)
             for path, scales in axes.items():
                 with self.subTest(file=name, dataset=path):
-                    found = [[scale.name for scale in dimension.values()] for dimension in file[path].dims]
-                    self.assertEqual(found, [[scale] for scale in scales])
+                    self.assertEqual(harness.scales(file[path]), [[scale] for scale in scales])
 
     def test_no_value_is_nan_or_infinite(self):
         for path in sorted(self.results.glob("*.h5")):
@@ -226,6 +226,17 @@ class Files(ProgramTest):
 
 
 class Variants(ProgramTest):
+    def test_every_file_of_curvature_names_its_operator(self):
+        with h5py.File(self.folder / "vectors.h5", "w") as file:
+            file["vectors"] = np.ones((1, N))
+        for operator in ("hessian", "gauss-newton"):
+            for method in ("exact", "hutchinson"):
+                folder = self.study(f"{operator}-{method}", "run.stages=hvp eigen density trace", "hvp.vectors=vectors.h5",
+                                    f"hessian.operator={operator}", f"trace.method={method}")
+                for name in ("hvp.h5", "eigen.h5", "density.h5", "trace.h5"):
+                    with self.subTest(name=name, operator=operator), h5py.File(folder / name, "r") as file:
+                        self.assertEqual(text(file.attrs["operator"]), operator)
+
     def test_one_probe_has_no_standard_error(self):
         folder = self.study("one", "run.stages=density trace", "density.probes=1", "trace.probes=1",
                             "trace.method=hutchinson")

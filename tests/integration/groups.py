@@ -158,6 +158,43 @@ class GoesOn(Groups):
         self.assertEqual((done.code, done.errors), (EXIT_STOPPED, []), str(done))
         self.go_on("asked", 3, 3)
 
+    def counts(self, output):
+        """Finished probes, and the steps of each that was begun, in the state that was kept."""
+        with h5py.File(self.folder / output / STATE, "r") as file:
+            done, running, *rest = file["integers"][()]
+        return int(done), [int(steps) for steps in rest[::2]][:running]
+
+    def stop_in_round(self, output, *words, line, until):
+        """Ask a run to stop soon after it has said `line`, in the midst of a round of one block."""
+        process = harness.launch(*DATA, *DENSITY, *self.words, *words, "run.snapshot_every=3600", f"run.output={output}",
+                                 ranks=2, cwd=self.folder, **self.environment)
+        self.assertTrue(any(line in text for text in process.stdout), f"never said: {line}")
+        time.sleep(until)
+        process.send_signal(signal.SIGUSR1)
+        done = harness.finish(process, timeout=60)
+        self.assertEqual((done.code, done.errors), (EXIT_STOPPED, []), str(done))
+        return self.counts(output)
+
+    def test_a_stop_within_a_round_keeps_what_all_groups_had_begun(self):
+        words = ("density.groups=2", "density.block=6", "hessian.samples=120")
+        done, steps = self.stop_in_round("round", *words, line="in 2 groups, which take", until=0.8)
+        self.assertEqual((done, len(steps)), (0, 12))
+        self.assertGreater(sum(steps), 0)
+        done, further = self.stop_in_round("round", *words, "--restart", line="finish the probes that were begun",
+                                           until=0.05)
+        self.assertEqual((done, len(further)), (0, 12))
+        self.assertTrue(all(after >= before for before, after in zip(steps, further)), (steps, further))
+        self.go_on("round", 2, 2)
+
+    def test_a_stop_keeps_a_better_state(self):
+        """Probes begun by one group are finished first; what they had done is not lost to a round of two groups."""
+        _, steps = self.stop_in_round("one", "density.groups=1", line="density: begins", until=0.6)
+        self.assertGreater(sum(steps), 0)
+        done, further = self.stop_in_round("one", "density.groups=2", "--restart",
+                                           line="finish the probes that were begun", until=0.05)
+        self.assertTrue(done > 0 or sum(further) >= sum(steps), (steps, done, further))
+        self.go_on("one", 2, 2)
+
     def test_one_rank_that_is_asked_to_stop_stops_all_groups(self):
         process = self.begin("asked", 3, 3)
         os.kill(self.ranks_of(process)[-1], signal.SIGUSR1)

@@ -141,6 +141,11 @@ def datasets(path):
     return found
 
 
+def scales(dataset):
+    """The names of the dimension scales of each axis."""
+    return [[scale.name for scale in dimension.values()] for dimension in dataset.dims]
+
+
 def differences(first, second):
     """What differs, bit for bit, between the results in two folders; times (time_...) may."""
     names = sorted({p.name for p in first.glob("*.h5")} | {p.name for p in second.glob("*.h5")})

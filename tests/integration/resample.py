@@ -70,6 +70,9 @@ class Resample(ProgramTest):
             self.check_trace_without(group, trace, alone)
         self.check_jackknife(eigen, eigen["/eigenvalues"], "", eigen["/jackknife/values"], eigen["/eigenvalues"][0])
         self.check_trace(trace)
+        with h5py.File(folder / "trace.h5") as file:
+            self.assertEqual(harness.scales(file["/jackknife/interval"]), [["/end"]])
+            self.assertEqual(harness.scales(file["/jackknife/layers_interval"]), [["/layer"], ["/end"]])
         with h5py.File(folder / "eigen.h5") as file:
             attributes = dict(file["/jackknife/values"].attrs)
             self.assertEqual(file.attrs["hessian_resample"], GROUPS)

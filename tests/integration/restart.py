@@ -113,6 +113,35 @@ class Restart(ProgramTest):
             self.assertEqual(len(done.errors), 1, str(done))
         self.program(*harness.SMALL, *words, "eigen.require_convergence=false", "--restart", "run.output=open")
 
+    def test_eigenvectors_of_a_search_that_failed_are_not_taken(self):
+        words = ("eigen.max_products=2", "eigen.tolerance=1e-6", "eigen.require_convergence=true", "run.output=open")
+        self.program(*harness.SMALL, *words, "run.stages=eigen", expect=harness.EXIT_NUMERIC)
+        done = self.program(*harness.SMALL, *words, "run.stages=density", "density.deflate=true", "--restart",
+                            expect=harness.EXIT_NUMERIC)
+        self.assertIn("eigen: failed before", done.out)
+        self.assertFalse((self.folder / "open" / "density.h5").exists())
+
+    def test_an_eigen_file_of_other_keys_is_not_taken_and_said(self):
+        folder = self.study("other", "run.stages=eigen", "eigen.count=3")
+        done = self.program(*harness.SMALL, "run.stages=density", "density.deflate=true", "--restart",
+                            "run.output=other")
+        self.assertIn("eigen.h5 belongs to other keys, weights or samples; it is kept as eigen.h5.old", done.out)
+        self.assertNotIn("there are no eigenvectors", done.out)
+        self.assertTrue((folder / "eigen.h5.old").exists())
+
+    def test_an_eigen_file_of_other_keys_switches_off_no_limit_of_the_search(self):
+        folder = self.study("other", "run.stages=eigen", "eigen.count=1")
+        before = snapshot(folder)
+        for words in (("hessian.samples=0", "hessian.resample=201"), ("hessian.layers=conv1.bias", "eigen.count=20")):
+            for stages in (("run.stages=density", "density.deflate=true"),
+                           ("run.stages=landscape", "landscape.directions=eigenvector", "landscape.plane=none")):
+                with self.subTest(words=words, stages=stages):
+                    done = self.program(*harness.SMALL, *stages, *words, "--restart", "run.output=other",
+                                        expect=EXIT_USAGE)
+                    self.assertEqual(len(done.errors), 1, str(done))
+                    self.assertNotIn("begins", done.out)
+                    self.assertEqual(snapshot(folder), before)
+
     def test_a_result_of_an_earlier_training_is_not_taken_for_that_of_the_checkpoint(self):
         folder = self.study("done", "run.stages=train")
         self.study("done", "run.stages=train", "train.lr=0.01", "--restart")

@@ -1,4 +1,5 @@
 """The tools of Python: weights to PyTorch and back without a changed bit, and every figure of a study."""
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,14 @@ import harness
 from harness import ProgramTest
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+
+def load(name):
+    """A tool as a module."""
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Tools(ProgramTest):
@@ -56,14 +65,25 @@ class Tools(ProgramTest):
                 self.assertFalse((self.folder / "x.npz").exists())
 
     def test_every_figure_is_drawn(self):
-        results = self.study("results")
+        words = ("train.curvature_every=4", "train.curvature_count=1")
+        results = self.study("results", *words)
         done = self.tool("plot.py", results)
         drawn = {path.stem for path in (results / "figures").glob("*.png")}
-        self.assertEqual(drawn, {"training", "confusion", "eigenvalues", "density", "cumulative", "landscape-lines",
-                                 "landscape-plane"})
+        self.assertEqual(drawn, {"training", "confusion", "curvature", "eigenvalues", "density", "cumulative",
+                                 "landscape-lines", "landscape-plane"})
         self.assertIn("generated digits", done.stdout)
         # A folder with pictures in it is still one to go on with.
-        self.study("results", "--restart")
+        self.study("results", *words, "--restart")
+
+    def test_a_title_names_operator_and_block(self):
+        plot = load("plot")
+        for number, (attributes, words) in enumerate((
+                ({}, "the Hessian"), ({"operator": "hessian", "hessian_layers": "all"}, "the Hessian"),
+                ({"operator": "gauss-newton", "hessian_layers": "all"}, "the Gauss-Newton matrix"),
+                ({"operator": "hessian", "hessian_layers": "conv1 out"}, "the Hessian, block conv1 out"))):
+            with h5py.File(self.folder / f"{number}.h5", "w") as file:
+                file.attrs.update(attributes)
+                self.assertEqual(plot.subject(file), words)
 
     def test_figures_that_cannot_be_drawn_are_left_out_and_said(self):
         results = self.study("results", "run.stages=train")
