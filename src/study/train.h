@@ -52,9 +52,10 @@ hsgd_status history_write(hsgd_store *store, const training_history *h, hsgd_err
 hsgd_status train_curvature_create(training *t, hsgd_error *err);
 void train_curvature_destroy(training_curvature *c);
 hsgd_status train_curvature_reserve(training_curvature *c, int64_t marks, hsgd_error *err);
-/* Is a measurement due at the present step?  Local. */
+/* Is a measurement due at the present step, and not made yet?  Local. */
 bool train_curvature_due(const training *t);
-/* Measure at the present weights; lr: of the next or last update.  No update may be pending.  Collective. */
+/* Measure at the present weights; lr: of the next or last update.  No update may be pending.  Collective.
+ * On HSGD_STOPPED, as on any failure, nothing of the measurement is left: made again, it has the same bits. */
 hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err);
 /* Write the measurements as /curvature of train.h5; into a checkpoint; read them back from one.  Collective. */
 hsgd_status train_curvature_write(hsgd_store *store, const training_curvature *c, hsgd_error *err);

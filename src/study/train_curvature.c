@@ -46,7 +46,10 @@ void train_curvature_destroy(training_curvature *c)
 
 bool train_curvature_due(const training *t)
 {
-    return t->curvature.every > 0 && t->sgd.step % t->curvature.every == 0;
+    const training_curvature *c = &t->curvature;
+    const bool made = c->marks > 0 && c->step[c->marks - 1] == t->sgd.step;
+
+    return c->every > 0 && t->sgd.step % c->every == 0 && !made;
 }
 
 hsgd_status train_curvature_reserve(training_curvature *c, int64_t marks, hsgd_error *err)
@@ -71,14 +74,13 @@ done:
 }
 
 /* The largest pairs, from where the last measurement found them. */
-static hsgd_status find_pairs(training *t, hsgd_linop *op, double *row, hsgd_error *err)
+static hsgd_status find_pairs(const training *t, hsgd_linop *op, hsgd_eigen_result *found, hsgd_error *err)
 {
-    training_curvature *c = &t->curvature;
+    const training_curvature *c = &t->curvature;
     const study_state *s = t->study;
     const hsgd_space *space = hsgd_linop_space(op);
     hsgd_status st = HSGD_OK;
     hsgd_vector *start = NULL;
-    hsgd_eigen_result found = {0};
     hsgd_eigen_options options = {.count = c->pairs,
                                   .which = HSGD_WHICH_LARGEST,
                                   .tolerance = s->deck->train.curvature_tolerance,
@@ -91,15 +93,11 @@ static hsgd_status find_pairs(training *t, hsgd_linop *op, double *row, hsgd_err
         HSGD_TRY(hsgd_vector_set_full(start, c->vectors, err));
         options.start = start;
     }
-    HSGD_TRY(hsgd_lanczos_eigen(op, &options, &found, err));
-    HSGD_CHECK(found.count == c->pairs, HSGD_ERR_NUMERIC, err,
+    HSGD_TRY(hsgd_lanczos_eigen(op, &options, found, err));
+    HSGD_CHECK(found->count == c->pairs, HSGD_ERR_NUMERIC, err,
                "train: %lld of %lld eigenpairs of the curvature in eigen.max_products = %lld; raise it",
-               (long long)found.count, (long long)c->pairs, (long long)options.max_products);
-    HSGD_TRY(hsgd_vector_gather(found.vectors, c->vectors, err));
-    memcpy(row, found.values, (size_t)c->pairs * sizeof *row);
-    memcpy(row + c->pairs, found.residuals, (size_t)c->pairs * sizeof *row);
+               (long long)found->count, (long long)c->pairs, (long long)options.max_products);
 done:
-    hsgd_eigen_result_clear(&found);
     hsgd_vector_destroy(&start);
     return st;
 }
@@ -146,13 +144,27 @@ static double share_of(const training_curvature *c, int64_t m, const double *gra
     return whole > 0.0 ? within / whole : 0.0;
 }
 
+static void tell(const training *t, const double *row)
+{
+    const training_curvature *c = &t->curvature;
+    const double *single = row + 2 * c->pairs;
+
+    hsgd_progress_say(
+        t->study->progress,
+        "train: step %lld, largest eigenvalue %.4g (2/lr %.4g), trace %.4g, %.1f %% of the gradient along "
+        "the top %lld",
+        (long long)t->sgd.step, row[0], single[TWO_OVER_LR], single[TRACE], 100.0 * single[SHARE], (long long)c->pairs);
+}
+
 hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err)
 {
     training_curvature *c = &t->curvature;
     study_state *s = t->study;
     hsgd_status st = HSGD_OK;
     hsgd_linop *op = NULL;
+    hsgd_eigen_result found = {0};
     const hsgd_selection selection = selection_of(s);
+    const size_t pairs = (size_t)c->pairs * sizeof(double);
     double *row = NULL, *gradient = c->vectors + c->pairs * s->m, *single = NULL;
     hsgd_loss loss;
 
@@ -162,20 +174,21 @@ hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err)
     HSGD_TRY(study_operator(s, &op, err));
     row = c->row + c->marks * row_length(c);
     single = row + 2 * c->pairs;
-    HSGD_TRY(find_pairs(t, op, row, err));
+    HSGD_TRY(find_pairs(t, op, &found, err));
     HSGD_TRY(find_trace(s, op, &single[TRACE], err));
     HSGD_TRY(study_gradient(s, gradient, &loss, err));
     hsgd_selection_restrict(&selection, 1, s->n, gradient, gradient);
+    /* last: a measurement that is cut short must start again from the vectors of the one before */
+    HSGD_TRY(hsgd_vector_gather(found.vectors, c->vectors, err));
+    memcpy(row, found.values, pairs);
+    memcpy(row + c->pairs, found.residuals, pairs);
     single[SHARE] = share_of(c, s->m, gradient);
     single[TWO_OVER_LR] = lr > 0.0 ? 2.0 / lr : 0.0;
     single[LOSS] = loss.loss;
     c->step[c->marks++] = t->sgd.step;
-    hsgd_progress_say(
-        s->progress,
-        "train: step %lld, largest eigenvalue %.4g (2/lr %.4g), trace %.4g, %.1f %% of the gradient along "
-        "the top %lld",
-        (long long)t->sgd.step, row[0], single[TWO_OVER_LR], single[TRACE], 100.0 * single[SHARE], (long long)c->pairs);
+    tell(t, row);
 done:
+    hsgd_eigen_result_clear(&found);
     hsgd_linop_destroy(&op);
     return st;
 }

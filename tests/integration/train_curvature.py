@@ -1,11 +1,12 @@
 """Curvature along training: it changes nothing of the training, survives an interruption, and is the eigen stage's."""
-import unittest
+import signal
+import time
 
 import h5py
 import numpy as np
 
 import harness
-from harness import ProgramTest, datasets
+from harness import EXIT_STOPPED, SMALL, ProgramTest, datasets
 
 MEASURED = ("run.stages=train", "train.curvature_every=4", "train.curvature_count=2", "train.curvature_tolerance=1e-5",
             "model.precision=double")
@@ -29,6 +30,37 @@ class TrainCurvature(ProgramTest):
         self.assertIn("/curvature/eigenvalues", whole)
         for name, value in whole.items():
             np.testing.assert_array_equal(value, parts[name], name)
+
+    def test_a_stop_within_a_measurement_keeps_the_training_and_its_bits(self):
+        """A measurement a step, short of products and long in probes: the request is heard when pairs are found already."""
+        words = (*MEASURED, "train.curvature_every=1", "trace.method=hutchinson", "trace.probes=300", "train.steps=3",
+                 "eigen.max_products=4")
+        whole = datasets(self.study("whole", *words) / "train.h5")
+        for stop in range(3):  # within the measurements at steps 1, 2 and 3, which is the last
+            process = harness.launch(*SMALL, *words, "run.output=parts", "--restart", cwd=self.folder)
+            for line in process.stdout:
+                if line.startswith(f"train: step {stop}, largest"):
+                    break
+            time.sleep(0.1)
+            process.send_signal(signal.SIGUSR1)
+            done = harness.finish(process)
+            self.assertEqual(done.code, EXIT_STOPPED, str(done))
+            self.assertTrue((self.folder / "parts" / f"checkpoint-{stop + 1:08}.h5").exists(), str(done))
+        parts = datasets(self.study("parts", *words, "--restart") / "train.h5")
+        self.assertEqual(set(whole), set(parts))
+        for name, value in whole.items():
+            np.testing.assert_array_equal(value, parts[name], name)
+
+    def test_a_stop_within_the_first_measurement_leaves_a_checkpoint(self):
+        words = (*MEASURED, "trace.method=hutchinson", "trace.probes=1000000")
+        process = harness.launch(*SMALL, *words, "run.output=results", cwd=self.folder)
+        for line in process.stdout:
+            if line.startswith("train: from"):
+                break
+        process.send_signal(signal.SIGUSR1)
+        done = harness.finish(process)
+        self.assertEqual(done.code, EXIT_STOPPED, str(done))
+        self.assertTrue((self.folder / "results" / "checkpoint-00000000.h5").exists(), str(done))
 
     def test_the_last_measurement_is_that_of_the_stages(self):
         folder = self.study("study", *MEASURED, "run.stages=train eigen trace", "eigen.which=largest",
