@@ -22,6 +22,11 @@ bool study_runs(const study_state *s, hsgd_stage stage)
     return false;
 }
 
+bool study_measures_training(const study_state *s)
+{
+    return study_runs(s, HSGD_STAGE_TRAIN) && s->deck->train.curvature_every > 0;
+}
+
 static bool exact_trace_holds(const study_state *s)
 {
     return s->network->piecewise_linear || s->deck->hessian.operator_ == OPERATOR_GAUSS_NEWTON;
@@ -40,13 +45,13 @@ bool study_trace_is_sketched(const study_state *s)
 static hsgd_status check_keys(const study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
+    const bool traces = study_runs(s, HSGD_STAGE_TRACE) || study_measures_training(s);
 
     HSGD_CHECK(!study_runs(s, HSGD_STAGE_TRAIN) || s->deck->train.batch <= s->data->train.count ||
                    !hsgd_deck_is_explicit(s->deck, "train", "batch"),
                HSGD_ERR_USAGE, err, "train.batch = %lld: there are only %lld training samples; lower it",
                (long long)s->deck->train.batch, (long long)s->data->train.count);
-    HSGD_CHECK(!study_runs(s, HSGD_STAGE_TRACE) || s->deck->trace.method != TRACE_EXACT || exact_trace_holds(s),
-               HSGD_ERR_USAGE, err,
+    HSGD_CHECK(!traces || s->deck->trace.method != TRACE_EXACT || exact_trace_holds(s), HSGD_ERR_USAGE, err,
                "trace.method = exact: holds for Gauss-Newton and for networks without tanh only; take hutchinson, "
                "hutch++ or auto");
     HSGD_CHECK(!study_runs(s, HSGD_STAGE_TRACE) || !study_trace_is_sketched(s) || s->deck->trace.probes >= 3,

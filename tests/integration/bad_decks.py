@@ -89,6 +89,8 @@ CONFLICTS = (
     ("train.nesterov=true", "train.momentum=0.9", "train.dampening=0.1"),
     ("trace.method=hutch++", "trace.probes=2"),
     ("trace.method=exact", "model.layers=conv 4 5 / tanh / maxpool 2 / linear 10"),
+    ("trace.method=exact", "model.layers=conv 4 5 / tanh / maxpool 2 / linear 10", "run.stages=train", "train.steps=1",
+     "train.curvature_every=1"),
     ("train.batch=500",),
     ("hessian.samples=500",),
     ("hessian.resample=201",),
