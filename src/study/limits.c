@@ -62,6 +62,21 @@ done:
     return st;
 }
 
+/* What is measured along the training needs its products at every measurement, the first to the last. */
+static hsgd_status check_curvature(const study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int64_t asked = s->deck->train.curvature_count, pairs = asked < s->m ? asked : s->m;
+
+    HSGD_CHECK(
+        !study_measures_training(s) || pairs <= s->deck->eigen.max_products, HSGD_ERR_USAGE, err,
+        "eigen.max_products = %lld: the %lld eigenpairs of train.curvature_count take at least as many products; "
+        "raise it or measure fewer",
+        (long long)s->deck->eigen.max_products, (long long)pairs);
+done:
+    return st;
+}
+
 /* The weights file that the first stage will start from or study. */
 static hsgd_status check_weights(study_state *s, hsgd_error *err)
 {
@@ -244,6 +259,7 @@ hsgd_status study_check_limits(study_state *s, hsgd_error *err)
 
     *extent = (study_extent){0};
     HSGD_TRY(check_keys(s, err));
+    HSGD_TRY(check_curvature(s, err));
     if (strcmp(s->deck->model.init, "default") != 0) {
         HSGD_TRY(check_weights(s, err));
     }

@@ -314,6 +314,7 @@ hsgd_status stage_train(study_state *s, hsgd_error *err)
         summary_add(s, "  training: %lld steps, test accuracy %.2f %%%s", (long long)t.sgd.step,
                     100.0 * t.history.test_accuracy[t.history.tests - 1], done ? " (done before)" : "");
     }
+    HSGD_TRY(train_curvature_require(&t, done, err));
 done:
     destroy(&t);
     return st;

@@ -91,6 +91,7 @@ CONFLICTS = (
     ("trace.method=exact", "model.layers=conv 4 5 / tanh / maxpool 2 / linear 10"),
     ("trace.method=exact", "model.layers=conv 4 5 / tanh / maxpool 2 / linear 10", "run.stages=train", "train.steps=1",
      "train.curvature_every=1"),
+    ("run.stages=train", "train.steps=1", "train.curvature_every=1", "train.curvature_count=5", "eigen.max_products=3"),
     ("train.batch=500",),
     ("hessian.samples=500",),
     ("hessian.resample=201",),

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 import harness
-from harness import EXIT_STOPPED, SMALL, ProgramTest, datasets
+from harness import EXIT_NUMERIC, EXIT_STOPPED, SMALL, ProgramTest, datasets
 
 MEASURED = ("run.stages=train", "train.curvature_every=4", "train.curvature_count=2", "train.curvature_tolerance=1e-5",
             "model.precision=double")
@@ -75,6 +75,28 @@ class TrainCurvature(ProgramTest):
             np.testing.assert_allclose(train["/curvature/two_over_lr"][()], 2 / 0.05, rtol=1e-15)
             share = train["/curvature/gradient_share"][()]
             self.assertTrue(np.all((share > 0) & (share <= 1 + 1e-12)), share)
+            np.testing.assert_array_equal(train["/curvature/converged"][()], np.ones((3, 2)))
+
+    def test_what_does_not_converge_is_told_and_fails_where_convergence_is_required(self):
+        short = ("eigen.max_products=2", "train.curvature_tolerance=1e-6")
+        done = self.program(*SMALL, *MEASURED, *short, "run.output=told")
+        self.assertEqual(done.err.count("train.curvature_tolerance"), 1, str(done))  # at three measurements
+        with h5py.File(self.folder / "told" / "train.h5") as train:
+            self.assertEqual(train["/curvature/converged"].shape, (3, 2))
+            self.assertEqual(train["/curvature/converged"].dtype, np.uint8)
+            self.assertFalse(train["/curvature/converged"][()].any())
+        required = (*SMALL, *MEASURED, *short, "eigen.require_convergence=true", "run.output=required")
+        for restart in ((), ("--restart",)):  # the training is done; the failure is told again
+            done = self.program(*required, *restart, expect=EXIT_NUMERIC)
+            self.assertEqual(len(done.errors), 1, str(done))
+            self.assertIn("eigen.require_convergence", done.errors[0])
+            self.assertTrue((self.folder / "required" / "train.h5").exists())
+
+    def test_a_tolerance_below_the_noise_floor_is_refused_at_the_first_measurement(self):
+        done = self.program(*SMALL, *MEASURED, "model.precision=single", "train.curvature_tolerance=1e-9",
+                            "run.output=below", expect=EXIT_NUMERIC)
+        self.assertIn("train.curvature_tolerance", done.errors[0])
+        self.assertIn("noise floor", done.errors[0])
 
 
 if __name__ == "__main__":
