@@ -92,6 +92,17 @@ class TrainCurvature(ProgramTest):
             self.assertIn("eigen.require_convergence", done.errors[0])
             self.assertTrue((self.folder / "required" / "train.h5").exists())
 
+    def test_a_finished_training_is_kept_while_the_keys_of_its_measurements_stay(self):
+        words = ("run.stages=train", "train.steps=1", "trace.method=hutchinson")
+        for every, others in ((1, ("trace.probes=5", "trace.method=exact", "eigen.max_products=41")),
+                              (0, ("trace.probes=5",))):
+            folder = self.study(f"every-{every}", *words, f"train.curvature_every={every}")
+            for other in others:
+                with self.subTest(every=every, other=other):
+                    before = (folder / "train.h5").read_bytes()
+                    self.study(folder.name, *words, f"train.curvature_every={every}", other, "--restart")
+                    self.assertEqual((folder / "train.h5").read_bytes() != before, every > 0)
+
     def test_a_tolerance_below_the_noise_floor_is_refused_at_the_first_measurement(self):
         done = self.program(*SMALL, *MEASURED, "model.precision=single", "train.curvature_tolerance=1e-9",
                             "run.output=below", expect=EXIT_NUMERIC)
