@@ -68,6 +68,10 @@ static hsgd_status check_curvature(const study_state *s, hsgd_error *err)
     hsgd_status st = HSGD_OK;
     const int64_t asked = s->deck->train.curvature_count, pairs = asked < s->m ? asked : s->m;
 
+    HSGD_CHECK(!study_measures_training(s) || asked <= s->m ||
+                   !hsgd_deck_is_explicit(s->deck, "train", "curvature_count"),
+               HSGD_ERR_USAGE, err, "train.curvature_count = %lld: %s only %lld parameters; lower it", (long long)asked,
+               selection_is_block(s) ? "hessian.layers selects" : "the network has", (long long)s->m);
     HSGD_CHECK(
         !study_measures_training(s) || pairs <= s->deck->eigen.max_products, HSGD_ERR_USAGE, err,
         "eigen.max_products = %lld: the %lld eigenpairs of train.curvature_count take at least as many products; "

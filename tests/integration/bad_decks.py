@@ -92,6 +92,8 @@ CONFLICTS = (
     ("trace.method=exact", "model.layers=conv 4 5 / tanh / maxpool 2 / linear 10", "run.stages=train", "train.steps=1",
      "train.curvature_every=1"),
     ("run.stages=train", "train.steps=1", "train.curvature_every=1", "train.curvature_count=5", "eigen.max_products=3"),
+    ("run.stages=train", "train.steps=1", "train.curvature_every=1", "train.curvature_count=11",
+     "hessian.layers=out.bias"),
     ("train.batch=500",),
     ("hessian.samples=500",),
     ("hessian.resample=201",),

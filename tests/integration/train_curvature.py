@@ -103,6 +103,11 @@ class TrainCurvature(ProgramTest):
                     self.study(folder.name, *words, f"train.curvature_every={every}", other, "--restart")
                     self.assertEqual((folder / "train.h5").read_bytes() != before, every > 0)
 
+    def test_the_default_of_more_pairs_than_there_are_means_all(self):
+        folder = self.study("one", "run.stages=train", "train.steps=1", "train.curvature_every=1",
+                            "model.layers=conv 1 3 / relu / maxpool 2 / linear 10", "hessian.layers=conv1.bias")
+        self.assertEqual(datasets(folder / "train.h5")["/curvature/eigenvalues"].shape, (2, 1))
+
     def test_a_tolerance_below_the_noise_floor_is_refused_at_the_first_measurement(self):
         done = self.program(*SMALL, *MEASURED, "model.precision=single", "train.curvature_tolerance=1e-9",
                             "run.output=below", expect=EXIT_NUMERIC)
