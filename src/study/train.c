@@ -281,7 +281,7 @@ static hsgd_status write_results(training *t, hsgd_error *err)
     HSGD_TRY(output_begin(s, "train.h5", HSGD_STAGE_TRAIN, &store, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "step", t->sgd.step, err));
     HSGD_TRY(history_write(store, &t->history, err));
-    HSGD_TRY(train_curvature_write(store, &t->curvature, err));
+    HSGD_TRY(train_curvature_write(store, t, err));
     HSGD_TRY(hsgd_store_commit(&store, true, err));
 done:
     hsgd_store_abandon(&store);

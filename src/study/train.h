@@ -63,7 +63,7 @@ hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err);
  * train.h5, else those made here.  Collective.  Errors: HSGD_ERR_NUMERIC. */
 hsgd_status train_curvature_require(training *t, bool written, hsgd_error *err);
 /* Write the measurements as /curvature of train.h5; into a checkpoint; read them back from one.  Collective. */
-hsgd_status train_curvature_write(hsgd_store *store, const training_curvature *c, hsgd_error *err);
+hsgd_status train_curvature_write(hsgd_store *store, const training *t, hsgd_error *err);
 hsgd_status train_curvature_save(hsgd_store *store, const training_curvature *c, int64_t m, hsgd_error *err);
 hsgd_status train_curvature_load(training *t, const char *file, hsgd_error *err);
 /* The three arrays of a checkpoint's measurements, for its hash.  m: rows studied.  Local. */

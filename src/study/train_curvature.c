@@ -302,8 +302,26 @@ done:
     return st;
 }
 
-hsgd_status train_curvature_write(hsgd_store *store, const training_curvature *c, hsgd_error *err)
+/* Of what, and how: the group's attributes. */
+static hsgd_status write_words(const study_state *s, hsgd_store *store, hsgd_error *err)
 {
+    static const char group[] = "/curvature";
+    const bool exact = study_trace_is_exact(s);
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_store_attribute_text(store, group, "operator",
+                                       s->deck->hessian.operator_ == 0 ? "hessian" : "gauss-newton", err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, group, "samples", s->sample_count, err));
+    HSGD_TRY(hsgd_store_attribute_f64(store, group, "tolerance", s->deck->train.curvature_tolerance, err));
+    HSGD_TRY(hsgd_store_attribute_text(store, group, "trace_method", exact ? "exact" : "hutchinson", err));
+    HSGD_TRY(hsgd_store_attribute_i64(store, group, "trace_probes", exact ? 0 : s->deck->trace.probes, err));
+done:
+    return st;
+}
+
+hsgd_status train_curvature_write(hsgd_store *store, const training *t, hsgd_error *err)
+{
+    const training_curvature *c = &t->curvature;
     static const char units[] = "nats per squared parameter", step[] = "/curvature/step", pair[] = "/curvature/pair";
     static const struct {
         const char *path, *units, *words;
@@ -330,6 +348,7 @@ hsgd_status train_curvature_write(hsgd_store *store, const training_curvature *c
     pick(c, RESIDUALS * c->pairs, c->pairs, column);
     HSGD_TRY(output_matrix(store, "/curvature/residuals", units, "their residuals", c->marks, c->pairs, step, pair,
                            column, err));
+    HSGD_TRY(write_words(t->study, store, err));
     HSGD_TRY(write_converged(store, c, err));
     for (int i = 0; i < SINGLES; i++) {
         pick(c, PAIRED * c->pairs + i, 1, column);

@@ -72,6 +72,11 @@ class TrainCurvature(ProgramTest):
             for value, residual, exact, rest in zip(values, residuals, eigen["/eigenvalues"], eigen["/residuals"]):
                 self.assertLessEqual(abs(value - exact), residual + rest)
             self.assertEqual(train["/curvature/trace"][-1], trace["/trace"][()])
+            told = train["/curvature"].attrs
+            self.assertEqual(told["operator"], eigen.attrs["operator"])
+            self.assertEqual(told["samples"], eigen.attrs["samples"])
+            self.assertEqual(told["trace_method"], trace.attrs["method"])
+            self.assertEqual((told["trace_probes"], told["tolerance"]), (0, 1e-5))
             np.testing.assert_allclose(train["/curvature/two_over_lr"][()], 2 / 0.05, rtol=1e-15)
             share = train["/curvature/gradient_share"][()]
             self.assertTrue(np.all((share > 0) & (share <= 1 + 1e-12)), share)
@@ -107,6 +112,17 @@ class TrainCurvature(ProgramTest):
         folder = self.study("one", "run.stages=train", "train.steps=1", "train.curvature_every=1",
                             "model.layers=conv 1 3 / relu / maxpool 2 / linear 10", "hessian.layers=conv1.bias")
         self.assertEqual(datasets(folder / "train.h5")["/curvature/eigenvalues"].shape, (2, 1))
+
+    def test_the_file_tells_of_which_operator_and_how_the_trace_was_probed(self):
+        words = ("train.steps=1", "train.curvature_every=1", "model.layers=conv 4 5 / tanh / maxpool 2 / linear 10")
+        for method, operator, how in (("hutch++", "hessian", ("hutchinson", 4)),  # no sketch along the training
+                                      ("auto", "gauss-newton", ("exact", 0))):
+            folder = self.study(operator, *words, f"trace.method={method}", f"hessian.operator={operator}",
+                                "run.stages=train eigen")
+            with h5py.File(folder / "train.h5") as train, h5py.File(folder / "eigen.h5") as eigen:
+                told = train["/curvature"].attrs
+                self.assertEqual(told["operator"], eigen.attrs["operator"])
+                self.assertEqual((told["trace_method"], told["trace_probes"]), how)
 
     def test_a_tolerance_below_the_noise_floor_is_refused_at_the_first_measurement(self):
         done = self.program(*SMALL, *MEASURED, "model.precision=single", "train.curvature_tolerance=1e-9",
