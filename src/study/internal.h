@@ -14,6 +14,7 @@ enum { STUDY_MAX_PARAMETERS = 128, STUDY_SUMMARY = 16384, STUDY_PATH = HSGD_TEXT
 typedef struct {
     int64_t vectors;      /* rows of hvp.vectors */
     int64_t pairs;        /* eigenpairs that the deck's keys give */
+    int64_t curvature;    /* eigenpairs measured along the training */
     int64_t probes;       /* of the density: density.probes, the rows of density.start, or density.accuracy's choice */
     int64_t steps;        /* of each: density.steps, or density.accuracy's choice */
     int64_t lines, axes;  /* directions of the landscape's lines and of its plane */

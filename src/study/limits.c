@@ -63,7 +63,7 @@ done:
 }
 
 /* What is measured along the training needs its products at every measurement, the first to the last. */
-static hsgd_status check_curvature(const study_state *s, hsgd_error *err)
+static hsgd_status check_curvature(const study_state *s, study_extent *extent, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const int64_t asked = s->deck->train.curvature_count, pairs = asked < s->m ? asked : s->m;
@@ -77,6 +77,7 @@ static hsgd_status check_curvature(const study_state *s, hsgd_error *err)
         "eigen.max_products = %lld: the %lld eigenpairs of train.curvature_count take at least as many products; "
         "raise it or measure fewer",
         (long long)s->deck->eigen.max_products, (long long)pairs);
+    extent->curvature = study_measures_training(s) ? pairs : 0;
 done:
     return st;
 }
@@ -263,7 +264,7 @@ hsgd_status study_check_limits(study_state *s, hsgd_error *err)
 
     *extent = (study_extent){0};
     HSGD_TRY(check_keys(s, err));
-    HSGD_TRY(check_curvature(s, err));
+    HSGD_TRY(check_curvature(s, extent, err));
     if (strcmp(s->deck->model.init, "default") != 0) {
         HSGD_TRY(check_weights(s, err));
     }

@@ -146,8 +146,8 @@ static int64_t count_open(const training_curvature *c, int64_t mark)
     return open;
 }
 
-/* Whole trace: exact where that holds, else Hutchinson's estimate with trace.probes probes. */
-static hsgd_status find_trace(study_state *s, hsgd_linop *op, double *trace, hsgd_error *err)
+/* Whole trace: exact where that holds, else Hutchinson's estimate with trace.probes probes.  Ends *op. */
+static hsgd_status find_trace(study_state *s, hsgd_linop **op, double *trace, hsgd_error *err)
 {
     enum { PROBE_COLUMNS = 8 };
     const int64_t layers = s->parts;
@@ -160,15 +160,17 @@ static hsgd_status find_trace(study_state *s, hsgd_linop *op, double *trace, hsg
     HSGD_TRY(hsgd_comm_agree(s->comm, part != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     *trace = 0.0;
     if (study_trace_is_exact(s)) {
+        hsgd_linop_destroy(op); /* its memory is the sweep's */
         HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, part, err));
         for (int64_t i = 0; i < layers; i++) {
             *trace += part[i];
         }
     } else {
-        HSGD_TRY(hsgd_hutchinson(op, &options, &result, err));
+        HSGD_TRY(hsgd_hutchinson(*op, &options, &result, err));
         *trace = result.estimate[0].mean;
     }
 done:
+    hsgd_linop_destroy(op); /* its memory is the gradient's */
     hsgd_trace_result_clear(&result);
     free(part);
     return st;
@@ -229,7 +231,7 @@ hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err)
     row = c->row + c->marks * row_length(c);
     single = row + PAIRED * c->pairs;
     HSGD_TRY(find_pairs(t, op, &found, err));
-    HSGD_TRY(find_trace(s, op, &single[TRACE], err));
+    HSGD_TRY(find_trace(s, &op, &single[TRACE], err));
     HSGD_TRY(study_gradient(s, gradient, &loss, err));
     hsgd_selection_restrict(&selection, 1, s->n, gradient, gradient);
     /* last: a measurement that is cut short must start again from the vectors of the one before */
