@@ -44,7 +44,7 @@ hsgd_status hsgd_store_write(hsgd_store *store, const hsgd_dataset_spec *spec, c
 hsgd_status hsgd_store_write_rows(hsgd_store *store, const hsgd_dataset_spec *spec, int64_t low, int64_t high,
                                   const double *data, hsgd_error *err);
 
-/* Attributes of the file (object "/") or of a dataset written before.  The same values on all ranks.  Collective. */
+/* Attributes of the file (object "/"), or of a dataset or group written before.  The same values on all ranks.  Collective. */
 hsgd_status hsgd_store_attribute_text(hsgd_store *store, const char *object, const char *name, const char *value,
                                       hsgd_error *err);
 hsgd_status hsgd_store_attribute_i64(hsgd_store *store, const char *object, const char *name, int64_t value,

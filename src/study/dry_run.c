@@ -10,6 +10,7 @@ static const double MIB = 1048576.0;
 enum {
     VERIFY_SAMPLES = 256,  /* at most, as in verify.c */
     VERIFY_PRODUCTS = 20,  /* about */
+    NOISE_PRODUCTS = 3,    /* of hsgd_eigen_noise */
     SMALL_FILES = 1 << 20, /* bytes for attributes and small datasets of all files */
 };
 
@@ -45,6 +46,31 @@ static void products(stage_work *w, double samples, int64_t count, const char *w
     (void)snprintf(w->what, sizeof w->what, "%s%lld products", words, (long long)count);
 }
 
+/* Of the trace, over all samples. */
+static double trace_passes(const study_state *s)
+{
+    if (study_trace_is_exact(s)) { /* a forward pass, and an adjoint one for each class */
+        return (double)s->sample_count * (1.0 + 2.0 * (double)s->network->classes);
+    }
+    return 6.0 * (double)s->sample_count * (double)s->deck->trace.probes;
+}
+
+/* Measurements along the training, of which the first measures the noise of the products too. */
+static void add_measurements(const study_state *s, int64_t steps, stage_work *w)
+{
+    const int64_t measurements = steps / s->deck->train.curvature_every + 1;
+    const int64_t search = s->deck->eigen.max_products + s->extent.curvature;
+    const bool exact = study_trace_is_exact(s);
+    const int64_t products_each = search + (exact ? 0 : s->deck->trace.probes);
+    const double samples = (double)s->sample_count;
+    const size_t length = strlen(w->what);
+
+    w->passes += 6.0 * NOISE_PRODUCTS * samples +
+                 (double)measurements * (6.0 * samples * (double)search + 3.0 * samples + trace_passes(s));
+    (void)snprintf(w->what + length, sizeof w->what - length, "; %lld measurements, each of at most %lld products%s",
+                   (long long)measurements, (long long)products_each, exact ? " and an exact trace" : "");
+}
+
 static void training(const study_state *s, stage_work *w)
 {
     const hsgd_deck *deck = s->deck;
@@ -54,14 +80,19 @@ static void training(const study_state *s, stage_work *w)
 
     w->passes = 3.0 * drawn + drawn / (double)all * (double)s->data->test.count;
     (void)snprintf(w->what, sizeof w->what, "gradients of %.0f images", drawn);
+    if (s->extent.curvature > 0) {
+        const int64_t epoch = (all + batch - 1) / batch;
+
+        add_measurements(s, deck->train.steps > 0 ? deck->train.steps : deck->train.epochs * epoch, w);
+    }
 }
 
 static void trace(const study_state *s, stage_work *w)
 {
     const bool resampled = s->deck->hessian.resample > 0; /* every group alone: the same once more */
 
-    if (study_trace_is_exact(s)) { /* a forward pass, and an adjoint one for each class */
-        w->passes = (double)s->sample_count * (1.0 + 2.0 * (double)s->network->classes);
+    if (study_trace_is_exact(s)) {
+        w->passes = trace_passes(s);
         (void)snprintf(w->what, sizeof w->what, resampled ? "exact: one sweep, and one by groups" : "exact: one sweep");
         w->passes *= resampled ? 2.0 : 1.0;
     } else {
@@ -166,8 +197,8 @@ static double disk_needed(const study_state *s)
     const double edge = (double)deck->landscape.plane_points;
     double vectors = 0.0, numbers = 0.0;
 
-    if (study_runs(s, HSGD_STAGE_TRAIN)) { /* weights.h5; in checkpoints the momentum too, one being written */
-        vectors += 1.0 + 2.0 * (double)(deck->train.checkpoint_keep + 1);
+    if (study_runs(s, HSGD_STAGE_TRAIN)) { /* weights.h5; in checkpoints momentum and eigenvectors, one being written */
+        vectors += 1.0 + (2.0 + (double)e->curvature) * (double)(deck->train.checkpoint_keep + 1);
     }
     if (study_runs(s, HSGD_STAGE_HVP)) { /* also the gradient and the axis, as in the next ones */
         vectors += (double)e->vectors + 2.0;

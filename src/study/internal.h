@@ -12,10 +12,11 @@ enum { STUDY_MAX_PARAMETERS = 128, STUDY_SUMMARY = 16384, STUDY_PATH = HSGD_TEXT
 
 /* How much the stages that run will handle; 0 where a stage does not run. */
 typedef struct {
-    int64_t vectors; /* rows of hvp.vectors */
-    int64_t pairs;   /* eigenpairs that the deck's keys give: of the eigen stage, or of one that others need first */
-    int64_t probes;  /* of the density: density.probes, the rows of density.start, or density.accuracy's choice */
-    int64_t steps;   /* of each: density.steps, or density.accuracy's choice */
+    int64_t vectors;   /* rows of hvp.vectors */
+    int64_t pairs;     /* eigenpairs that the deck's keys give: of the eigen stage, or of one that others need first */
+    int64_t curvature; /* eigenpairs measured along the training */
+    int64_t probes;    /* of the density: density.probes, the rows of density.start, or density.accuracy's choice */
+    int64_t steps;     /* of each: density.steps, or density.accuracy's choice */
     int64_t lines, axes;  /* directions of the landscape's lines and of its plane */
     bool eigenvectors;    /* the landscape looks along some */
     bool deflates;        /* the density takes some out */

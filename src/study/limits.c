@@ -22,6 +22,11 @@ bool study_runs(const study_state *s, hsgd_stage stage)
     return false;
 }
 
+bool study_measures_training(const study_state *s)
+{
+    return study_runs(s, HSGD_STAGE_TRAIN) && s->deck->train.curvature_every > 0;
+}
+
 static bool exact_trace_holds(const study_state *s)
 {
     return s->network->piecewise_linear || s->deck->hessian.operator_ == OPERATOR_GAUSS_NEWTON;
@@ -40,19 +45,39 @@ bool study_trace_is_sketched(const study_state *s)
 static hsgd_status check_keys(const study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
+    const bool traces = study_runs(s, HSGD_STAGE_TRACE) || study_measures_training(s);
 
     HSGD_CHECK(!study_runs(s, HSGD_STAGE_TRAIN) || s->deck->train.batch <= s->data->train.count ||
                    !hsgd_deck_is_explicit(s->deck, "train", "batch"),
                HSGD_ERR_USAGE, err, "train.batch = %lld: there are only %lld training samples; lower it",
                (long long)s->deck->train.batch, (long long)s->data->train.count);
-    HSGD_CHECK(!study_runs(s, HSGD_STAGE_TRACE) || s->deck->trace.method != TRACE_EXACT || exact_trace_holds(s),
-               HSGD_ERR_USAGE, err,
+    HSGD_CHECK(!traces || s->deck->trace.method != TRACE_EXACT || exact_trace_holds(s), HSGD_ERR_USAGE, err,
                "trace.method = exact: holds for Gauss-Newton and for networks without tanh only; take hutchinson, "
                "hutch++ or auto");
     HSGD_CHECK(!study_runs(s, HSGD_STAGE_TRACE) || !study_trace_is_sketched(s) || s->deck->trace.probes >= 3,
                HSGD_ERR_USAGE, err,
                "trace.probes = %lld: hutch++ needs at least 3 products; use more or take hutchinson",
                (long long)s->deck->trace.probes);
+done:
+    return st;
+}
+
+/* What is measured along the training needs its products at every measurement, the first to the last. */
+static hsgd_status check_curvature(const study_state *s, study_extent *extent, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int64_t asked = s->deck->train.curvature_count, pairs = asked < s->m ? asked : s->m;
+
+    HSGD_CHECK(!study_measures_training(s) || asked <= s->m ||
+                   !hsgd_deck_is_explicit(s->deck, "train", "curvature_count"),
+               HSGD_ERR_USAGE, err, "train.curvature_count = %lld: %s only %lld parameters; lower it", (long long)asked,
+               selection_is_block(s) ? "hessian.layers selects" : "the network has", (long long)s->m);
+    HSGD_CHECK(
+        !study_measures_training(s) || pairs <= s->deck->eigen.max_products, HSGD_ERR_USAGE, err,
+        "eigen.max_products = %lld: the %lld eigenpairs of train.curvature_count take at least as many products; "
+        "raise it or measure fewer",
+        (long long)s->deck->eigen.max_products, (long long)pairs);
+    extent->curvature = study_measures_training(s) ? pairs : 0;
 done:
     return st;
 }
@@ -262,6 +287,7 @@ hsgd_status study_check_limits(study_state *s, hsgd_error *err)
 
     *extent = (study_extent){0};
     HSGD_TRY(check_keys(s, err));
+    HSGD_TRY(check_curvature(s, extent, err));
     if (strcmp(s->deck->model.init, "default") != 0) {
         HSGD_TRY(check_weights(s, err));
     }

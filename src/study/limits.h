@@ -4,6 +4,8 @@
 
 /* Is `stage` among those of the deck?  Local. */
 bool study_runs(const study_state *s, hsgd_stage stage);
+/* Is there a training, and does it measure the curvature as it goes?  Local. */
+bool study_measures_training(const study_state *s);
 /* Does trace.method mean the exact trace?  Local. */
 bool study_trace_is_exact(const study_state *s);
 /* Does it mean Hutch++, which holds a sketch?  Local. */

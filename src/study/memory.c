@@ -94,6 +94,18 @@ static double spread_vectors(const study_state *s)
     return fmax(eigen, fmax(hvp, trace_vectors(s)));
 }
 
+/* Most vectors of the studied rows that a measurement along the training holds: its basis beside the vectors that it
+ * starts from, then the pairs beside the probes of the trace. */
+static double curvature_vectors(const study_state *s)
+{
+    const int64_t pairs = s->extent.curvature;
+    const hsgd_eigen_options options = {
+        .count = pairs, .which = HSGD_WHICH_LARGEST, .max_products = s->deck->eigen.max_products, .block = pairs};
+    const double search = (double)(hsgd_lanczos_eigen_vectors(&options, s->m) + pairs);
+
+    return fmax(search, (double)pairs + 2.0 * COLUMNS + 1.0);
+}
+
 double study_state_vectors(const study_state *s)
 {
     return fmax(spread_vectors(s), s->groups * density_vectors(s)); /* of all groups: see probe_catch.h */
@@ -103,9 +115,9 @@ double study_state_vectors(const study_state *s)
 static double host_vectors(const study_state *s)
 {
     const study_extent *e = &s->extent;
-    const double given =
-        (double)(e->vectors + e->file_vectors + (e->eigenvectors || e->deflates ? e->pairs : 0) + e->lines + e->axes) +
-        (study_runs(s, HSGD_STAGE_DENSITY) && study_start_is_given(s) ? (double)e->probes : 0.0);
+    const double given = (double)(e->vectors + e->file_vectors + (e->eigenvectors || e->deflates ? e->pairs : 0) +
+                                  e->lines + e->axes + e->curvature) +
+                         (study_runs(s, HSGD_STAGE_DENSITY) && study_start_is_given(s) ? (double)e->probes : 0.0);
 
     return 8.0 * (double)s->n * (given + 10.0) + (selection_is_block(s) ? 8.0 * COLUMNS * (double)(s->n + s->m) : 0.0);
 }
@@ -153,21 +165,40 @@ done:
     return st;
 }
 
+/* A training, *bytes, and the operator of its measurements beside it. */
+static hsgd_status add_training(const study_state *s, study_memory *need, double *bytes, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int ranks = s->comm->ranks;
+    const int64_t count = s->data->train.count, batch = s->deck->train.batch < count ? s->deck->train.batch : count;
+    study_memory along = {0};
+    double state = 0.0;
+
+    *bytes = 0.0;
+    if (study_runs(s, HSGD_STAGE_TRAIN)) {
+        HSGD_TRY(sweep_bytes(s, ranks, batch, 1, 1, bytes, &state, err));
+        *bytes += 6.0 * 8.0 * (double)s->n;
+    }
+    if (s->extent.curvature > 0) {
+        HSGD_TRY(add_operator(s, 0, ranks, curvature_vectors(s), &along, err));
+        *bytes += along.operator_;
+        need->operator_ = fmax(need->operator_, along.operator_);
+        need->kept = fmax(need->kept, along.kept);
+    }
+done:
+    return st;
+}
+
 hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const hsgd_deck *deck = s->deck;
     const int ranks = s->comm->ranks;
-    const int64_t batch = deck->train.batch < s->data->train.count ? deck->train.batch : s->data->train.count;
     double training = 0.0, tests = 0.0, state = 0.0, most = 0.0;
     int low = 0, high = ranks;
 
     *need = (study_memory){.images = images_of(s), .nodes = node_bytes(s)};
     need->host = host_vectors(s) + need->nodes;
-    if (study_runs(s, HSGD_STAGE_TRAIN)) {
-        HSGD_TRY(sweep_bytes(s, ranks, batch, 1, 1, &training, &state, err));
-        training += 6.0 * 8.0 * (double)s->n;
-    }
+    HSGD_TRY(add_training(s, need, &training, err));
     if (study_runs(s, HSGD_STAGE_TRAIN) || study_runs(s, HSGD_STAGE_EVALUATE)) {
         HSGD_TRY(sweep_bytes(s, ranks, s->data->test.count, 1, 1, &tests, &state, err)); /* also during training */
     }

@@ -77,29 +77,43 @@ static hsgd_stage other_keys(const study_state *s, hsgd_stage stage)
     return stage;
 }
 
+/* The keys of other stages that measurements along the training obey, as text; "" where there are none, so that the
+ * hashes of trainings without them stay what they were. */
+static void measured_keys(const study_state *s, hsgd_stage stage, char *text, size_t size)
+{
+    text[0] = '\0';
+    if (curvature_is_trained(s, stage)) {
+        (void)snprintf(text, size, "trace.method=%lld trace.probes=%lld eigen.max_products=%lld",
+                       (long long)s->deck->trace.method, (long long)s->deck->trace.probes,
+                       (long long)s->deck->eigen.max_products);
+    }
+}
+
 static hsgd_status hash_stage(study_state *s, hsgd_stage stage, bool weights, char hex[65], hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    char *keys = NULL, *more = NULL, content[65];
+    char *keys = NULL, *more = NULL, content[65], measured[128];
     const bool studies = stage != HSGD_STAGE_TRAIN;
-    const bool samples = studies ? stage != HSGD_STAGE_EVALUATE : s->deck->train.curvature_every > 0;
+    const bool samples = studies ? stage != HSGD_STAGE_EVALUATE : curvature_is_trained(s, stage);
 
     HSGD_TRY(hsgd_deck_stage_keys(s->deck, stage, &keys, err));
     if (other_keys(s, stage) != stage) {
         HSGD_TRY(hsgd_deck_stage_keys(s->deck, other_keys(s, stage), &more, err));
     }
+    measured_keys(s, stage, measured, sizeof measured);
     HSGD_TRY(hash_file(s, file_of(s, stage), content, err));
     {
-        const void *parts[] = {content,          keys, more != NULL ? more : "", s->data->sha256, s->weights_sha256,
-                               s->samples_sha256};
+        const void *parts[] = {content,           keys,    more != NULL ? more : "", s->data->sha256, s->weights_sha256,
+                               s->samples_sha256, measured};
         const size_t bytes[] = {strlen(content),
                                 strlen(keys),
                                 more != NULL ? strlen(more) : 0,
                                 strlen(s->data->sha256),
                                 studies && weights ? strlen(s->weights_sha256) : 0,
-                                samples ? strlen(s->samples_sha256) : 0};
+                                samples ? strlen(s->samples_sha256) : 0,
+                                strlen(measured)};
 
-        HSGD_TRY(hsgd_sha256(6, parts, bytes, hex, err));
+        HSGD_TRY(hsgd_sha256(7, parts, bytes, hex, err));
     }
 done:
     free(more);

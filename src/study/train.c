@@ -177,6 +177,24 @@ static void report(const training *t, int64_t from, int64_t seen, double began)
                          h->lr[h->steps - 1], (double)seen / (hsgd_clock() - began));
 }
 
+/* A request to stop that a measurement hears loses the measurement, but not the steps before it: they are saved. */
+static hsgd_status measure(training *t, double lr, bool *stop, hsgd_error *err)
+{
+    const hsgd_status st = train_curvature_measure(t, lr, err);
+
+    *stop = *stop || st == HSGD_STOPPED;
+    return st == HSGD_STOPPED ? HSGD_OK : st;
+}
+
+/* HSGD_STOPPED, said; the checkpoint of the present step is there. */
+static hsgd_status stopped(const training *t, hsgd_error *err)
+{
+    hsgd_progress_say(t->study->progress, "train: stopped at step %lld with a checkpoint; go on with --restart",
+                      (long long)t->sgd.step);
+    return hsgd_error_set(err, HSGD_STOPPED, "train: stopped at step %lld; go on with --restart",
+                          (long long)t->sgd.step);
+}
+
 static hsgd_status after_step(training *t, const duties *due, double lr, bool stop, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -185,17 +203,31 @@ static hsgd_status after_step(training *t, const duties *due, double lr, bool st
         HSGD_TRY(test(t, err));
     }
     if (due->curvature) {
-        HSGD_TRY(train_curvature_measure(t, lr, err));
+        HSGD_TRY(measure(t, lr, &stop, err));
     }
     if (stop || due->checkpoint) {
         HSGD_TRY(checkpoint_write(t, err));
     }
-    if (stop) {
-        hsgd_progress_say(t->study->progress, "train: stopped at step %lld with a checkpoint; go on with --restart",
-                          (long long)t->sgd.step);
-        st = hsgd_error_set(err, HSGD_STOPPED, "train: stopped at step %lld; go on with --restart",
-                            (long long)t->sgd.step);
+    HSGD_TRY(stop ? stopped(t, err) : HSGD_OK);
+done:
+    return st;
+}
+
+/* What is due before the first update of this run: the measurement where training begins, or the one that a request to
+ * stop cut short. */
+static hsgd_status before_steps(training *t, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const int64_t step = t->sgd.step;
+    bool stop = false;
+
+    if (train_curvature_due(t)) {
+        HSGD_TRY(measure(t, step > 0 ? t->history.lr[step - 1] : t->options.lr, &stop, err));
     }
+    if (stop || step == t->total) {
+        HSGD_TRY(checkpoint_write(t, err));
+    }
+    HSGD_TRY(stop ? stopped(t, err) : HSGD_OK);
 done:
     return st;
 }
@@ -208,12 +240,7 @@ static hsgd_status run(training *t, hsgd_error *err)
     const int64_t from = t->sgd.step;
     int64_t seen = 0;
 
-    if (t->sgd.step == 0 && t->curvature.every > 0 && t->curvature.marks == 0) { /* where it begins */
-        HSGD_TRY(train_curvature_measure(t, t->options.lr, err));
-    }
-    if (t->total == 0) {
-        HSGD_TRY(checkpoint_write(t, err));
-    }
+    HSGD_TRY(before_steps(t, err));
     while (t->sgd.step < t->total) {
         const double lr = hsgd_sgd_rate(&t->options, t->sgd.step, t->steps_per_epoch, t->total);
         const int64_t *index;
@@ -254,7 +281,7 @@ static hsgd_status write_results(training *t, hsgd_error *err)
     HSGD_TRY(output_begin(s, "train.h5", HSGD_STAGE_TRAIN, &store, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "step", t->sgd.step, err));
     HSGD_TRY(history_write(store, &t->history, err));
-    HSGD_TRY(train_curvature_write(store, &t->curvature, err));
+    HSGD_TRY(train_curvature_write(store, t, err));
     HSGD_TRY(hsgd_store_commit(&store, true, err));
 done:
     hsgd_store_abandon(&store);
@@ -287,6 +314,7 @@ hsgd_status stage_train(study_state *s, hsgd_error *err)
         summary_add(s, "  training: %lld steps, test accuracy %.2f %%%s", (long long)t.sgd.step,
                     100.0 * t.history.test_accuracy[t.history.tests - 1], done ? " (done before)" : "");
     }
+    HSGD_TRY(train_curvature_require(&t, done, err));
 done:
     destroy(&t);
     return st;

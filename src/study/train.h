@@ -18,6 +18,7 @@ typedef struct {
     int64_t marks, capacity;
     int64_t *step;   /* [marks] */
     double *row;     /* [marks][what one measurement gives] */
+    bool warned;     /* of a pair that did not converge */
     double *vectors; /* [pairs][m] of the last measurement, m: studied rows; then room for a gradient */
 } training_curvature;
 
@@ -52,12 +53,17 @@ hsgd_status history_write(hsgd_store *store, const training_history *h, hsgd_err
 hsgd_status train_curvature_create(training *t, hsgd_error *err);
 void train_curvature_destroy(training_curvature *c);
 hsgd_status train_curvature_reserve(training_curvature *c, int64_t marks, hsgd_error *err);
-/* Is a measurement due at the present step?  Local. */
+/* Is a measurement due at the present step, and not made yet?  Local. */
 bool train_curvature_due(const training *t);
-/* Measure at the present weights; lr: of the next or last update.  No update may be pending.  Collective. */
+/* Measure at the present weights; lr: of the next or last update.  No update may be pending.  Collective.
+ * Errors: HSGD_ERR_NUMERIC where, at the first one, the tolerance is below the noise of the products.
+ * On HSGD_STOPPED, as on any failure, nothing of the measurement is left: made again, it has the same bits. */
 hsgd_status train_curvature_measure(training *t, double lr, hsgd_error *err);
+/* Where eigen.require_convergence asks for it: has every pair of all measurements converged?  written: those of a finished
+ * train.h5, else those made here.  Collective.  Errors: HSGD_ERR_NUMERIC. */
+hsgd_status train_curvature_require(training *t, bool written, hsgd_error *err);
 /* Write the measurements as /curvature of train.h5; into a checkpoint; read them back from one.  Collective. */
-hsgd_status train_curvature_write(hsgd_store *store, const training_curvature *c, hsgd_error *err);
+hsgd_status train_curvature_write(hsgd_store *store, const training *t, hsgd_error *err);
 hsgd_status train_curvature_save(hsgd_store *store, const training_curvature *c, int64_t m, hsgd_error *err);
 hsgd_status train_curvature_load(training *t, const char *file, hsgd_error *err);
 /* The three arrays of a checkpoint's measurements, for its hash.  m: rows studied.  Local. */

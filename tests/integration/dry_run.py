@@ -31,6 +31,8 @@ class DryRun(ProgramTest):
     def test_the_work_follows_the_keys(self):
         for name, words, told in (
                 ("train", (), "240 images"),
+                ("train", ("train.curvature_every=4",), "3 measurements, each of at most 42 products and an exact trace"),
+                ("train", ("train.curvature_every=3", "trace.method=hutchinson"), "3 measurements, each of at most 46"),
                 ("eigen", ("eigen.count=3",), "at most 46 products"),  # 40, and the residuals of 6 pairs
                 ("density", (), "20 products"),
                 ("trace", (), "exact"),
@@ -83,6 +85,20 @@ class DryRun(ProgramTest):
             done = self.program("data.train_samples=200", "data.test_samples=100", "run.stages=density",
                                 "hessian.layers=out.bias", word, "--dry-run", expect=EXIT_DEVICE)
             self.assertIn(advice, done.errors[0])
+
+    def test_measurements_along_the_training_count_beside_it(self):
+        train = ("run.stages=train", "hessian.cache=0", "device.threads=1")
+        n = int(next(line.split()[1] for line in self.dry(*train) if line.startswith("parameters:")))
+        basis = 8 * 128 * n / 2**20  # on the CPU, one rank
+        plain = self.megabytes("rank 0:", *train)
+        self.assertGreater(self.megabytes("rank 0:", *train, "train.curvature_every=4"), plain + basis)
+        pairs = self.megabytes("disk:", *train, "train.curvature_every=4", "train.curvature_count=40")
+        self.assertGreater(pairs, self.megabytes("disk:", *train) + 3 * 8 * 40 * n / 2**20)  # in three checkpoints
+        passes = [float(re.search(r"about (\S+) forward", self.stage("train", *train, *words)).group(1))
+                  for words in ((), ("train.curvature_every=4",), ("train.curvature_every=4", "trace.method=hutchinson"))]
+        # 64 samples: noise 3, 40 products and 2 residuals; a gradient is 3 passes, the exact trace 1 + 2 * 10, a probe 6
+        for told, trace in zip(passes[1:], (21, 4 * 6)):
+            self.assertAlmostEqual(told - passes[0], 64 * (6 * 3 + 3 * (6 * 42 + 3 + trace)), delta=0.01 * told)
 
     def test_what_the_run_would_refuse_is_refused(self):
         folder = self.study("dry", "run.stages=train")
