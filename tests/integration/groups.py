@@ -160,9 +160,20 @@ class GoesOn(Groups):
 
     def counts(self, output):
         """Finished probes, and the steps of each that was begun, in the state that was kept."""
+        if not (self.folder / output / STATE).exists():
+            return 0, []
         with h5py.File(self.folder / output / STATE, "r") as file:
             done, running, *rest = file["integers"][()]
         return int(done), [int(steps) for steps in rest[::2]][:running]
+
+    def stop_after_steps(self, output, *words, line):
+        """As stop_in_round, once some steps are done, however fast the machine is."""
+        for until in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6):
+            done, steps = self.stop_in_round(output, *words, line=line, until=until)
+            if sum(steps) > 0:
+                return done, steps
+            shutil.rmtree(self.folder / output, ignore_errors=True)
+        return self.fail("it was always stopped before its first step")
 
     def stop_in_round(self, output, *words, line, until):
         """Ask a run to stop soon after it has said `line`, in the midst of a round of one block."""
@@ -177,19 +188,17 @@ class GoesOn(Groups):
 
     def test_a_stop_within_a_round_keeps_what_all_groups_had_begun(self):
         words = ("density.groups=2", "density.block=6", "hessian.samples=120")
-        done, steps = self.stop_in_round("round", *words, line="in 2 groups, which take", until=0.8)
+        done, steps = self.stop_after_steps("round", *words, line="in 2 groups, which take")
         self.assertEqual((done, len(steps)), (0, 12))
-        self.assertGreater(sum(steps), 0)
         done, further = self.stop_in_round("round", *words, "--restart", line="finish the probes that were begun",
-                                           until=0.05)
+                                           until=0.01)
         self.assertEqual((done, len(further)), (0, 12))
         self.assertTrue(all(after >= before for before, after in zip(steps, further)), (steps, further))
         self.go_on("round", 2, 2)
 
     def test_a_stop_keeps_a_better_state(self):
         """Probes begun by one group are finished first; what they had done is not lost to a round of two groups."""
-        _, steps = self.stop_in_round("one", "density.groups=1", line="density: begins", until=0.6)
-        self.assertGreater(sum(steps), 0)
+        _, steps = self.stop_after_steps("one", "density.groups=1", line="density: begins")
         done, further = self.stop_in_round("one", "density.groups=2", "--restart",
                                            line="finish the probes that were begun", until=0.05)
         self.assertTrue(done > 0 or sum(further) >= sum(steps), (steps, done, further))
