@@ -5,6 +5,16 @@
 
 enum { BLOCK = 8 }; /* products measured in one sweep: what the operator takes at once by default */
 
+int64_t hsgd_eigen_open(const hsgd_eigen_result *result)
+{
+    int64_t open = 0;
+
+    for (int64_t i = 0; i < result->count; i++) {
+        open += !result->converged[i];
+    }
+    return open;
+}
+
 void hsgd_eigen_result_clear(hsgd_eigen_result *result)
 {
     free(result->values);

@@ -51,6 +51,9 @@ typedef struct {
     char reason[128];     /* why the solver stopped */
 } hsgd_eigen_result;
 
+/* Pairs of a result that did not converge.  Local. */
+int64_t hsgd_eigen_open(const hsgd_eigen_result *result);
+
 /* Free what a result holds (not the struct).  Local. */
 void hsgd_eigen_result_clear(hsgd_eigen_result *result);
 

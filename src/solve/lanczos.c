@@ -182,20 +182,7 @@ done:
     return st;
 }
 
-hsgd_status hsgd_lanczos_step(hsgd_lanczos *lanczos, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    hsgd_vector next;
-
-    HSGD_TRY(extend(lanczos, &next, err));
-    HSGD_TRY(hsgd_linop_apply(lanczos->op, &next, &lanczos->work, err));
-    HSGD_TRY(absorb(lanczos, err));
-done:
-    return st;
-}
-
-hsgd_status hsgd_lanczos_step_together(int64_t count, hsgd_lanczos *const *each, hsgd_vector *x, hsgd_vector *y,
-                                       hsgd_error *err)
+hsgd_status hsgd_lanczos_step(int64_t count, hsgd_lanczos *const *each, hsgd_vector *x, hsgd_vector *y, hsgd_error *err)
 {
     hsgd_vector in = hsgd_vector_view(x, 0, count), out = hsgd_vector_view(y, 0, count);
     hsgd_status st = HSGD_OK;

@@ -34,15 +34,12 @@ hsgd_status hsgd_lanczos_create(hsgd_linop *op, const hsgd_vector *held, int64_t
  * Errors: HSGD_ERR_NUMERIC (start is zero or not finite, or nothing of it is outside the held vectors). */
 hsgd_status hsgd_lanczos_begin(hsgd_lanczos *lanczos, const hsgd_vector *start, hsgd_error *err);
 
-/* One more step: one product, two passes of Gram-Schmidt, one alpha and beta.  Needs steps < capacity and not broken.
- * Collective.  Errors: HSGD_ERR_NUMERIC (the product is not finite), those of the product. */
-hsgd_status hsgd_lanczos_step(hsgd_lanczos *lanczos, hsgd_error *err);
-
-/* One more step of each of `count` >= 1 processes on the same operator, with one apply for all their products; each
- * orthogonalises against its own basis alone, so it takes the step it would take by itself.  x, y: scratch of at least
- * `count` columns.  Needs, collective, errors: as hsgd_lanczos_step. */
-hsgd_status hsgd_lanczos_step_together(int64_t count, hsgd_lanczos *const *each, hsgd_vector *x, hsgd_vector *y,
-                                       hsgd_error *err);
+/* One more step of each of `count` >= 1 processes on the same operator: one apply for all their products, then for each two
+ * passes of Gram-Schmidt against its own basis alone, so that it takes the step it would take by itself, one alpha and
+ * beta.  Needs steps < capacity and not broken.  x, y: scratch of at least `count` columns.  Collective.
+ * Errors: HSGD_ERR_USAGE, HSGD_ERR_NUMERIC (a product is not finite), those of the product. */
+hsgd_status hsgd_lanczos_step(int64_t count, hsgd_lanczos *const *each, hsgd_vector *x, hsgd_vector *y,
+                              hsgd_error *err);
 
 /* Eigenvalues theta[steps] (ascending) of T and, if not NULL, eigenvectors s[j][i] (row j: component along basis
  * vector j; column i: of theta[i]), solved on rank 0 by LAPACK and broadcast.  Collective.

@@ -150,9 +150,7 @@ static hsgd_status keep_if_stopped(const eigen_search *f, hsgd_status st, hsgd_e
     hsgd_error kept = {0};
 
     if (st == HSGD_STOPPED) {
-        const hsgd_status saved = eigen_search_keep(f, &kept);
-
-        return saved == HSGD_OK || saved == HSGD_STOPPED ? st : hsgd_error_set(err, saved, "%s", kept.text);
+        return hsgd_keeper_stopped(eigen_search_keep(f, &kept), &kept, err);
     }
     return st;
 }
@@ -342,11 +340,8 @@ static void find_gaps(const eigen_search *f, hsgd_eigen_result *result)
 /* Why it stopped, and what the measured residuals say of it. */
 static void give_reason(const eigen_search *f, hsgd_eigen_result *result)
 {
-    int64_t converged = 0;
+    const int64_t converged = result->count - hsgd_eigen_open(result);
 
-    for (int64_t i = 0; i < result->count; i++) {
-        converged += result->converged[i];
-    }
     if (f->settled && converged == f->wanted) {
         (void)snprintf(result->reason, sizeof result->reason,
                        "all %lld pairs converged in %lld products, %lld restarts", (long long)f->wanted,

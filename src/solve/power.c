@@ -44,9 +44,7 @@ static hsgd_status keep_if_stopped(const power *p, const hsgd_eigen_options *opt
     hsgd_error kept = {0};
 
     if (st == HSGD_STOPPED) {
-        const hsgd_status saved = keep(p, options, &kept);
-
-        return saved == HSGD_OK || saved == HSGD_STOPPED ? st : hsgd_error_set(err, saved, "%s", kept.text);
+        return hsgd_keeper_stopped(keep(p, options, &kept), &kept, err);
     }
     return st;
 }
@@ -203,11 +201,8 @@ done:
 /* Why it stopped, judged by the measured residuals. */
 static void give_reason(const hsgd_eigen_options *options, hsgd_eigen_result *result)
 {
-    int64_t converged = 0;
+    const int64_t converged = result->count - hsgd_eigen_open(result);
 
-    for (int64_t i = 0; i < result->count; i++) {
-        converged += result->converged[i];
-    }
     if (converged == options->count) {
         (void)snprintf(result->reason, sizeof result->reason, "all %lld pairs converged", (long long)options->count);
     } else {

@@ -88,6 +88,8 @@ void hsgd_quadrature_plan(int64_t n, double accuracy, double eta, int64_t *probe
 
 /* ---- the state between two steps ---- */
 
+static const char MISFIT[] = "density: the state that was kept does not fit these probes; remove it";
+
 /* Numbers of a process. */
 static int64_t reals_of(const lockstep *l)
 {
@@ -99,7 +101,7 @@ static int64_t reals_of(const lockstep *l)
 static hsgd_status keep(const lockstep *l, hsgd_error *err)
 {
     const size_t nodes = (size_t)(l->done * l->options->steps);
-    const int64_t integers = 2 + HSGD_LANCZOS_INTEGERS * l->running;
+    const int64_t integers = HSGD_QUADRATURE_HEAD + HSGD_LANCZOS_INTEGERS * l->running;
     const int64_t reals = 2 * (int64_t)nodes + reals_of(l) * l->running;
     hsgd_vector vectors = l->running > 0 ? hsgd_vector_view(l->columns, 0, l->running * l->stride)
                                          : hsgd_vector_view(l->columns, 1, l->held);
@@ -114,12 +116,13 @@ static hsgd_status keep(const lockstep *l, hsgd_error *err)
 
     HSGD_TRY(hsgd_comm_agree(hsgd_linop_space(l->op)->comm, integer != NULL && real != NULL ? HSGD_OK : HSGD_ERR_MEMORY,
                              err));
-    integer[0] = l->done;
-    integer[1] = l->running;
+    integer[HSGD_QUADRATURE_DONE] = l->done;
+    integer[HSGD_QUADRATURE_RUNNING] = l->running;
     memcpy(real, l->ritz, nodes * sizeof *real);
     memcpy(real + nodes, l->weights, nodes * sizeof *real);
     for (int64_t i = 0; i < l->running; i++) {
-        hsgd_lanczos_save(l->each[i], integer + 2 + HSGD_LANCZOS_INTEGERS * i, real + 2 * nodes + reals_of(l) * i);
+        hsgd_lanczos_save(l->each[i], integer + HSGD_QUADRATURE_HEAD + HSGD_LANCZOS_INTEGERS * i,
+                          real + 2 * nodes + reals_of(l) * i);
     }
     HSGD_TRY(hsgd_keeper_keep(l->options->keeper, &snapshot, err));
 done:
@@ -164,46 +167,56 @@ done:
     return st;
 }
 
-/* What was kept, if anything: the nodes of the *done first probes, and how many processes run.  columns_of: of each
- * process and reals_of: its numbers; both 0 where they are of no interest. */
-static hsgd_status recall_nodes(const hsgd_quadrature_options *options, const hsgd_space *space, int64_t columns_of,
-                                int64_t reals_of, double *ritz, double *weights, int64_t *done, int64_t *running,
-                                hsgd_snapshot *kept, hsgd_error *err)
+bool hsgd_quadrature_counts(const hsgd_snapshot *state, int64_t probes, int64_t *done, int64_t *running)
 {
-    const int64_t steps = options->steps, probes = options->probes;
-    const int64_t held = options->deflate != NULL ? options->deflate->columns : 0;
+    *done = *running = 0;
+    if (state->integers < HSGD_QUADRATURE_HEAD) {
+        return false;
+    }
+    *done = state->integer[HSGD_QUADRATURE_DONE];
+    *running = state->integer[HSGD_QUADRATURE_RUNNING];
+    return *done >= 0 && *done <= probes && *running >= 0 && *running <= probes - *done &&
+           state->integers == HSGD_QUADRATURE_HEAD + HSGD_LANCZOS_INTEGERS * *running;
+}
+
+/* What was kept, if anything: the nodes of the *done first probes, and how many processes run. */
+static hsgd_status recall_nodes(const hsgd_quadrature_options *options, const hsgd_space *space, double *ritz,
+                                double *weights, int64_t *done, int64_t *running, hsgd_snapshot *kept, hsgd_error *err)
+{
+    const int64_t steps = options->steps, held = options->deflate != NULL ? options->deflate->columns : 0;
     hsgd_status st = HSGD_OK;
     bool found = false;
 
     *done = *running = 0;
     HSGD_TRY(hsgd_keeper_recall(options->keeper, space, kept, &found, err));
     if (found) {
-        const bool counts = kept->integers >= 2 && kept->integer[0] >= 0 && kept->integer[0] <= probes &&
-                            kept->integer[1] >= 0 && kept->integer[1] <= probes - kept->integer[0];
-        const int64_t first = counts ? kept->integer[0] : 0, going = counts ? kept->integer[1] : 0;
+        const bool counts = hsgd_quadrature_counts(kept, options->probes, done, running);
         const int64_t columns = kept->vectors != NULL ? kept->vectors->columns : 0;
-        const int64_t own = going > 0 ? going * columns_of : held, more = kept->reals - 2 * first * steps;
+        const size_t nodes = (size_t)(counts ? *done * steps : 0);
 
-        HSGD_CHECK(counts && kept->integers == 2 + HSGD_LANCZOS_INTEGERS * going &&
-                       (columns_of == 0 || (columns == own && more == going * reals_of)) &&
-                       columns >= held + (going > 0) && more >= 0,
-                   HSGD_ERR_DATA, err, "density: the state that was kept does not fit these probes; remove it");
-        memcpy(ritz, kept->real, (size_t)(first * steps) * sizeof *ritz);
-        memcpy(weights, kept->real + first * steps, (size_t)(first * steps) * sizeof *weights);
-        HSGD_TRY(held > 0 ? check_deflated(options->deflate, kept, going > 0, err) : HSGD_OK);
-        *done = first;
-        *running = going;
+        HSGD_CHECK(counts && kept->reals >= 2 * *done * steps && columns >= held + (*running > 0), HSGD_ERR_DATA, err,
+                   "%s", MISFIT);
+        memcpy(ritz, kept->real, nodes * sizeof *ritz);
+        memcpy(weights, kept->real + nodes, nodes * sizeof *weights);
+        HSGD_TRY(held > 0 ? check_deflated(options->deflate, kept, *running > 0, err) : HSGD_OK);
     }
 done:
     return st;
 }
 
+/* And what the processes need is there. */
 static hsgd_status recall(lockstep *l, hsgd_snapshot *kept, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
-    HSGD_TRY(recall_nodes(l->options, hsgd_linop_space(l->op), l->stride, reals_of(l), l->ritz, l->weights, &l->done,
-                          &l->running, kept, err));
+    HSGD_TRY(recall_nodes(l->options, hsgd_linop_space(l->op), l->ritz, l->weights, &l->done, &l->running, kept, err));
+    if (kept->integers > 0) {
+        const int64_t columns = kept->vectors != NULL ? kept->vectors->columns : 0;
+
+        HSGD_CHECK(columns == (l->running > 0 ? l->running * l->stride : l->held) &&
+                       kept->reals == 2 * l->done * l->options->steps + l->running * reals_of(l),
+                   HSGD_ERR_DATA, err, "%s", MISFIT);
+    }
     if (l->running > l->block || l->done + l->running == l->options->probes) {
         l->block = l->running > 0 ? l->running : l->block; /* these go on together, whatever the block is now */
     }
@@ -216,7 +229,7 @@ hsgd_status hsgd_quadrature_recall(const hsgd_quadrature_options *options, const
 {
     hsgd_snapshot kept = {0};
     int64_t running = 0;
-    const hsgd_status st = recall_nodes(options, space, 0, 0, ritz, weights, done, &running, &kept, err);
+    const hsgd_status st = recall_nodes(options, space, ritz, weights, done, &running, &kept, err);
 
     hsgd_snapshot_clear(&kept);
     return st;
@@ -227,10 +240,11 @@ hsgd_status hsgd_quadrature_keep(const hsgd_quadrature_options *options, const h
 {
     const size_t nodes = (size_t)(done * options->steps);
     hsgd_status st = HSGD_OK;
-    int64_t integer[2] = {done, 0};
+    int64_t integer[HSGD_QUADRATURE_HEAD] = {[HSGD_QUADRATURE_DONE] = done};
     double *real = malloc((2 * nodes + 1) * sizeof *real);
     hsgd_vector held = {0};
-    hsgd_snapshot snapshot = {.integers = 2, .integer = integer, .reals = 2 * (int64_t)nodes, .real = real};
+    hsgd_snapshot snapshot = {
+        .integers = HSGD_QUADRATURE_HEAD, .integer = integer, .reals = 2 * (int64_t)nodes, .real = real};
 
     HSGD_TRY(hsgd_comm_agree(space->comm, real != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     memcpy(real, ritz, nodes * sizeof *real);
@@ -258,8 +272,8 @@ static hsgd_status restore(lockstep *l, const hsgd_snapshot *kept, hsgd_error *e
         HSGD_TRY(hsgd_vector_copy(kept->vectors, &columns, err));
     }
     for (int64_t i = 0; i < l->running; i++) {
-        HSGD_TRY(hsgd_lanczos_restore(l->each[i], kept->integer + 2 + HSGD_LANCZOS_INTEGERS * i, real + reals_of(l) * i,
-                                      err));
+        HSGD_TRY(hsgd_lanczos_restore(l->each[i], kept->integer + HSGD_QUADRATURE_HEAD + HSGD_LANCZOS_INTEGERS * i,
+                                      real + reals_of(l) * i, err));
         l->products += l->each[i]->steps;
     }
 done:
@@ -363,7 +377,7 @@ static hsgd_status advance(lockstep *l, hsgd_error *err)
     int64_t left = still_going(l);
 
     while (left > 0) {
-        st = hsgd_lanczos_step_together(left, l->each + l->block, l->x, l->y, err);
+        st = hsgd_lanczos_step(left, l->each + l->block, l->x, l->y, err);
         if (st == HSGD_STOPPED && options->keeper != NULL) { /* within the product, before any process changed */
             HSGD_TRY(keep(l, err));
             st = hsgd_error_set(err, HSGD_STOPPED, "density: stopped after %lld probes", (long long)l->done);

@@ -22,6 +22,13 @@ typedef struct {
 /* Probes that advance together: `block`, or where it is 0 the choice of 8, but not more than there are.  Local. */
 int64_t hsgd_quadrature_block(int64_t block, int64_t probes);
 
+/* The head of the integers of a kept state: probes with nodes, and the processes that run of those behind them; each of these
+ * has HSGD_LANCZOS_INTEGERS more, its numbers behind the nodes, and its columns.  For who puts states together. */
+enum { HSGD_QUADRATURE_DONE, HSGD_QUADRATURE_RUNNING, HSGD_QUADRATURE_HEAD };
+
+/* Whether a state's head can be of so many probes; what it tells.  Local. */
+bool hsgd_quadrature_counts(const hsgd_snapshot *state, int64_t probes, int64_t *done, int64_t *running);
+
 /* Keep the nodes of the first `done` probes with options->keeper as hsgd_quadrature does between two blocks, and recall how
  * many were kept (0: none) and their nodes: for who divides a series of probes.  Processes that ran are not taken up.
  * ritz, weights: [options->probes][options->steps].  options->deflate: on the space.

@@ -32,5 +32,24 @@ hsgd_status hsgd_keeper_keep(const hsgd_keeper *keeper, const hsgd_snapshot *sna
 hsgd_status hsgd_keeper_recall(const hsgd_keeper *keeper, const hsgd_space *space, hsgd_snapshot *snapshot, bool *found,
                                hsgd_error *err);
 
+/* A call that was stopped changed nothing, and the state was kept with status `saved` and text `kept`: the stop's own
+ * status and text stay, but for a state that could not be kept.  Local. */
+hsgd_status hsgd_keeper_stopped(hsgd_status saved, const hsgd_error *kept, hsgd_error *err);
+
+/* A keeper whose state has been recalled, and looked at, before the solver asks for it: `face` hands it over, and is
+ * `keeper` in all else. */
+typedef struct {
+    hsgd_keeper face;
+    const hsgd_keeper *keeper; /* borrowed; may be NULL */
+    hsgd_snapshot state;       /* until the solver takes it */
+    bool found;
+} hsgd_keeper_ahead;
+
+/* Recall for vectors on `space` (NULL where the state has none).  *ahead must stay where it is, and is to be cleared, also
+ * after a failure.  Collective.  Errors: those of the keeper. */
+hsgd_status hsgd_keeper_recall_ahead(const hsgd_keeper *keeper, const hsgd_space *space, hsgd_keeper_ahead *ahead,
+                                     hsgd_error *err);
+void hsgd_keeper_ahead_clear(hsgd_keeper_ahead *ahead);
+
 /* Free what a recalled snapshot holds (not the struct).  Local. */
 void hsgd_snapshot_clear(hsgd_snapshot *snapshot);

@@ -135,16 +135,6 @@ done:
     return st;
 }
 
-static int64_t count_open(const hsgd_eigen_result *r)
-{
-    int64_t open = 0;
-
-    for (int64_t i = 0; i < r->count; i++) {
-        open += !r->converged[i];
-    }
-    return open;
-}
-
 static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const study_resample *resample, double noise,
                          const char *operator_name, hsgd_error *err)
 {
@@ -164,8 +154,9 @@ static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const study
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "block", r->block, err)); /* as they were chosen */
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "basis", r->basis, err));
     if (s->deck->eigen.require_convergence) {
-        HSGD_TRY(hsgd_store_attribute_i64(
-            store, "/", OUTPUT_FAILED, count_open(r) + study_resample_eigen_open(resample) > 0 || !r->complete, err));
+        HSGD_TRY(hsgd_store_attribute_i64(store, "/", OUTPUT_FAILED,
+                                          hsgd_eigen_open(r) + study_resample_eigen_open(resample) > 0 || !r->complete,
+                                          err));
     }
     HSGD_TRY(output_axis(store, "/pair", "number of the eigenpair, 1 = largest", r->count, 1, err));
     HSGD_TRY(output_axis(store, "/parameter", "place in the flat parameter vector", s->n, 0, err));
@@ -212,7 +203,7 @@ static hsgd_status report_incomplete(study_state *s, const hsgd_eigen_result *r,
 {
     hsgd_status st = HSGD_OK;
 
-    if (count_open(r) == 0 && !r->complete) {
+    if (hsgd_eigen_open(r) == 0 && !r->complete) {
         hsgd_progress_warn(s->progress, "eigen: %s; raise eigen.max_products", r->reason);
         HSGD_CHECK(
             !s->deck->eigen.require_convergence, HSGD_ERR_NUMERIC, err,
@@ -234,26 +225,10 @@ static hsgd_status report(study_state *s, const hsgd_eigen_result *r, const stud
     }
     summary_add(s, "  eigen: %lld products; stopped because %s", (long long)r->products, r->reason);
     study_resample_eigen_summarize(resample);
-    HSGD_TRY(report_open(s, count_open(r), r->count, "", err));
+    HSGD_TRY(report_open(s, hsgd_eigen_open(r), r->count, "", err));
     HSGD_TRY(report_incomplete(s, r, err));
     HSGD_TRY(report_open(s, study_resample_eigen_open(resample), resample->done * r->count,
                          " without a group of samples", err));
-done:
-    return st;
-}
-
-/* A tolerance below what the operator's own rounding leaves can never be met: say so before the work. */
-static hsgd_status check_noise(study_state *s, hsgd_linop *op, double *noise, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-
-    HSGD_TRY(hsgd_eigen_noise(op, (uint64_t)s->deck->run.seed, noise, err));
-    hsgd_progress_detail(s->progress, "eigen: noise floor of the products %.1e of the largest eigenvalue", *noise);
-    HSGD_CHECK(
-        s->deck->eigen.tolerance >= *noise, HSGD_ERR_NUMERIC, err,
-        "eigen.tolerance = %g: below the noise floor of the products in %s precision, %.1e; raise it above that, or "
-        "set model.precision = double",
-        s->deck->eigen.tolerance, s->backend->precision == HSGD_DOUBLE ? "double" : "single", *noise);
 done:
     return st;
 }
@@ -280,7 +255,7 @@ static hsgd_status solve(study_state *s, study_resample *resample, hsgd_eigen_re
 
     HSGD_TRY(study_operator(s, &op, err));
     (void)snprintf(name, 64, "%s", hsgd_linop_name(op));
-    HSGD_TRY(check_noise(s, op, noise, err));
+    HSGD_TRY(study_check_noise(s, op, "eigen.tolerance", s->deck->eigen.tolerance, noise, err));
     before = hsgd_linop_products(op); /* those that measured the noise */
     HSGD_TRY(study_resample_open(s, hsgd_linop_space(op), resample, err));
     options.keeper = study_resample_keeper(resample);

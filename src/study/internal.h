@@ -92,6 +92,10 @@ hsgd_status study_operator_over(study_state *s, const int64_t *index, int64_t co
  * Collective.  Errors: as hsgd_exact_trace. */
 hsgd_status study_exact_trace(const study_state *s, const int64_t *index, int64_t count, double *parts,
                               hsgd_error *err);
+/* Measure the noise floor of the products and refuse a tolerance, of the deck's `key`, below it: it could not be met, and is
+ * told before the work.  Collective.  Errors: HSGD_ERR_NUMERIC, those of hsgd_eigen_noise. */
+hsgd_status study_check_noise(const study_state *s, hsgd_linop *op, const char *key, double tolerance, double *noise,
+                              hsgd_error *err);
 /* Loss, accuracy and gradient [n] (host) of the studied samples at the studied weights.  Collective. */
 hsgd_status study_gradient(study_state *s, double *gradient, hsgd_loss *loss, hsgd_error *err);
 

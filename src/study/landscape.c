@@ -116,7 +116,7 @@ static hsgd_status look_at_all(landscape *l, hsgd_error *err)
     int64_t print = 0;
     bool due = false;
 
-    HSGD_TRY(fingerprint(l, &print, err));
+    HSGD_TRY(hsgd_comm_agree(l->s->comm, fingerprint(l, &print, err), err));
     HSGD_TRY(recall(l, print, err));
     while (l->done < l->total) {
         HSGD_TRY(look(l, err));

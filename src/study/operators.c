@@ -1,4 +1,5 @@
 /* src/study/operators.c - the studied function as an objective and as a linear operator. */
+#include "solve/eigen.h"
 #include "study/selection.h"
 #include <stdlib.h>
 
@@ -101,5 +102,20 @@ done:
     hsgd_vector_destroy(&g);
     hsgd_vector_destroy(&weights);
     hsgd_objective_destroy(&objective);
+    return st;
+}
+
+hsgd_status study_check_noise(const study_state *s, hsgd_linop *op, const char *key, double tolerance, double *noise,
+                              hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_eigen_noise(op, (uint64_t)s->deck->run.seed, noise, err));
+    hsgd_progress_detail(s->progress, "%s: noise floor of the products %.1e of the largest eigenvalue", key, *noise);
+    HSGD_CHECK(tolerance >= *noise, HSGD_ERR_NUMERIC, err,
+               "%s = %g: below the noise floor of the products in %s precision, %.1e; raise it above that, or set "
+               "model.precision = double",
+               key, tolerance, s->backend->precision == HSGD_DOUBLE ? "double" : "single", *noise);
+done:
     return st;
 }

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What hsgd_quadrature's state begins with: probes with nodes, and processes that run. */
-enum { DONE, RUNNING, HEAD };
+enum { DONE = HSGD_QUADRATURE_DONE, RUNNING = HSGD_QUADRATURE_RUNNING, HEAD = HSGD_QUADRATURE_HEAD };
 
 /* ---- catching ---- */
 

@@ -10,13 +10,11 @@ struct study_probe_groups {
     int groups, group;  /* how many, and which is this rank's */
     hsgd_comm *comm;    /* of the group; owned, as the space on it; both NULL where there is one group */
     hsgd_space *space;
-    study_state part;     /* *whole with these */
-    hsgd_vector *deflate; /* the deflated vectors on the group's rows; NULL: none */
-    probe_catch caught;   /* what the group had begun when it was asked to stop */
-    hsgd_keeper face;     /* the study's keeper, but for the state that has been recalled */
-    hsgd_snapshot recalled;
-    bool waiting;        /* `recalled` is there */
-    int64_t done, saved; /* probes that are finished; of them those of the state that was recalled */
+    study_state part;        /* *whole with these */
+    hsgd_vector *deflate;    /* the deflated vectors on the group's rows; NULL: none */
+    probe_catch caught;      /* what the group had begun when it was asked to stop */
+    hsgd_keeper_ahead ahead; /* the study's keeper, with the state that has been recalled */
+    int64_t done, saved;     /* probes that are finished; of them those of the state that was recalled */
 };
 
 /* A round: every group takes up to `block` of the probes from `first` on. */
@@ -201,7 +199,7 @@ void study_probe_groups_close(study_probe_groups **g)
 {
     if (*g != NULL) {
         probe_catch_clear(&(*g)->caught);
-        hsgd_snapshot_clear(&(*g)->recalled);
+        hsgd_keeper_ahead_clear(&(*g)->ahead);
         hsgd_vector_destroy(&(*g)->deflate);
         if ((*g)->groups > 1) {
             selection_close_space(&(*g)->part);
@@ -227,30 +225,6 @@ hsgd_status study_probe_groups_operator(study_probe_groups *g, hsgd_linop **out,
 
 /* ---- what a half-done stage had begun ---- */
 
-static hsgd_status face_due(void *context, bool *due, hsgd_error *err)
-{
-    return hsgd_keeper_due(((study_probe_groups *)context)->whole->keeper, due, err);
-}
-
-static hsgd_status face_keep(void *context, const hsgd_snapshot *snapshot, hsgd_error *err)
-{
-    return hsgd_keeper_keep(((study_probe_groups *)context)->whole->keeper, snapshot, err);
-}
-
-static hsgd_status face_recall(void *context, const hsgd_space *space, hsgd_snapshot *snapshot, bool *found,
-                               hsgd_error *err)
-{
-    study_probe_groups *g = context;
-
-    (void)space; /* s->studied, as when it was recalled */
-    (void)err;
-    *snapshot = g->recalled;
-    *found = g->waiting;
-    g->recalled = (hsgd_snapshot){0};
-    g->waiting = false;
-    return HSGD_OK;
-}
-
 /* The probes that were begun, by all ranks together: their vectors are spread over these. */
 static hsgd_status finish_begun(study_probe_groups *g, const hsgd_quadrature_options *options, double *ritz,
                                 double *weights, hsgd_error *err)
@@ -273,19 +247,16 @@ hsgd_status study_probe_groups_resume(study_probe_groups *g, const hsgd_quadratu
 {
     hsgd_status st = HSGD_OK;
     hsgd_quadrature_options own = *options;
-    const int64_t *integer;
+    int64_t done, running;
 
     if (g->groups == 1) {
         return HSGD_OK; /* hsgd_quadrature sees to it */
     }
-    g->face = (hsgd_keeper){.context = g, .due = face_due, .keep = face_keep, .recall = face_recall};
-    own.keeper = &g->face;
-    HSGD_TRY(hsgd_keeper_recall(options->keeper, g->whole->studied, &g->recalled, &g->waiting, err));
-    integer = g->recalled.integer;
-    if (g->waiting && g->recalled.integers >= 2 && integer[1] > 0 && integer[0] >= 0 &&
-        integer[1] <= options->probes - integer[0]) {
-        own.probes = integer[0] + integer[1];
-        g->saved = integer[0];
+    HSGD_TRY(hsgd_keeper_recall_ahead(options->keeper, g->whole->studied, &g->ahead, err));
+    own.keeper = &g->ahead.face;
+    if (g->ahead.found && hsgd_quadrature_counts(&g->ahead.state, options->probes, &done, &running) && running > 0) {
+        own.probes = done + running;
+        g->saved = done;
         HSGD_TRY(finish_begun(g, &own, ritz, weights, err));
     } else {
         HSGD_TRY(hsgd_quadrature_recall(&own, g->whole->studied, &g->done, ritz, weights, err));

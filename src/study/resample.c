@@ -60,31 +60,6 @@ done:
     return st;
 }
 
-/* The main solver's calls go to the stage's keeper, but for a state that has been recalled before it asks. */
-static hsgd_status face_due(void *context, bool *due, hsgd_error *err)
-{
-    return hsgd_keeper_due(((study_resample *)context)->s->keeper, due, err);
-}
-
-static hsgd_status face_keep(void *context, const hsgd_snapshot *snapshot, hsgd_error *err)
-{
-    return hsgd_keeper_keep(((study_resample *)context)->s->keeper, snapshot, err);
-}
-
-static hsgd_status face_recall(void *context, const hsgd_space *space, hsgd_snapshot *snapshot, bool *found,
-                               hsgd_error *err)
-{
-    study_resample *r = context;
-
-    (void)space; /* known when it was recalled */
-    (void)err;
-    *snapshot = r->other;
-    *found = r->waiting;
-    r->other = (hsgd_snapshot){0};
-    r->waiting = false;
-    return HSGD_OK;
-}
-
 /* Room for all groups behind `reals` of the main result, and for the samples of a solve.  Collective. */
 static hsgd_status allocate(study_resample *r, hsgd_error *err)
 {
@@ -130,31 +105,25 @@ done:
 
 hsgd_status study_resample_open(study_state *s, const hsgd_space *space, study_resample *r, hsgd_error *err)
 {
-    hsgd_snapshot found = {0};
+    hsgd_snapshot *found = &r->ahead.state;
     hsgd_status st = HSGD_OK;
-    bool any = false;
 
     *r = (study_resample){.s = s, .groups = s->deck->hessian.resample};
-    r->face = (hsgd_keeper){.context = r, .due = face_due, .keep = face_keep, .recall = face_recall};
     if (r->groups == 0) {
         return HSGD_OK;
     }
-    HSGD_TRY(hsgd_keeper_recall(s->keeper, space, &found, &any, err));
-    if (any && found.integers > 0 && found.integer[SAVED_MARK] == MARK) {
-        HSGD_TRY(take(r, &found, err));
-    } else {
-        r->other = found;
-        r->waiting = any;
-        found = (hsgd_snapshot){0};
+    HSGD_TRY(hsgd_keeper_recall_ahead(s->keeper, space, &r->ahead, err));
+    if (r->ahead.found && found->integers > 0 && found->integer[SAVED_MARK] == MARK) {
+        r->ahead.found = false; /* it is not the main solver's */
+        HSGD_TRY(take(r, found, err));
     }
 done:
-    hsgd_snapshot_clear(&found);
     return st;
 }
 
 void study_resample_close(study_resample *r)
 {
-    hsgd_snapshot_clear(&r->other);
+    hsgd_keeper_ahead_clear(&r->ahead);
     hsgd_vector_destroy(&r->main);
     free(r->state);
     free(r->real);
@@ -165,7 +134,7 @@ void study_resample_close(study_resample *r)
 
 const hsgd_keeper *study_resample_keeper(study_resample *r)
 {
-    return r->groups > 0 && r->s->keeper != NULL ? &r->face : r->s->keeper;
+    return r->groups > 0 && r->s->keeper != NULL ? &r->ahead.face : r->s->keeper;
 }
 
 /* ---- the loop ---- */
@@ -216,9 +185,9 @@ static hsgd_status run_group(study_resample *r, bool without, study_resample_gro
         st = group(context, s->samples + low, high - low, row, err);
     }
     if (st == HSGD_STOPPED) {
-        const hsgd_status kept = keep(r, err);
+        hsgd_error kept = {0};
 
-        return kept == HSGD_OK ? st : kept;
+        return hsgd_keeper_stopped(keep(r, &kept), &kept, err);
     }
     r->done += st == HSGD_OK;
     return st;

@@ -31,9 +31,7 @@ typedef struct {
     const hsgd_vector *vectors; /* borrowed: of the main result; NULL: none */
     bool resumed;               /* the main result was recalled */
     bool given_up;              /* nothing was resampled; told */
-    hsgd_keeper face;           /* what the main solver sees of the stage's keeper */
-    hsgd_snapshot other;        /* recalled, and the main solver's: it gets it from `face` */
-    bool waiting;               /* there is such a one */
+    hsgd_keeper_ahead ahead;    /* what was recalled, and is the main solver's where it is not the loop's */
     study_jackknife jackknife;  /* when all is done; its arrays are NULL before */
 } study_resample;
 

@@ -13,23 +13,11 @@ enum { SAVED_PAIRS, SAVED_PRODUCTS, SAVED_MARKS, SAVED_COMPLETE, SAVED_BLOCK, SA
 enum { REASON = sizeof((hsgd_eigen_result *)0)->reason / sizeof(int64_t), SAVED = SAVED_REASON + REASON };
 enum { MARK_COUNTS = 3, MARK_REALS = 5 };
 
-enum { BLOCK = 1 }; /* as the solver chooses it */
-
 /* Length of what is random in a start vector, beside the eigenvectors' 1: enough to find a pair that no start vector
  * holds; measured, it costs no product that the eigenvectors save. */
 static const double RANDOM_SHARE = 0.1;
 
 _Static_assert(sizeof((hsgd_eigen_result *)0)->reason % sizeof(int64_t) == 0, "the reason is kept as integers");
-
-static int64_t count_open(const hsgd_eigen_result *result)
-{
-    int64_t open = 0;
-
-    for (int64_t i = 0; i < result->count; i++) {
-        open += !result->converged[i];
-    }
-    return open;
-}
 
 /* ---- the main result, kept ---- */
 
@@ -136,7 +124,7 @@ typedef struct {
  * so much lower degree with the same products that it takes more of them than a random start of few columns. */
 static hsgd_status mix_start(leaving_out *l, hsgd_error *err)
 {
-    const int64_t pairs = l->full->count, block = l->options.block > 0 ? l->options.block : BLOCK;
+    const int64_t pairs = l->full->count, block = l->full->block;
     const hsgd_space *space = l->full->vectors->space;
     const double each = sqrt((double)block / (double)pairs);
     double *c = calloc((size_t)(pairs * block), sizeof *c);
@@ -202,7 +190,7 @@ static hsgd_status solve(void *context, const int64_t *index, int64_t count, dou
         s->progress,
         "eigen: without group %lld of %lld (%lld samples): %lld products, %lld of %lld pairs converged, largest %+.6e",
         (long long)r->done + 1, (long long)r->groups, (long long)(s->sample_count - count), (long long)found.products,
-        (long long)(pairs - count_open(&found)), (long long)pairs, found.values[0]);
+        (long long)(pairs - hsgd_eigen_open(&found)), (long long)pairs, found.values[0]);
 done:
     hsgd_eigen_result_clear(&found);
     hsgd_linop_destroy(&op);
@@ -241,7 +229,7 @@ hsgd_status study_resample_eigen(study_resample *r, const hsgd_eigen_options *op
     if (r->groups == 0) {
         return HSGD_OK;
     }
-    if (count_open(full) > 0) {
+    if (hsgd_eigen_open(full) > 0) {
         hsgd_progress_warn(r->s->progress,
                            "eigen: not all pairs converged, so hessian.resample is left out: differences "
                            "between samples would be those of unfinished searches");

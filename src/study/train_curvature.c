@@ -77,21 +77,6 @@ done:
     return st;
 }
 
-/* A tolerance below what the operator's own rounding leaves can never be met: say so before the work. */
-static hsgd_status check_noise(const study_state *s, hsgd_linop *op, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    double noise = 0.0;
-
-    HSGD_TRY(hsgd_eigen_noise(op, (uint64_t)s->deck->run.seed, &noise, err));
-    HSGD_CHECK(s->deck->train.curvature_tolerance >= noise, HSGD_ERR_NUMERIC, err,
-               "train.curvature_tolerance = %g: below the noise floor of the products in %s precision, %.1e; raise it "
-               "above that, or set model.precision = double",
-               s->deck->train.curvature_tolerance, s->backend->precision == HSGD_DOUBLE ? "double" : "single", noise);
-done:
-    return st;
-}
-
 /* The largest pairs, from where the last measurement found them. */
 static hsgd_status find_pairs(const training *t, hsgd_linop *op, hsgd_eigen_result *found, hsgd_error *err)
 {
@@ -100,6 +85,7 @@ static hsgd_status find_pairs(const training *t, hsgd_linop *op, hsgd_eigen_resu
     const hsgd_space *space = hsgd_linop_space(op);
     hsgd_status st = HSGD_OK;
     hsgd_vector *start = NULL;
+    double noise = 0.0;
     hsgd_eigen_options options = {.count = c->pairs,
                                   .which = HSGD_WHICH_LARGEST,
                                   .tolerance = s->deck->train.curvature_tolerance,
@@ -112,7 +98,7 @@ static hsgd_status find_pairs(const training *t, hsgd_linop *op, hsgd_eigen_resu
         HSGD_TRY(hsgd_vector_set_full(start, c->vectors, err));
         options.start = start;
     } else {
-        HSGD_TRY(check_noise(s, op, err));
+        HSGD_TRY(study_check_noise(s, op, "train.curvature_tolerance", options.tolerance, &noise, err));
     }
     HSGD_TRY(hsgd_lanczos_eigen(op, &options, found, err));
     HSGD_CHECK(found->count == c->pairs, HSGD_ERR_NUMERIC, err,
@@ -279,8 +265,9 @@ static void pick(const training_curvature *c, int64_t first, int64_t width, doub
     }
 }
 
-static hsgd_status write_converged(hsgd_store *store, const training_curvature *c, hsgd_error *err)
+static hsgd_status write_converged(const training *t, hsgd_store *store, hsgd_error *err)
 {
+    const training_curvature *c = &t->curvature;
     const hsgd_dataset_spec spec = {.path = "/curvature/converged",
                                     .type = HSGD_STORE_U8,
                                     .rank = 2,
@@ -291,7 +278,7 @@ static hsgd_status write_converged(hsgd_store *store, const training_curvature *
     hsgd_status st = HSGD_OK;
     int64_t *flag = malloc((size_t)(c->marks * c->pairs + 1) * sizeof *flag);
 
-    HSGD_CHECK(flag != NULL, HSGD_ERR_MEMORY, err, "memory: cannot hold %lld flags", (long long)(c->marks * c->pairs));
+    HSGD_TRY(hsgd_comm_agree(t->study->comm, flag != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     for (int64_t k = 0; k < c->marks; k++) {
         for (int64_t i = 0; i < c->pairs; i++) {
             flag[k * c->pairs + i] = c->row[k * row_length(c) + CONVERGED * c->pairs + i] != 0.0;
@@ -341,7 +328,7 @@ hsgd_status train_curvature_write(hsgd_store *store, const training *t, hsgd_err
         return HSGD_OK;
     }
     column = malloc((size_t)((c->marks + 1) * row_length(c)) * sizeof *column);
-    HSGD_CHECK(column != NULL, HSGD_ERR_MEMORY, err, "memory: cannot write the curvature");
+    HSGD_TRY(hsgd_comm_agree(t->study->comm, column != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     HSGD_TRY(output_integers(store, step, "1", "updates made before the measurement", c->marks, NULL, c->step, err));
     HSGD_TRY(output_axis(store, pair, "number of the eigenpair, 1 = largest", c->pairs, 1, err));
     pick(c, VALUES * c->pairs, c->pairs, column);
@@ -351,7 +338,7 @@ hsgd_status train_curvature_write(hsgd_store *store, const training *t, hsgd_err
     HSGD_TRY(output_matrix(store, "/curvature/residuals", units, "their residuals", c->marks, c->pairs, step, pair,
                            column, err));
     HSGD_TRY(write_words(t->study, store, err));
-    HSGD_TRY(write_converged(store, c, err));
+    HSGD_TRY(write_converged(t, store, err));
     for (int i = 0; i < SINGLES; i++) {
         pick(c, PAIRED * c->pairs + i, 1, column);
         HSGD_TRY(

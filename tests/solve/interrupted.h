@@ -22,9 +22,24 @@ static inline void assert_same_result(const hsgd_eigen_result *parts, const hsgd
     }
 }
 
-/* Stopped by the keeper (or in a product) at point `stop` and gone on with; false: it was done before that point. */
+/* Never stopped: its result, and how often it called the operator. */
+static inline int run_whole(eigen_solver solver, const matrix *m, const hsgd_eigen_options *options,
+                            hsgd_eigen_result *whole)
+{
+    stopping inner = {.inner = m->op};
+    hsgd_linop *op = NULL;
+    hsgd_error err = {0};
+
+    assert_ok(hsgd_linop_create(m->space, &stopping_ops, &inner, &op, &err));
+    assert_ok(solver(op, options, whole, &err));
+    hsgd_linop_destroy(&op);
+    return inner.calls;
+}
+
+/* Stopped by the keeper (or in a product) at point `stop` and gone on with, making none of the `calls` twice but the one that
+ * was stopped; false: it was done before that point. */
 static inline bool stop_and_go_on(eigen_solver solver, const matrix *m, hsgd_eigen_options options, int stop,
-                                  bool in_product, const hsgd_eigen_result *whole)
+                                  bool in_product, int calls, const hsgd_eigen_result *whole)
 {
     stopping inner = {.inner = m->op, .stop_at = in_product ? stop : 0};
     hsgd_linop *op = NULL;
@@ -43,6 +58,7 @@ static inline bool stop_and_go_on(eigen_solver solver, const matrix *m, hsgd_eig
         keeper.stop_at = inner.stop_at = 0;
         assert_ok(solver(op, &options, &parts, &err));
         assert_same_result(&parts, whole);
+        assert_int_equal(inner.calls, calls + in_product);
     }
     hsgd_eigen_result_clear(&parts);
     hsgd_linop_destroy(&op);

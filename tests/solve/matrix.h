@@ -18,9 +18,13 @@ typedef struct {
     hsgd_linop *op, *serial_op;
 } matrix;
 
-static inline hsgd_status matrix_apply(void *self, const hsgd_vector *x, hsgd_vector *y, hsgd_error *err)
+/* A row times a column, in some arithmetic. */
+typedef double (*matrix_dot)(int64_t n, const double *row, const double *x);
+
+/* y = A x: rows are whole on their rank, so the bits are the same on any number of them. */
+static inline hsgd_status matrix_multiply(const matrix *m, matrix_dot by, const hsgd_vector *x, hsgd_vector *y,
+                                          hsgd_error *err)
 {
-    const matrix *m = self;
     const hsgd_space *space = x->space;
     const int64_t n = m->n, rows = hsgd_space_rows(space);
     double *full = calloc((size_t)(n * x->columns), sizeof *full);
@@ -30,12 +34,7 @@ static inline hsgd_status matrix_apply(void *self, const hsgd_vector *x, hsgd_ve
     HSGD_TRY(hsgd_vector_gather(x, full, err));
     for (int64_t j = 0; j < x->columns; j++) {
         for (int64_t i = 0; i < rows; i++) {
-            double sum = 0.0;
-
-            for (int64_t k = 0; k < n; k++) {
-                sum += m->a[(space->low + i) * n + k] * full[j * n + k];
-            }
-            mine[j * rows + i] = sum;
+            mine[j * rows + i] = by(n, m->a + (space->low + i) * n, full + j * n);
         }
     }
     HSGD_TRY(hsgd_vector_set_local(y, mine, err));
@@ -43,6 +42,21 @@ done:
     free(mine);
     free(full);
     return st;
+}
+
+static inline double matrix_dot_double(int64_t n, const double *row, const double *x)
+{
+    double sum = 0.0;
+
+    for (int64_t k = 0; k < n; k++) {
+        sum += row[k] * x[k];
+    }
+    return sum;
+}
+
+static inline hsgd_status matrix_apply(void *self, const hsgd_vector *x, hsgd_vector *y, hsgd_error *err)
+{
+    return matrix_multiply(self, matrix_dot_double, x, y, err);
 }
 
 static const hsgd_linop_ops matrix_ops = {.name = "matrix", .apply = matrix_apply};

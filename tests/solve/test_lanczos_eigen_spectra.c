@@ -15,33 +15,20 @@ void dgesvd_(const char *jobu, const char *jobvt, const int *m, const int *n, do
 
 /* ---- products made in float, as a network's are in single precision ---- */
 
-/* y = A x with entries of A and x, every product and every sum in float.  The rows are whole on their rank, so the noise
- * is the same on any number of ranks. */
+/* Entries of A and x, every product and every sum in float. */
+static double dot_in_float(int64_t n, const double *row, const double *x)
+{
+    float sum = 0.0f;
+
+    for (int64_t k = 0; k < n; k++) {
+        sum += (float)row[k] * (float)x[k];
+    }
+    return (double)sum;
+}
+
 static hsgd_status float_apply(void *self, const hsgd_vector *x, hsgd_vector *y, hsgd_error *err)
 {
-    const matrix *m = self;
-    const hsgd_space *space = x->space;
-    const int64_t n = m->n, rows = hsgd_space_rows(space);
-    double *full = calloc((size_t)(n * x->columns), sizeof *full);
-    double *mine = calloc((size_t)(rows * x->columns + 1), sizeof *mine);
-    hsgd_status st = HSGD_OK;
-
-    HSGD_TRY(hsgd_vector_gather(x, full, err));
-    for (int64_t j = 0; j < x->columns; j++) {
-        for (int64_t i = 0; i < rows; i++) {
-            float sum = 0.0f;
-
-            for (int64_t k = 0; k < n; k++) {
-                sum += (float)m->a[(space->low + i) * n + k] * (float)full[j * n + k];
-            }
-            mine[j * rows + i] = (double)sum;
-        }
-    }
-    HSGD_TRY(hsgd_vector_set_local(y, mine, err));
-done:
-    free(mine);
-    free(full);
-    return st;
+    return matrix_multiply(self, dot_in_float, x, y, err);
 }
 
 static const hsgd_linop_ops float_ops = {.name = "matrix in float", .apply = float_apply};
