@@ -45,6 +45,14 @@ typedef struct {
     int64_t weight_count, bias_count; /* conv: out*in*size*size and out; linear: out*in and out; else 0 */
 } hsgd_layer;
 
+/* A gated convolution: with the max-pooling behind it and, before or after the pooling, a ReLU. */
+typedef struct {
+    const hsgd_layer *conv, *pool;
+    bool relu;
+} hsgd_gated;
+
+enum { HSGD_GATED_TERMS = 2 }; /* most in a sum */
+
 /* k arrays, `stride` reals apart; stride 0: one array that serves all k (inputs only).  Arrays of activations begin at
  * multiples of 64 bytes; of weights, wherever a real may stand. */
 typedef struct {
@@ -224,6 +232,30 @@ typedef struct {
                               hsgd_error *err);
     hsgd_status (*update)(void *self, int64_t rows, int64_t block, double a, int64_t kx, const double *x, int64_t ldx,
                           const double *c, int64_t ky, double *y, int64_t ldy, hsgd_error *err);
+
+    /* Optional, all five slots or none: gated convolutions in one step each.  Once the weights are fixed such layers are
+     * linear, and mostly shut: an output y passes on a derivative only where its window's largest value is positive
+     * (anywhere, without a ReLU), and only from the one place of the convolution that won.  `gates` tell both of every
+     * output.  x: [m] inputs of the convolution; y, dy: [m] outputs of the pooling.
+     *
+     * gates_bytes: of the gates of m samples; 0: this one is better computed layer by layer.
+     * gated_base:  y of x at weight w and bias b; fills the gates, unless NULL.  Ties as in maxpool_value.
+     * Then, at the gates, for `terms` (1 or 2) pairs of operands:
+     *   gated_value:          y  = sum over t of W_t x_t, + b, where a gate is open, else 0   (b NULL: no bias)
+     *   gated_adjoint_input:  dx = sum over t of W_t' dy_t
+     *   gated_adjoint_weight: dw += sum over t of dy_t x_t', db += sum of dy_0                (db NULL: no bias)
+     * dy counts only where a gate is open.  dw and db grow sample by sample. */
+    size_t (*gates_bytes)(void *self, const hsgd_gated *gated, int64_t m);
+    hsgd_status (*gated_base)(void *self, int worker, const hsgd_gated *gated, int64_t m, const void *x, const void *w,
+                              const void *b, void *y, void *gates, hsgd_error *err);
+    hsgd_status (*gated_value)(void *self, int worker, const hsgd_gated *gated, int64_t m, const void *gates, int terms,
+                               const void *const *x, const void *const *w, const void *b, void *y, hsgd_error *err);
+    hsgd_status (*gated_adjoint_input)(void *self, int worker, const hsgd_gated *gated, int64_t m, const void *gates,
+                                       int terms, const void *const *dy, const void *const *w, void *dx,
+                                       hsgd_error *err);
+    hsgd_status (*gated_adjoint_weight)(void *self, int worker, const hsgd_gated *gated, int64_t m, const void *gates,
+                                        int terms, const void *const *dy, const void *const *x, void *dw, void *db,
+                                        hsgd_error *err);
 } hsgd_backend_ops;
 
 typedef struct {
