@@ -3,23 +3,6 @@
  * the result along the vectors; where dy is mostly zero, its entries spread their filters one by one (sparse.h). */
 #include "cpu/kernels/sparse.h"
 
-/* Transposed weights, [y][x][in][out padded to whole vectors], and the bias padded alike. */
-static void pack_weight(const conv *c, const real *restrict w, const real *b, real *restrict packed,
-                        real *restrict bias)
-{
-    const int64_t taps = c->edge * c->run, padded = round_up(c->out, V);
-
-    memset(packed, 0, (size_t)(taps * padded) * sizeof(real));
-    for (int64_t o = 0; o < c->out; o++) {
-        for (int64_t t = 0; t < taps; t++) {
-            packed[t * padded + o] = w[o * taps + t];
-        }
-    }
-    for (int64_t o = 0; o < padded; o++) {
-        bias[o] = b != NULL && o < c->out ? b[o] : 0;
-    }
-}
-
 /* The weights of the adjoint, itself a convolution with the filters turned by half a turn and the channels exchanged:
  * [y][x][out][in padded]. */
 static void pack_turned(const conv *c, const real *restrict w, real *restrict packed)

@@ -57,3 +57,20 @@ static inline void conv_pad(const conv *c, int64_t m, int64_t channels, const re
         }
     }
 }
+
+/* Transposed weights, [y][x][in][out padded to whole vectors], and the bias padded alike. */
+static inline void pack_weight(const conv *c, const real *restrict w, const real *b, real *restrict packed,
+                               real *restrict bias)
+{
+    const int64_t taps = c->edge * c->run, padded = round_up(c->out, V);
+
+    memset(packed, 0, (size_t)(taps * padded) * sizeof(real));
+    for (int64_t o = 0; o < c->out; o++) {
+        for (int64_t t = 0; t < taps; t++) {
+            packed[t * padded + o] = w[o * taps + t];
+        }
+    }
+    for (int64_t o = 0; o < padded; o++) {
+        bias[o] = b != NULL && o < c->out ? b[o] : 0;
+    }
+}

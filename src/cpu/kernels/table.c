@@ -44,4 +44,9 @@ const hsgd_backend_ops KERNEL(ops) = {
     .gram = KERNEL_DOUBLE(gram),
     .add_blocks = hsgd_cpu_add_blocks,
     .update = KERNEL_DOUBLE(update),
+    .gates_bytes = KERNEL(gates_bytes),
+    .gated_base = KERNEL(gated_base),
+    .gated_value = KERNEL(gated_value),
+    .gated_adjoint_input = KERNEL(gated_adjoint_input),
+    .gated_adjoint_weight = KERNEL(gated_adjoint_weight),
 };

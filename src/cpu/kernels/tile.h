@@ -58,7 +58,7 @@ INLINE int tile_lanes(int64_t n)
 }
 
 /* out [lanes][vectors * V]; lanes: LANES or HALF_LANES, vectors: 1 or 2. */
-static void tile_run(int lanes, int vectors, const tile_walk *walk, const real *a, const real *b, real *out)
+static inline void tile_run(int lanes, int vectors, const tile_walk *walk, const real *a, const real *b, real *out)
 {
     if (walk->a_lane == 1) {
         if (lanes == LANES) {

@@ -1,0 +1,114 @@
+/* src/cpu/kernels/gated.h - gated convolutions: what their kernels share.
+ *
+ * A gate's *place* is where in the convolution's output its value comes from.  Gates are kept in one of two forms:
+ *
+ * listed: for every sample and channel the open gates, each as window * size * size + choice, in the order of the windows:
+ *     uint32_t start[m * out + 1], then uint16_t code[]; those of sample s and channel c are code[start[i]] to
+ *     code[start[i + 1]] with i = s * out + c.
+ * tabled: uint8_t choice[m][windows][out], SHUT where a gate is not open.
+ *
+ * Lists suit filters whose rows fill vector registers: the work goes along a filter, gate by gate.  Where a filter's row
+ * is shorter than a vector - few channels, as in images - the work goes along the output channels instead, over whole
+ * windows, and passes over patches of the image that are zero. */
+#pragma once
+#include "cpu/kernels/sparse.h"
+
+enum { SHUT = 255 };
+
+typedef struct {
+    conv c;
+    int64_t size, square; /* of a window: edge, places */
+    int64_t rows, columns, windows;
+    int64_t count; /* gates of a sample */
+    bool relu, listed;
+} gated;
+
+INLINE gated gated_of(const hsgd_gated *layers)
+{
+    const conv c = conv_of(layers->conv);
+    const int64_t size = layers->pool->size, rows = layers->pool->out.height, columns = layers->pool->out.width;
+
+    return (gated){
+        .c = c,
+        .size = size,
+        .square = size * size,
+        .rows = rows,
+        .columns = columns,
+        .windows = rows * columns,
+        .count = rows * columns * c.out,
+        .relu = layers->relu,
+        .listed = c.run >= V,
+    };
+}
+
+/* Where the codes of listed gates begin. */
+INLINE uint16_t *gate_codes(const gated *g, int64_t m, void *gates)
+{
+    return (uint16_t *)(void *)((uint32_t *)gates + m * g->c.out + 1);
+}
+
+/* An open gate: where the patch of its place begins in a padded sample, and its window. */
+typedef struct {
+    uint32_t at, window;
+} open_gate;
+
+/* at[window * square + choice] for all places, as in open_gate. */
+static inline void place_table(const gated *g, uint32_t *at)
+{
+    for (int64_t w = 0; w < g->windows; w++) {
+        for (int64_t i = 0; i < g->square; i++) {
+            const int64_t y = w / g->columns * g->size + i / g->size, x = w % g->columns * g->size + i % g->size;
+
+            at[w * g->square + i] = (uint32_t)((y * g->c.padded_width + x) * g->c.in);
+        }
+    }
+}
+
+/* The open gates of a sample's channel; returns how many.  open: [windows]. */
+INLINE int64_t list_open(const gated *g, int64_t m, const void *gates, const uint32_t *at, int64_t sample,
+                         int64_t channel, open_gate *open)
+{
+    int64_t n = 0;
+
+    if (g->listed) {
+        const uint32_t *start = (const uint32_t *)gates + sample * g->c.out + channel;
+        const uint16_t *code = gate_codes(g, m, (void *)gates);
+
+        for (uint32_t i = start[0]; i < start[1]; i++) {
+            open[n++] = (open_gate){at[code[i]], (uint32_t)(code[i] / g->square)};
+        }
+    } else {
+        const uint8_t *choice = (const uint8_t *)gates + sample * g->count + channel;
+
+        for (int64_t w = 0; w < g->windows; w++) {
+            if (choice[w * g->c.out] != SHUT) {
+                open[n++] = (open_gate){at[w * g->square + choice[w * g->c.out]], (uint32_t)w};
+            }
+        }
+    }
+    return n;
+}
+
+/* Copy one sample into the middle of a padded one, whose border is zero by now. */
+INLINE void pad_sample(const conv *c, const real *restrict x, real *restrict padded)
+{
+    const int64_t row = c->width * c->in;
+    real *to = padded + (c->margin * c->padded_width + c->margin) * c->in;
+
+    for (int64_t y = 0; y < c->height; y++) {
+        memcpy(to + y * c->padded_width * c->in, x + y * row, (size_t)row * sizeof(real));
+    }
+}
+
+/* The filters with their rows padded to whole vectors, [out][edge][run padded]: w itself where it has that form. */
+INLINE const real *filter_rows(const conv *c, const real *w, real *packed)
+{
+    if (c->run == c->run_padded) {
+        return w;
+    }
+    for (int64_t r = 0; r < c->out * c->edge; r++) {
+        memcpy(packed + r * c->run_padded, w + r * c->run, (size_t)c->run * sizeof(real));
+        memset(packed + r * c->run_padded + c->run, 0, (size_t)(c->run_padded - c->run) * sizeof(real));
+    }
+    return packed;
+}

@@ -1,0 +1,196 @@
+/* src/cpu/kernels/gated_base.c - a gated convolution's value in one step: convolution, bias, pooling and ReLU, and which
+ * gates are open.  Nothing but the pooled values leaves the cache. */
+#include "cpu/kernels/gated_rows.h"
+
+enum { MOST_CODES = 65536 }; /* of 16 bits */
+
+size_t KERNEL(gates_bytes)(void *self, const hsgd_gated *layers, int64_t m)
+{
+    const gated g = gated_of(layers);
+
+    (void)self;
+    if (g.size < 2 || g.square >= SHUT || g.windows * g.square > MOST_CODES ||
+        conv_padded_all(&g.c, 1, g.c.in) > UINT32_MAX || m * g.count > UINT32_MAX) {
+        return 0; /* nothing is shut but by the ReLU, or numbers that gates do not hold */
+    }
+    return g.listed ? (size_t)(m * g.c.out + 1) * sizeof(uint32_t) + (size_t)(m * g.count) * sizeof(uint16_t)
+                    : (size_t)(m * g.count);
+}
+
+/* What becomes of a block of channels in one window. */
+typedef struct {
+    real value[2 * V];
+    int32_t choice[2 * V];
+} pooled;
+
+/* Window wx of the rows.  size, vectors: compile-time constants in the common case.  As maxpool_value: the first of
+ * equals wins, and a NaN is not hidden. */
+INLINE void pool_window(const int64_t size, const int vectors, const row_plan *p, const real *rows, const real *bias,
+                        int64_t wx, pooled *out)
+{
+    const int64_t row = p->tiles * p->lanes * vectors * V;
+    const real *from = rows + wx * size * vectors * V;
+    const bool relu = p->g->relu;
+
+#pragma omp simd
+    for (int64_t v = 0; v < vectors * V; v++) {
+        real best = from[v] + bias[v];
+        int32_t chosen = 0;
+
+        for (int64_t i = 0; i < size; i++) {
+            for (int64_t j = 0; j < size; j++) {
+                const real candidate = from[i * row + j * vectors * V + v] + bias[v];
+                const bool wins = (candidate > best) | (candidate != candidate);
+
+                best = wins ? candidate : best;
+                chosen = wins ? (int32_t)(i * size + j) : chosen;
+            }
+        }
+        out->value[v] = relu & (best <= 0) ? 0 : best;
+        out->choice[v] = relu & (best <= 0) ? SHUT : chosen;
+    }
+}
+
+/* Where a sample's gates are put down: a table, or lists by channel. */
+typedef struct {
+    uint8_t *choice;  /* tabled: [windows][out], or NULL */
+    uint16_t *code;   /* listed: [out][windows], or NULL */
+    uint32_t *length; /* listed: [out] */
+} gate_book;
+
+/* Note the gates of `channels` channels from o on. */
+INLINE void note_gates(const gated *g, const pooled *w, int64_t window, int64_t o, int64_t channels,
+                       const gate_book *book)
+{
+    if (book->choice != NULL) {
+        for (int64_t v = 0; v < channels; v++) {
+            book->choice[window * g->c.out + o + v] = (uint8_t)w->choice[v];
+        }
+    } else if (book->code != NULL) {
+        const int64_t first = window * g->square;
+
+        for (int64_t v = 0; v < channels; v += V) {
+            uint32_t bits = g->relu ? nonzero_bits(w->value + v, channels - v)
+                                    : (uint32_t)((UINT64_C(1) << least(V, channels - v)) - 1);
+
+            for (; bits != 0; bits &= bits - 1) {
+                const int64_t i = v + __builtin_ctz(bits), channel = o + i;
+
+                book->code[channel * g->windows + book->length[channel]++] = (uint16_t)(first + w->choice[i]);
+            }
+        }
+    }
+}
+
+/* y [windows][out] and gates of one padded sample, for the channels of a block. */
+INLINE void base_block(const int vectors, const row_plan *p, const real *padded, const real *packed, const real *bias,
+                       const uint8_t *blank, int64_t o, real *rows, real *y, const gate_book *book)
+{
+    const gated *g = p->g;
+    const int64_t channels = least(vectors * V, g->c.out - o);
+    pooled w;
+
+    for (int64_t wy = 0; wy < g->rows; wy++) {
+        convolve_rows(p, vectors, padded, packed + o, blank, wy, rows);
+        for (int64_t wx = 0; wx < g->columns; wx++) {
+            const int64_t window = wy * g->columns + wx;
+
+            if (g->size == 2) {
+                pool_window(2, vectors, p, rows, bias + o, wx, &w);
+            } else {
+                pool_window(g->size, vectors, p, rows, bias + o, wx, &w);
+            }
+            memcpy(y + window * g->c.out + o, w.value, (size_t)channels * sizeof(real));
+            note_gates(g, &w, window, o, channels, book);
+        }
+    }
+}
+
+typedef struct {
+    real *padded, *packed, *bias, *rows;
+    uint8_t *blank;
+    uint16_t *code;
+    uint32_t *length;
+} base_work;
+
+static hsgd_status base_work_get(const row_plan *p, hsgd_cpu *cpu, int worker, base_work *work, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const gated *g = p->g;
+    const conv *c = &g->c;
+    const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
+    const size_t packed = (size_t)(c->edge * c->run * p->out_padded + 2 * V) * sizeof(real);
+    const size_t bias = (size_t)(p->out_padded + 2 * V) * sizeof(real);
+    const size_t rows = (size_t)rows_count(p) * sizeof(real), blank = (size_t)(c->padded_height * p->tiles);
+    const size_t code = (size_t)g->count * sizeof(uint16_t), length = (size_t)c->out * sizeof(uint32_t);
+    void *at = NULL;
+
+    HSGD_TRY(hsgd_cpu_scratch_get(cpu, worker,
+                                  hsgd_cpu_round(padded) + hsgd_cpu_round(packed) + hsgd_cpu_round(bias) +
+                                      hsgd_cpu_round(rows) + hsgd_cpu_round(blank) + hsgd_cpu_round(code) +
+                                      hsgd_cpu_round(length),
+                                  &at, err));
+    work->padded = hsgd_cpu_take(&at, padded);
+    work->packed = hsgd_cpu_take(&at, packed);
+    work->bias = hsgd_cpu_take(&at, bias);
+    work->rows = hsgd_cpu_take(&at, rows);
+    work->blank = hsgd_cpu_take(&at, blank);
+    work->code = hsgd_cpu_take(&at, code);
+    work->length = hsgd_cpu_take(&at, length);
+    memset(work->padded, 0, padded);
+done:
+    return st;
+}
+
+/* Put a sample's lists behind those of the samples before it. */
+static void append_lists(const gated *g, int64_t m, int64_t s, const base_work *work, void *gates)
+{
+    uint32_t *start = (uint32_t *)gates + s * g->c.out;
+    uint16_t *code = gate_codes(g, m, gates);
+
+    start[0] = s == 0 ? 0 : start[0];
+    for (int64_t o = 0; o < g->c.out; o++) {
+        memcpy(code + start[o], work->code + o * g->windows, work->length[o] * sizeof *code);
+        start[o + 1] = start[o] + work->length[o];
+    }
+}
+
+hsgd_status KERNEL(gated_base)(void *self, int worker, const hsgd_gated *layers, int64_t m, const void *x,
+                               const void *w, const void *b, void *y, void *gates, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const gated g = gated_of(layers);
+    const row_plan p = row_plan_of(&g);
+    base_work work = {0};
+
+    HSGD_TRY(base_work_get(&p, self, worker, &work, err));
+    pack_weight(&g.c, w, b, work.packed, work.bias);
+    for (int64_t s = 0; s < m; s++) {
+        real *to = (real *)y + s * g.count;
+        const gate_book book = {
+            .choice = gates != NULL && !g.listed ? (uint8_t *)gates + s * g.count : NULL,
+            .code = gates != NULL && g.listed ? work.code : NULL,
+            .length = work.length,
+        };
+
+        pad_sample(&g.c, (const real *)x + s * g.c.places * g.c.in, work.padded);
+        if (!g.listed) {
+            find_blank(&p, work.padded, work.blank);
+        }
+        memset(work.length, 0, (size_t)g.c.out * sizeof *work.length);
+        for (int64_t o = 0; o < g.c.out; o += 2 * V) {
+            const uint8_t *blank = g.listed ? NULL : work.blank;
+
+            if (o + V < g.c.out) {
+                base_block(2, &p, work.padded, work.packed, work.bias, blank, o, work.rows, to, &book);
+            } else {
+                base_block(1, &p, work.padded, work.packed, work.bias, blank, o, work.rows, to, &book);
+            }
+        }
+        if (book.code != NULL) {
+            append_lists(&g, m, s, &work, gates);
+        }
+    }
+done:
+    return st;
+}
