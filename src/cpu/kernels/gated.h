@@ -2,14 +2,14 @@
  *
  * A gate's *place* is where in the convolution's output its value comes from.  Gates are kept in one of two forms:
  *
- * listed: for every sample and channel the open gates, each as window * size * size + choice, in the order of the windows:
- *     uint32_t start[m * out + 1], then uint16_t code[]; those of sample s and channel c are code[start[i]] to
+ * listed: for every sample and channel the codes of the open gates, (window << shift) + choice, in the order of the
+ *     windows: uint32_t start[m * out + 1], then uint16_t code[]; those of sample s and channel c are code[start[i]] to
  *     code[start[i + 1]] with i = s * out + c.
  * tabled: uint8_t choice[m][windows][out], SHUT where a gate is not open.
  *
  * Lists suit filters whose rows fill vector registers: the work goes along a filter, gate by gate.  Where a filter's row
  * is shorter than a vector - few channels, as in images - the work goes along the output channels instead, over whole
- * windows, and passes over patches of the image that are zero. */
+ * windows, and passes over patches of the image that are zero (gated_tabled.h). */
 #pragma once
 #include "cpu/kernels/sparse.h"
 
@@ -18,6 +18,7 @@ enum { SHUT = 255 };
 typedef struct {
     conv c;
     int64_t size, square; /* of a window: edge, places */
+    int shift;            /* the least with 2^shift >= square */
     int64_t rows, columns, windows;
     int64_t count; /* gates of a sample */
     bool relu, listed;
@@ -27,11 +28,16 @@ INLINE gated gated_of(const hsgd_gated *layers)
 {
     const conv c = conv_of(layers->conv);
     const int64_t size = layers->pool->size, rows = layers->pool->out.height, columns = layers->pool->out.width;
+    int shift = 0;
 
+    while ((INT64_C(1) << shift) < size * size) {
+        shift++;
+    }
     return (gated){
         .c = c,
         .size = size,
         .square = size * size,
+        .shift = shift,
         .rows = rows,
         .columns = columns,
         .windows = rows * columns,
@@ -52,14 +58,22 @@ typedef struct {
     uint32_t at, window;
 } open_gate;
 
-/* at[window * square + choice] for all places, as in open_gate. */
+/* Entries of a table of places. */
+INLINE int64_t places_count(const gated *g)
+{
+    return g->windows << g->shift;
+}
+
+/* at[code] for all places, as in open_gate. */
 static inline void place_table(const gated *g, uint32_t *at)
 {
     for (int64_t w = 0; w < g->windows; w++) {
-        for (int64_t i = 0; i < g->square; i++) {
-            const int64_t y = w / g->columns * g->size + i / g->size, x = w % g->columns * g->size + i % g->size;
+        const int64_t first = w / g->columns * g->size * g->c.padded_width + w % g->columns * g->size;
 
-            at[w * g->square + i] = (uint32_t)((y * g->c.padded_width + x) * g->c.in);
+        for (int64_t i = 0; i < g->size; i++) {
+            for (int64_t j = 0; j < g->size; j++) {
+                at[(w << g->shift) + i * g->size + j] = (uint32_t)((first + i * g->c.padded_width + j) * g->c.in);
+            }
         }
     }
 }
@@ -72,17 +86,18 @@ INLINE int64_t list_open(const gated *g, int64_t m, const void *gates, const uin
 
     if (g->listed) {
         const uint32_t *start = (const uint32_t *)gates + sample * g->c.out + channel;
-        const uint16_t *code = gate_codes(g, m, (void *)gates);
+        const uint16_t *code = gate_codes(g, m, (void *)gates) + start[0];
 
-        for (uint32_t i = start[0]; i < start[1]; i++) {
-            open[n++] = (open_gate){at[code[i]], (uint32_t)(code[i] / g->square)};
+        n = start[1] - start[0];
+        for (int64_t i = 0; i < n; i++) {
+            open[i] = (open_gate){at[code[i]], (uint32_t)code[i] >> g->shift};
         }
     } else {
         const uint8_t *choice = (const uint8_t *)gates + sample * g->count + channel;
 
         for (int64_t w = 0; w < g->windows; w++) {
             if (choice[w * g->c.out] != SHUT) {
-                open[n++] = (open_gate){at[w * g->square + choice[w * g->c.out]], (uint32_t)w};
+                open[n++] = (open_gate){at[(w << g->shift) + choice[w * g->c.out]], (uint32_t)w};
             }
         }
     }

@@ -106,7 +106,7 @@ static hsgd_status input_work_get(const gated *g, hsgd_cpu *cpu, int worker, int
     const conv *c = &g->c;
     const size_t canvas = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
     const size_t packed = (size_t)(c->out * c->edge * c->run_padded) * sizeof(real);
-    const size_t at = (size_t)(g->windows * g->square) * sizeof(uint32_t);
+    const size_t at = (size_t)places_count(g) * sizeof(uint32_t);
     const size_t open = (size_t)g->windows * sizeof(open_gate), flows = (size_t)g->windows * sizeof(flow);
     void *memory = NULL;
 
@@ -196,7 +196,7 @@ static hsgd_status weight_work_get(const gated *g, hsgd_cpu *cpu, int worker, in
     const conv *c = &g->c;
     const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
     const size_t sums = (size_t)(c->out * c->edge * c->run_padded) * sizeof(real);
-    const size_t at = (size_t)(g->windows * g->square) * sizeof(uint32_t);
+    const size_t at = (size_t)places_count(g) * sizeof(uint32_t);
     const size_t open = (size_t)g->windows * sizeof(open_gate), entries = (size_t)g->windows * sizeof(entry);
     void *memory = NULL;
 

@@ -1,6 +1,6 @@
 /* src/cpu/kernels/gated_base.c - a gated convolution's value in one step: convolution, bias, pooling and ReLU, and which
  * gates are open.  Nothing but the pooled values leaves the cache. */
-#include "cpu/kernels/gated_rows.h"
+#include "cpu/kernels/gated_tabled.h"
 
 enum { MOST_CODES = 65536 }; /* of 16 bits */
 
@@ -9,7 +9,7 @@ size_t KERNEL(gates_bytes)(void *self, const hsgd_gated *layers, int64_t m)
     const gated g = gated_of(layers);
 
     (void)self;
-    if (g.size < 2 || g.square >= SHUT || g.windows * g.square > MOST_CODES ||
+    if (g.size < 2 || g.square >= SHUT || places_count(&g) > MOST_CODES ||
         conv_padded_all(&g.c, 1, g.c.in) > UINT32_MAX || m * g.count > UINT32_MAX) {
         return 0; /* nothing is shut but by the ReLU, or numbers that gates do not hold */
     }
@@ -67,7 +67,7 @@ INLINE void note_gates(const gated *g, const pooled *w, int64_t window, int64_t 
             book->choice[window * g->c.out + o + v] = (uint8_t)w->choice[v];
         }
     } else if (book->code != NULL) {
-        const int64_t first = window * g->square;
+        const int64_t first = window << g->shift;
 
         for (int64_t v = 0; v < channels; v += V) {
             uint32_t bits = g->relu ? nonzero_bits(w->value + v, channels - v)
@@ -82,16 +82,20 @@ INLINE void note_gates(const gated *g, const pooled *w, int64_t window, int64_t 
     }
 }
 
-/* y [windows][out] and gates of one padded sample, for the channels of a block. */
+/* y [windows][out] and gates of one padded sample, for the channels of a block.  list: NULL where gates are listed. */
 INLINE void base_block(const int vectors, const row_plan *p, const real *padded, const real *packed, const real *bias,
-                       const uint8_t *blank, int64_t o, real *rows, real *y, const gate_book *book)
+                       const patch_list *list, int64_t o, real *rows, real *y, const gate_book *book)
 {
     const gated *g = p->g;
     const int64_t channels = least(vectors * V, g->c.out - o);
     pooled w;
 
     for (int64_t wy = 0; wy < g->rows; wy++) {
-        convolve_rows(p, vectors, padded, packed + o, blank, wy, rows);
+        if (list != NULL) {
+            convolve_patches(p, list, padded, packed + o, wy, rows);
+        } else {
+            convolve_rows(p, vectors, padded, packed + o, wy, rows);
+        }
         for (int64_t wx = 0; wx < g->columns; wx++) {
             const int64_t window = wy * g->columns + wx;
 
@@ -108,7 +112,7 @@ INLINE void base_block(const int vectors, const row_plan *p, const real *padded,
 
 typedef struct {
     real *padded, *packed, *bias, *rows;
-    uint8_t *blank;
+    patch_list patches;
     uint16_t *code;
     uint32_t *length;
 } base_work;
@@ -121,20 +125,20 @@ static hsgd_status base_work_get(const row_plan *p, hsgd_cpu *cpu, int worker, b
     const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
     const size_t packed = (size_t)(c->edge * c->run * p->out_padded + 2 * V) * sizeof(real);
     const size_t bias = (size_t)(p->out_padded + 2 * V) * sizeof(real);
-    const size_t rows = (size_t)rows_count(p) * sizeof(real), blank = (size_t)(c->padded_height * p->tiles);
+    const size_t rows = (size_t)rows_count(p) * sizeof(real);
     const size_t code = (size_t)g->count * sizeof(uint16_t), length = (size_t)c->out * sizeof(uint32_t);
     void *at = NULL;
 
     HSGD_TRY(hsgd_cpu_scratch_get(cpu, worker,
                                   hsgd_cpu_round(padded) + hsgd_cpu_round(packed) + hsgd_cpu_round(bias) +
-                                      hsgd_cpu_round(rows) + hsgd_cpu_round(blank) + hsgd_cpu_round(code) +
+                                      hsgd_cpu_round(rows) + patch_list_bytes(g) + hsgd_cpu_round(code) +
                                       hsgd_cpu_round(length),
                                   &at, err));
     work->padded = hsgd_cpu_take(&at, padded);
     work->packed = hsgd_cpu_take(&at, packed);
     work->bias = hsgd_cpu_take(&at, bias);
     work->rows = hsgd_cpu_take(&at, rows);
-    work->blank = hsgd_cpu_take(&at, blank);
+    work->patches = patch_list_take(g, &at);
     work->code = hsgd_cpu_take(&at, code);
     work->length = hsgd_cpu_take(&at, length);
     memset(work->padded, 0, padded);
@@ -174,17 +178,17 @@ hsgd_status KERNEL(gated_base)(void *self, int worker, const hsgd_gated *layers,
         };
 
         pad_sample(&g.c, (const real *)x + s * g.c.places * g.c.in, work.padded);
-        if (!g.listed) {
-            find_blank(&p, work.padded, work.blank);
-        }
         memset(work.length, 0, (size_t)g.c.out * sizeof *work.length);
-        for (int64_t o = 0; o < g.c.out; o += 2 * V) {
-            const uint8_t *blank = g.listed ? NULL : work.blank;
-
-            if (o + V < g.c.out) {
-                base_block(2, &p, work.padded, work.packed, work.bias, blank, o, work.rows, to, &book);
+        if (!g.listed) {
+            find_patches(&g, work.padded, &work.patches);
+        }
+        for (int64_t o = 0; o < g.c.out; o += g.listed ? 2 * V : V) {
+            if (!g.listed) {
+                base_block(1, &p, work.padded, work.packed, work.bias, &work.patches, o, work.rows, to, &book);
+            } else if (o + V < g.c.out) {
+                base_block(2, &p, work.padded, work.packed, work.bias, NULL, o, work.rows, to, &book);
             } else {
-                base_block(1, &p, work.padded, work.packed, work.bias, blank, o, work.rows, to, &book);
+                base_block(1, &p, work.padded, work.packed, work.bias, NULL, o, work.rows, to, &book);
             }
         }
         if (book.code != NULL) {

@@ -28,32 +28,13 @@ INLINE int64_t rows_count(const row_plan *p)
     return p->g->size * p->tiles * p->lanes * 2 * V;
 }
 
-/* blank[padded row][tile]: whether the stretch of that row that the tile meets is all zero. */
-static inline void find_blank(const row_plan *p, const real *padded, uint8_t *blank)
-{
-    const conv *c = &p->g->c;
-
-    for (int64_t y = 0; y < c->padded_height; y++) {
-        for (int64_t t = 0; t < p->tiles; t++) {
-            const int64_t from = t * p->lanes, to = least(from + p->lanes + c->edge - 1, c->padded_width);
-            const real *row = padded + (y * c->padded_width + from) * c->in;
-            int any = 0;
-
-            for (int64_t i = 0; i < (to - from) * c->in; i++) {
-                any |= row[i] != 0;
-            }
-            blank[y * p->tiles + t] = !any;
-        }
-    }
-}
-
 /* The convolution's rows of window row `wy` for the channels of a block: to [size][tiles * lanes][vectors * V].  packed:
- * the block's first channel in [edge][run][out padded].  blank: NULL, or which stretches may be passed over. */
-static inline void convolve_rows(const row_plan *p, int vectors, const real *padded, const real *packed,
-                                 const uint8_t *blank, int64_t wy, real *to)
+ * the block's first channel in [edge][run][out padded]. */
+static inline void convolve_rows(const row_plan *p, int vectors, const real *padded, const real *packed, int64_t wy,
+                                 real *to)
 {
     const conv *c = &p->g->c;
-    const tile_walk whole = {
+    const tile_walk walk = {
         .rows = c->edge,
         .steps = c->run,
         .a_row = c->padded_width * c->in,
@@ -64,24 +45,9 @@ static inline void convolve_rows(const row_plan *p, int vectors, const real *pad
     };
 
     for (int64_t i = 0; i < p->g->size; i++) {
-        const int64_t row = wy * p->g->size + i;
-
         for (int64_t t = 0; t < p->tiles; t++) {
-            real *tile = to + (i * p->tiles + t) * p->lanes * vectors * V;
-            tile_walk walk = whole;
-            int64_t first = 0, end = c->edge;
-
-            if (blank != NULL) {
-                while (first < end && blank[(row + first) * p->tiles + t]) {
-                    first++;
-                }
-                while (end > first && blank[(row + end - 1) * p->tiles + t]) {
-                    end--;
-                }
-            }
-            walk.rows = end - first;
-            tile_run(p->lanes, vectors, &walk, padded + (row + first) * walk.a_row + t * p->lanes * c->in,
-                     packed + first * walk.b_row, tile);
+            tile_run(p->lanes, vectors, &walk, padded + (wy * p->g->size + i) * walk.a_row + t * p->lanes * c->in,
+                     packed, to + (i * p->tiles + t) * p->lanes * vectors * V);
         }
     }
 }

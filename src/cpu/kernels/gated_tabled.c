@@ -1,12 +1,12 @@
 /* src/cpu/kernels/gated_tabled.c - the linear map of a gated convolution and its adjoint in the weight where a filter's
  * rows are shorter than a vector: along the output channels, whole windows at a time. */
-#include "cpu/kernels/gated_rows.h"
+#include "cpu/kernels/gated_tabled.h"
 
 /* ---- value ---- */
 
 typedef struct {
     real *padded[HSGD_GATED_TERMS], *packed[HSGD_GATED_TERMS], *rows[HSGD_GATED_TERMS], *bias;
-    uint8_t *blank[HSGD_GATED_TERMS];
+    patch_list patches[HSGD_GATED_TERMS];
 } value_work;
 
 static hsgd_status value_work_get(const row_plan *p, hsgd_cpu *cpu, int worker, int terms, value_work *work,
@@ -15,69 +15,110 @@ static hsgd_status value_work_get(const row_plan *p, hsgd_cpu *cpu, int worker, 
     hsgd_status st = HSGD_OK;
     const conv *c = &p->g->c;
     const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
-    const size_t packed = (size_t)(c->edge * c->run * p->out_padded + 2 * V) * sizeof(real);
-    const size_t bias = (size_t)(p->out_padded + 2 * V) * sizeof(real);
-    const size_t rows = (size_t)rows_count(p) * sizeof(real), blank = (size_t)(c->padded_height * p->tiles);
+    const size_t packed = (size_t)(c->edge * c->run * p->out_padded) * sizeof(real);
+    const size_t bias = (size_t)p->out_padded * sizeof(real), rows = (size_t)rows_count(p) * sizeof(real);
     void *at = NULL;
 
     HSGD_TRY(
         hsgd_cpu_scratch_get(cpu, worker,
                              hsgd_cpu_round(bias) + (size_t)terms * (hsgd_cpu_round(padded) + hsgd_cpu_round(packed) +
-                                                                     hsgd_cpu_round(rows) + hsgd_cpu_round(blank)),
+                                                                     hsgd_cpu_round(rows) + patch_list_bytes(p->g)),
                              &at, err));
     work->bias = hsgd_cpu_take(&at, bias);
     for (int t = 0; t < terms; t++) {
         work->padded[t] = hsgd_cpu_take(&at, padded);
         work->packed[t] = hsgd_cpu_take(&at, packed);
         work->rows[t] = hsgd_cpu_take(&at, rows);
-        work->blank[t] = hsgd_cpu_take(&at, blank);
+        work->patches[t] = patch_list_take(p->g, &at);
         memset(work->padded[t], 0, padded);
     }
 done:
     return st;
 }
 
-/* y [channels] of window wx: what stands at each channel's choice, + bias. */
-INLINE void pick_window(const int64_t size, const int vectors, const int terms, const row_plan *p, real *const *rows,
-                        const real *bias, const uint8_t *choice, int64_t channels, int64_t wx, real *y)
+/* Where choice[v] is `place`, all bits of lane v; else none. */
+INLINE mask chosen_lanes(mask choice, int64_t place)
 {
-    const int64_t row = p->tiles * p->lanes * vectors * V, at = wx * size * vectors * V;
+    return choice == (mask){0} + (mask_lane)place;
+}
 
-#pragma omp simd
-    for (int64_t v = 0; v < channels; v++) {
-        real picked = 0;
+/* The choices of `channels` channels, SHUT beyond them. */
+INLINE mask load_choice(const uint8_t *choice, int64_t channels)
+{
+    uint8_t own[V];
+    mask wide;
 
-        for (int64_t i = 0; i < size; i++) {
-            for (int64_t j = 0; j < size; j++) {
-                const int64_t from = at + i * row + j * vectors * V + v;
-                const real candidate = (terms == 2 ? rows[0][from] + rows[1][from] : rows[0][from]) + bias[v];
+    if (channels < V) {
+        memset(own, SHUT, sizeof own);
+        memcpy(own, choice, (size_t)channels);
+        choice = own;
+    }
+#pragma GCC unroll 16
+    for (int v = 0; v < V; v++) {
+        wide[v] = choice[v];
+    }
+    return wide;
+}
 
-                picked = choice[v] == i * size + j ? candidate : picked;
-            }
-        }
-        y[v] = picked;
+/* A vector of which only `channels` reals are there, zeros beyond them; and its way back. */
+INLINE vec load_part(const real *from, int64_t channels)
+{
+    real part[V] = {0};
+
+    if (channels == V) {
+        return load(from);
+    }
+    memcpy(part, from, (size_t)channels * sizeof(real));
+    return load(part);
+}
+INLINE void store_part(real *to, int64_t channels, vec v)
+{
+    real part[V];
+
+    if (channels == V) {
+        store(to, v);
+    } else {
+        store(part, v);
+        memcpy(to, part, (size_t)channels * sizeof(real));
     }
 }
 
-/* y [windows][out] of one sample, for the channels of a block. */
-INLINE void value_block(const int vectors, const row_plan *p, int terms, const value_work *work, const uint8_t *choice,
-                        int64_t o, real *y)
+/* Window wx of the rows at each channel's choice, + bias; 0 where a gate is shut. */
+INLINE vec pick_window(const int64_t size, const row_plan *p, const real *rows, vec bias, mask choice, int64_t wx)
+{
+    const int64_t row = p->tiles * p->lanes * V;
+    const real *from = rows + wx * size * V;
+    mask picked = {0};
+
+    for (int64_t i = 0; i < size; i++) {
+        for (int64_t j = 0; j < size; j++) {
+            picked |= chosen_lanes(choice, i * size + j) & (mask)(load(from + i * row + j * V) + bias);
+        }
+    }
+    return (vec)picked;
+}
+
+/* y [windows][out] of one sample, for one vector of channels. */
+INLINE void value_vector(const row_plan *p, int terms, const value_work *work, const uint8_t *table, int64_t o, real *y)
 {
     const gated *g = p->g;
-    const int64_t channels = least(vectors * V, g->c.out - o);
+    const int64_t channels = least(V, g->c.out - o);
+    const vec bias = load(work->bias + o), none = {0};
 
     for (int64_t wy = 0; wy < g->rows; wy++) {
         for (int t = 0; t < terms; t++) {
-            convolve_rows(p, vectors, work->padded[t], work->packed[t] + o, work->blank[t], wy, work->rows[t]);
+            convolve_patches(p, &work->patches[t], work->padded[t], work->packed[t] + o, wy, work->rows[t]);
         }
         for (int64_t wx = 0; wx < g->columns; wx++) {
             const int64_t at = (wy * g->columns + wx) * g->c.out + o;
+            const mask choice = load_choice(table + at, channels);
+            vec sum = g->size == 2 ? pick_window(2, p, work->rows[0], bias, choice, wx)
+                                   : pick_window(g->size, p, work->rows[0], bias, choice, wx);
 
-            if (g->size == 2 && terms == 1 && channels == vectors * V) {
-                pick_window(2, vectors, 1, p, work->rows, work->bias + o, choice + at, vectors * V, wx, y + at);
-            } else {
-                pick_window(g->size, vectors, terms, p, work->rows, work->bias + o, choice + at, channels, wx, y + at);
+            if (terms == 2) {
+                sum += pick_window(g->size, p, work->rows[1], none, choice, wx);
             }
+            store_part(y + at, channels, sum);
         }
     }
 }
@@ -96,19 +137,12 @@ hsgd_status KERNEL(tabled_value)(hsgd_cpu *cpu, int worker, const hsgd_gated *la
         pack_weight(&g.c, w[t], b, work.packed[t], work.bias);
     }
     for (int64_t s = 0; s < m; s++) {
-        const uint8_t *choice = (const uint8_t *)gates + s * g.count;
-        real *to = (real *)y + s * g.count;
-
         for (int t = 0; t < terms; t++) {
             pad_sample(&g.c, (const real *)x[t] + s * g.c.places * g.c.in, work.padded[t]);
-            find_blank(&p, work.padded[t], work.blank[t]);
+            find_patches(&g, work.padded[t], &work.patches[t]);
         }
-        for (int64_t o = 0; o < g.c.out; o += 2 * V) {
-            if (o + V < g.c.out) {
-                value_block(2, &p, terms, &work, choice, o, to);
-            } else {
-                value_block(1, &p, terms, &work, choice, o, to);
-            }
+        for (int64_t o = 0; o < g.c.out; o += V) {
+            value_vector(&p, terms, &work, (const uint8_t *)gates + s * g.count, o, (real *)y + s * g.count);
         }
     }
 done:
@@ -119,7 +153,8 @@ done:
 
 typedef struct {
     real *padded, *sums, *bias; /* sums: [edge][run][out padded]; bias: [out padded] */
-    uint8_t *blank;             /* [places], then room to find them in: [padded height][width] */
+    real *rows;                 /* what comes back, of a row of windows: [size][columns * size][V] */
+    patch_list patches;
 } weight_work;
 
 static hsgd_status weight_work_get(const gated *g, hsgd_cpu *cpu, int worker, weight_work *work, hsgd_error *err)
@@ -130,16 +165,18 @@ static hsgd_status weight_work_get(const gated *g, hsgd_cpu *cpu, int worker, we
     const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
     const size_t sums = (size_t)(c->edge * c->run * out_padded) * sizeof(real);
     const size_t bias = (size_t)out_padded * sizeof(real);
-    const size_t blank = (size_t)(c->places + c->padded_height * c->width);
+    const size_t rows = (size_t)(g->square * g->columns * V) * sizeof(real);
     void *at = NULL;
 
-    HSGD_TRY(hsgd_cpu_scratch_get(
-        cpu, worker, hsgd_cpu_round(padded) + hsgd_cpu_round(sums) + hsgd_cpu_round(bias) + hsgd_cpu_round(blank), &at,
-        err));
+    HSGD_TRY(hsgd_cpu_scratch_get(cpu, worker,
+                                  hsgd_cpu_round(padded) + hsgd_cpu_round(sums) + hsgd_cpu_round(bias) +
+                                      hsgd_cpu_round(rows) + patch_list_bytes(g),
+                                  &at, err));
     work->padded = hsgd_cpu_take(&at, padded);
     work->sums = hsgd_cpu_take(&at, sums);
     work->bias = hsgd_cpu_take(&at, bias);
-    work->blank = hsgd_cpu_take(&at, blank);
+    work->rows = hsgd_cpu_take(&at, rows);
+    work->patches = patch_list_take(g, &at);
     memset(work->padded, 0, padded);
     memset(work->sums, 0, sums);
     memset(work->bias, 0, bias);
@@ -147,71 +184,53 @@ done:
     return st;
 }
 
-/* blank[place]: whether the patch there is all zero. */
-static void find_blank_patches(const conv *c, const real *restrict padded, uint8_t *blank)
-{
-    uint8_t *any = blank + c->places; /* [padded height][width]: in one row of the patch */
-
-    for (int64_t y = 0; y < c->padded_height; y++) {
-        for (int64_t x = 0; x < c->width; x++) {
-            const real *from = padded + (y * c->padded_width + x) * c->in;
-            uint8_t found = 0;
-
-            for (int64_t i = 0; i < c->run; i++) {
-                found |= from[i] != 0;
-            }
-            any[y * c->width + x] = found;
-        }
-    }
-    for (int64_t p = 0; p < c->places; p++) {
-        uint8_t found = 0;
-
-        for (int64_t r = 0; r < c->edge; r++) {
-            found |= any[p + r * c->width];
-        }
-        blank[p] = !found;
-    }
-}
-
-/* What comes back through the gates of one vector of channels, in one sample; a place of the convolution at a time. */
+/* What comes back through the gates of one vector of channels, in one sample. */
 typedef struct {
     const gated *g;
-    const real *padded, *dy; /* dy: [windows][out], from the vector's first channel */
-    const uint8_t *choice, *blank;
-    int64_t channels; /* in the vector */
+    const weight_work *work;
+    const real *dy;       /* [windows][out], from the vector's first channel */
+    const uint8_t *table; /* likewise */
+    int64_t channels;     /* in the vector */
 } backflow;
 
-/* dy of the vector's channels whose gate leads to this choice; false where there is none. */
-INLINE bool flow_at(const backflow *f, int64_t window, int64_t choice, vec *out)
-{
-    const uint8_t *chosen = f->choice + window * f->g->c.out;
-    const real *dy = f->dy + window * f->g->c.out;
-    real held[V];
-    int any = 0;
-
-    if (f->channels == V) {
-#pragma omp simd reduction(| : any)
-        for (int v = 0; v < V; v++) {
-            any |= chosen[v] == choice;
-            held[v] = chosen[v] == choice ? dy[v] : 0;
-        }
-    } else {
-        for (int v = 0; v < V; v++) {
-            const bool here = v < f->channels && chosen[v] == choice;
-
-            any |= here;
-            held[v] = here ? dy[v] : 0;
-        }
-    }
-    *out = load(held);
-    return any != 0;
-}
-
-/* sums[r][i] += patch[r][i] times what comes back, for rows [0, rows) of the patches from row `first` on, and `run` reals
- * of each: compile-time constants, so that the sums stay in registers.  step: reals from tap to tap of sums. */
-INLINE void gather_taps(const int rows, const int run, const backflow *f, int64_t first, int64_t step, real *sums)
+/* Undo the pooling of window row wy: work->rows.  Returns the sum over the windows. */
+INLINE vec open_rows(const int64_t size, const backflow *f, int64_t wy)
 {
     const gated *g = f->g;
+    const int64_t row = g->columns * size * V;
+    vec total = {0};
+
+    for (int64_t wx = 0; wx < g->columns; wx++) {
+        const int64_t at = (wy * g->columns + wx) * g->c.out;
+        real *to = f->work->rows + wx * size * V;
+        const mask choice = load_choice(f->table + at, f->channels);
+        const mask dy = (mask)load_part(f->dy + at, f->channels);
+
+        total += (vec)(~chosen_lanes(choice, SHUT) & dy);
+        for (int64_t i = 0; i < size; i++) {
+            for (int64_t j = 0; j < size; j++) {
+                store(to + i * row + j * V, (vec)(chosen_lanes(choice, i * size + j) & dy));
+            }
+        }
+    }
+    return total;
+}
+
+INLINE void open_window_row(const backflow *f, int64_t wy, real *bias)
+{
+    const vec total = f->g->size == 2 ? open_rows(2, f, wy) : open_rows(f->g->size, f, wy);
+
+    if (bias != NULL) {
+        store(bias, load(bias) + total);
+    }
+}
+
+/* sums[r][i] += patch[r][i] times what comes back, for `rows` rows of the patches and `run` reals of each: compile-time
+ * constants, so that the sums stay in registers.  step: reals from tap to tap of sums. */
+INLINE void gather_taps(const int rows, const int run, const backflow *f, int64_t wy, int64_t step, real *sums)
+{
+    const gated *g = f->g;
+    const patch_list *list = &f->work->patches;
     const int64_t row = g->c.padded_width * g->c.in;
     vec sum[5][5];
 
@@ -222,22 +241,19 @@ INLINE void gather_taps(const int rows, const int run, const backflow *f, int64_
             sum[r][i] = load(sums + (r * run + i) * step);
         }
     }
-    for (int64_t window = 0; window < g->windows; window++) {
-        const int64_t y0 = window / g->columns * g->size, x0 = window % g->columns * g->size;
+    for (int64_t y = wy * g->size; y < (wy + 1) * g->size; y++) {
+        const real *from = f->work->padded + y * row;
+        const real *back = f->work->rows + y % g->size * g->columns * g->size * V;
 
-        for (int64_t choice = 0; choice < g->square; choice++) {
-            const int64_t y = y0 + choice / g->size, x = x0 + choice % g->size;
-            vec dy;
-
-            if (!f->blank[y * g->c.width + x] && flow_at(f, window, choice, &dy)) {
-                const real *patch = f->padded + ((y + first) * g->c.padded_width + x) * g->c.in;
+        for (uint32_t e = list->start[y]; e < list->start[y + 1]; e++) {
+            const real *patch = from + list->column[e] * g->c.in;
+            const vec dy = load(back + list->column[e] * V);
 
 #pragma GCC unroll 5
-                for (int r = 0; r < rows; r++) {
+            for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 5
-                    for (int i = 0; i < run; i++) {
-                        sum[r][i] += patch[r * row + i] * dy;
-                    }
+                for (int i = 0; i < run; i++) {
+                    sum[r][i] += patch[r * row + i] * dy;
                 }
             }
         }
@@ -251,68 +267,47 @@ INLINE void gather_taps(const int rows, const int run, const backflow *f, int64_
     }
 }
 
-/* The same for any number of taps, one row at a time and in memory. */
-static void gather_row(const backflow *f, int64_t first, int64_t step, real *sums)
+/* The same for any patch, in memory. */
+static void gather_any(const backflow *f, int64_t wy, int64_t step, real *sums)
 {
     const gated *g = f->g;
+    const patch_list *list = &f->work->patches;
+    const int64_t row = g->c.padded_width * g->c.in;
 
-    for (int64_t window = 0; window < g->windows; window++) {
-        const int64_t y0 = window / g->columns * g->size, x0 = window % g->columns * g->size;
+    for (int64_t y = wy * g->size; y < (wy + 1) * g->size; y++) {
+        for (uint32_t e = list->start[y]; e < list->start[y + 1]; e++) {
+            const real *patch = f->work->padded + y * row + list->column[e] * g->c.in;
+            const vec dy = load(f->work->rows + (y % g->size * g->columns * g->size + list->column[e]) * V);
 
-        for (int64_t choice = 0; choice < g->square; choice++) {
-            const int64_t y = y0 + choice / g->size, x = x0 + choice % g->size;
-            vec dy;
-
-            if (!f->blank[y * g->c.width + x] && flow_at(f, window, choice, &dy)) {
-                const real *patch = f->padded + ((y + first) * g->c.padded_width + x) * g->c.in;
-
+            for (int64_t r = 0; r < g->c.edge; r++) {
                 for (int64_t i = 0; i < g->c.run; i++) {
-                    store(sums + i * step, load(sums + i * step) + patch[i] * dy);
+                    real *to = sums + (r * g->c.run + i) * step;
+
+                    store(to, load(to) + patch[r * row + i] * dy);
                 }
             }
         }
     }
 }
 
-static void gather_vector(const backflow *f, int64_t step, real *sums)
+/* sums [edge][run][out padded] and bias += one sample's share. */
+static void gather_sample(const gated *g, const uint8_t *table, const real *dy, const weight_work *work, bool biased)
 {
-    const conv *c = &f->g->c;
+    const conv *c = &g->c;
+    const int64_t out_padded = round_up(c->out, V);
 
-    if (c->edge == 5 && c->run == 5 && V > 4) { /* images of one channel, 5 x 5 */
-        if (VEC_BYTES == 64) {
-            gather_taps(5, 5, f, 0, step, sums);
-        } else {
-            gather_taps(2, 5, f, 0, step, sums);
-            gather_taps(2, 5, f, 2, step, sums + 10 * step);
-            gather_taps(1, 5, f, 4, step, sums + 20 * step);
-        }
-    } else if (c->edge == 3 && c->run == 3) {
-        gather_taps(3, 3, f, 0, step, sums);
-    } else {
-        for (int64_t r = 0; r < c->edge; r++) {
-            gather_row(f, r, step, sums + r * c->run * step);
-        }
-    }
-}
+    for (int64_t o = 0; o < c->out; o += V) {
+        const backflow f = {.g = g, .work = work, .dy = dy + o, .table = table + o, .channels = least(V, c->out - o)};
 
-/* sums and bias += one sample's share, term by term. */
-static void gather_sample(const gated *g, const uint8_t *choice, const real *dy, const weight_work *work, bool biased)
-{
-    const int64_t out_padded = round_up(g->c.out, V);
-
-    for (int64_t o = 0; o < g->c.out; o += V) {
-        const backflow f = {.g = g,
-                            .padded = work->padded,
-                            .dy = dy + o,
-                            .choice = choice + o,
-                            .blank = work->blank,
-                            .channels = least(V, g->c.out - o)};
-
-        gather_vector(&f, out_padded, work->sums + o);
-    }
-    for (int64_t w = 0; w < g->windows && biased; w++) {
-        for (int64_t o = 0; o < g->c.out; o++) {
-            work->bias[o] += choice[w * g->c.out + o] != SHUT ? dy[w * g->c.out + o] : 0;
+        for (int64_t wy = 0; wy < g->rows; wy++) {
+            open_window_row(&f, wy, biased ? work->bias + o : NULL);
+            if (c->edge == 5 && c->run == 5) {
+                gather_taps(5, 5, &f, wy, out_padded, work->sums + o);
+            } else if (c->edge == 3 && c->run == 3) {
+                gather_taps(3, 3, &f, wy, out_padded, work->sums + o);
+            } else {
+                gather_any(&f, wy, out_padded, work->sums + o);
+            }
         }
     }
 }
@@ -330,7 +325,7 @@ hsgd_status KERNEL(tabled_adjoint_weight)(hsgd_cpu *cpu, int worker, const hsgd_
     for (int64_t s = 0; s < m; s++) {
         for (int t = 0; t < terms; t++) {
             pad_sample(&g.c, (const real *)x[t] + s * g.c.places * g.c.in, work.padded);
-            find_blank_patches(&g.c, work.padded, work.blank);
+            find_patches(&g, work.padded, &work.patches);
             gather_sample(&g, (const uint8_t *)gates + s * g.count, (const real *)dy[t] + s * g.count, &work,
                           t == 0 && db != NULL);
         }

@@ -84,7 +84,7 @@ static hsgd_status value_work_get(const gated *g, hsgd_cpu *cpu, int worker, int
     const conv *c = &g->c;
     const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
     const size_t packed = (size_t)(c->out * c->edge * c->run_padded) * sizeof(real);
-    const size_t at = (size_t)(g->windows * g->square) * sizeof(uint32_t);
+    const size_t at = (size_t)places_count(g) * sizeof(uint32_t);
     const size_t open = (size_t)g->windows * sizeof(open_gate);
     void *memory = NULL;
 

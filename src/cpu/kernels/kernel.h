@@ -21,6 +21,14 @@ typedef REAL real;
 typedef real vec __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
 enum { V = VEC_BYTES / sizeof(real) };
 
+/* As many integers of a real's size: what comparisons of vectors give, all bits set where true. */
+#ifdef REAL_IS_float
+typedef int32_t mask_lane;
+#else
+typedef int64_t mask_lane;
+#endif
+typedef mask_lane mask __attribute__((vector_size(VEC_BYTES)));
+
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vec load(const real *p)
