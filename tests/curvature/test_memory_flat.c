@@ -10,7 +10,7 @@
 #define OWN_MALLOC 1
 #endif
 
-enum { WARM_UP = 100, PRODUCTS = 10000, ROOM = 1 << 20 };
+enum { WARM_UP = 1000, PRODUCTS = 10000, ROOM = 1 << 20 };
 
 /* Every allocation of the program passes here, so that each can be counted. */
 static int64_t allocations;

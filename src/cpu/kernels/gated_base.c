@@ -17,38 +17,43 @@ size_t KERNEL(gates_bytes)(void *self, const hsgd_gated *layers, int64_t m)
                     : (size_t)(m * g.count);
 }
 
-/* What becomes of a block of channels in one window. */
+/* What becomes of a vector of channels in one window. */
 typedef struct {
-    real value[2 * V];
-    int32_t choice[2 * V];
+    vec value;
+    mask choice;
 } pooled;
 
-/* Window wx of the rows.  size, vectors: compile-time constants in the common case.  As maxpool_value: the first of
- * equals wins, and a NaN is not hidden. */
-INLINE void pool_window(const int64_t size, const int vectors, const row_plan *p, const real *rows, const real *bias,
-                        int64_t wx, pooled *out)
+/* a where `where` is set, else b. */
+INLINE mask either(mask where, mask a, mask b)
+{
+    return (where & a) | (~where & b);
+}
+
+/* One vector of channels of window wx of the rows.  size, vectors: compile-time constants in the common case.  As
+ * maxpool_value: the first of equals wins, and a NaN is not hidden. */
+INLINE pooled pool_window(const int64_t size, const int vectors, const row_plan *p, const real *rows, vec bias,
+                          int64_t wx)
 {
     const int64_t row = p->tiles * p->lanes * vectors * V;
     const real *from = rows + wx * size * vectors * V;
-    const bool relu = p->g->relu;
+    mask best = (mask)(load(from) + bias), chosen = {0};
 
-#pragma omp simd
-    for (int64_t v = 0; v < vectors * V; v++) {
-        real best = from[v] + bias[v];
-        int32_t chosen = 0;
+    for (int64_t i = 0; i < size; i++) {
+        for (int64_t j = 0; j < size; j++) {
+            const vec candidate = load(from + i * row + j * vectors * V) + bias;
+            const mask wins = (candidate > (vec)best) | (candidate != candidate);
 
-        for (int64_t i = 0; i < size; i++) {
-            for (int64_t j = 0; j < size; j++) {
-                const real candidate = from[i * row + j * vectors * V + v] + bias[v];
-                const bool wins = (candidate > best) | (candidate != candidate);
-
-                best = wins ? candidate : best;
-                chosen = wins ? (int32_t)(i * size + j) : chosen;
-            }
+            best = either(wins, (mask)candidate, best);
+            chosen = either(wins, (mask){0} + (mask_lane)(i * size + j), chosen);
         }
-        out->value[v] = relu & (best <= 0) ? 0 : best;
-        out->choice[v] = relu & (best <= 0) ? SHUT : chosen;
     }
+    if (p->g->relu) {
+        const mask shut = (vec)best <= (vec){0};
+
+        best = ~shut & best;
+        chosen = either(shut, (mask){0} + SHUT, chosen);
+    }
+    return (pooled){(vec)best, chosen};
 }
 
 /* Where a sample's gates are put down: a table, or lists by channel. */
@@ -58,26 +63,34 @@ typedef struct {
     uint32_t *length; /* listed: [out] */
 } gate_book;
 
-/* Note the gates of `channels` channels from o on. */
-INLINE void note_gates(const gated *g, const pooled *w, int64_t window, int64_t o, int64_t channels,
-                       const gate_book *book)
+/* Note the gates of a vector of channels from o on. */
+INLINE void note_gates(const gated *g, const pooled *w, int64_t window, int64_t o, const gate_book *book)
 {
+    const int64_t channels = least(V, g->c.out - o);
+
     if (book->choice != NULL) {
-        for (int64_t v = 0; v < channels; v++) {
-            book->choice[window * g->c.out + o + v] = (uint8_t)w->choice[v];
+        uint8_t own[V];
+
+#pragma GCC unroll 16
+        for (int v = 0; v < V; v++) {
+            own[v] = (uint8_t)w->choice[v];
+        }
+        if (channels == V) {
+            memcpy(book->choice + window * g->c.out + o, own, V);
+        } else {
+            memcpy(book->choice + window * g->c.out + o, own, (size_t)channels);
         }
     } else if (book->code != NULL) {
-        const int64_t first = window << g->shift;
+        const mask_lane first = (mask_lane)(window << g->shift);
+        real value[V];
+        uint32_t bits = 0;
 
-        for (int64_t v = 0; v < channels; v += V) {
-            uint32_t bits = g->relu ? nonzero_bits(w->value + v, channels - v)
-                                    : (uint32_t)((UINT64_C(1) << least(V, channels - v)) - 1);
+        store(value, w->value);
+        bits = g->relu ? nonzero_bits(value, V) : UINT32_MAX;
+        for (bits &= (uint32_t)((UINT64_C(1) << channels) - 1); bits != 0; bits &= bits - 1) {
+            const int64_t i = __builtin_ctz(bits), channel = o + i;
 
-            for (; bits != 0; bits &= bits - 1) {
-                const int64_t i = v + __builtin_ctz(bits), channel = o + i;
-
-                book->code[channel * g->windows + book->length[channel]++] = (uint16_t)(first + w->choice[i]);
-            }
+            book->code[channel * g->windows + book->length[channel]++] = (uint16_t)(first + w->choice[i]);
         }
     }
 }
@@ -87,8 +100,6 @@ INLINE void base_block(const int vectors, const row_plan *p, const real *padded,
                        const patch_list *list, int64_t o, real *rows, real *y, const gate_book *book)
 {
     const gated *g = p->g;
-    const int64_t channels = least(vectors * V, g->c.out - o);
-    pooled w;
 
     for (int64_t wy = 0; wy < g->rows; wy++) {
         if (list != NULL) {
@@ -99,13 +110,14 @@ INLINE void base_block(const int vectors, const row_plan *p, const real *padded,
         for (int64_t wx = 0; wx < g->columns; wx++) {
             const int64_t window = wy * g->columns + wx;
 
-            if (g->size == 2) {
-                pool_window(2, vectors, p, rows, bias + o, wx, &w);
-            } else {
-                pool_window(g->size, vectors, p, rows, bias + o, wx, &w);
+            for (int v = 0; v < vectors; v++) {
+                const int64_t first = o + v * V;
+                const pooled w = g->size == 2 ? pool_window(2, vectors, p, rows + v * V, load(bias + first), wx)
+                                              : pool_window(g->size, vectors, p, rows + v * V, load(bias + first), wx);
+
+                store_part(y + window * g->c.out + first, least(V, g->c.out - first), w.value);
+                note_gates(g, &w, window, first, book);
             }
-            memcpy(y + window * g->c.out + o, w.value, (size_t)channels * sizeof(real));
-            note_gates(g, &w, window, o, channels, book);
         }
     }
 }

@@ -3,6 +3,29 @@
 #pragma once
 #include "cpu/kernels/gated.h"
 
+/* A vector of which only `channels` reals are there, zeros beyond them; and its way back. */
+INLINE vec load_part(const real *from, int64_t channels)
+{
+    real part[V] = {0};
+
+    if (channels == V) {
+        return load(from);
+    }
+    memcpy(part, from, (size_t)channels * sizeof(real));
+    return load(part);
+}
+INLINE void store_part(real *to, int64_t channels, vec v)
+{
+    real part[V];
+
+    if (channels == V) {
+        store(to, v);
+    } else {
+        store(part, v);
+        memcpy(to, part, (size_t)channels * sizeof(real));
+    }
+}
+
 typedef struct {
     const gated *g;
     int lanes;

@@ -60,29 +60,6 @@ INLINE mask load_choice(const uint8_t *choice, int64_t channels)
     return wide;
 }
 
-/* A vector of which only `channels` reals are there, zeros beyond them; and its way back. */
-INLINE vec load_part(const real *from, int64_t channels)
-{
-    real part[V] = {0};
-
-    if (channels == V) {
-        return load(from);
-    }
-    memcpy(part, from, (size_t)channels * sizeof(real));
-    return load(part);
-}
-INLINE void store_part(real *to, int64_t channels, vec v)
-{
-    real part[V];
-
-    if (channels == V) {
-        store(to, v);
-    } else {
-        store(part, v);
-        memcpy(to, part, (size_t)channels * sizeof(real));
-    }
-}
-
 /* Window wx of the rows at each channel's choice, + bias; 0 where a gate is shut. */
 INLINE vec pick_window(const int64_t size, const row_plan *p, const real *rows, vec bias, mask choice, int64_t wx)
 {
