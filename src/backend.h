@@ -239,15 +239,16 @@ typedef struct {
      * output.  x: [m] inputs of the convolution; y, dy: [m] outputs of the pooling.
      *
      * gates_bytes: of the gates of m samples; 0: this one is better computed layer by layer.
-     * gated_base:  y of x at weight w and bias b; fills the gates, unless NULL.  Ties as in maxpool_value.
+     * gated_base:  y_j of x_j at weight w_j and bias b_j, for j < k; fills the gates, unless NULL, of k = 1.  Ties as in
+     *              maxpool_value.
      * Then, at the gates, for `terms` (1 or 2) pairs of operands:
      *   gated_value:          y  = sum over t of W_t x_t, + b, where a gate is open, else 0   (b NULL: no bias)
      *   gated_adjoint_input:  dx = sum over t of W_t' dy_t
      *   gated_adjoint_weight: dw += sum over t of dy_t x_t', db += sum of dy_0                (db NULL: no bias)
      * dy counts only where a gate is open.  dw and db grow sample by sample. */
     size_t (*gates_bytes)(void *self, const hsgd_gated *gated, int64_t m);
-    hsgd_status (*gated_base)(void *self, int worker, const hsgd_gated *gated, int64_t m, const void *x, const void *w,
-                              const void *b, void *y, void *gates, hsgd_error *err);
+    hsgd_status (*gated_base)(void *self, int worker, const hsgd_gated *gated, int64_t m, int64_t k, hsgd_columns x,
+                              hsgd_columns w, hsgd_columns b, hsgd_columns y, void *gates, hsgd_error *err);
     hsgd_status (*gated_value)(void *self, int worker, const hsgd_gated *gated, int64_t m, const void *gates, int terms,
                                const void *const *x, const void *const *w, const void *b, void *y, hsgd_error *err);
     hsgd_status (*gated_adjoint_input)(void *self, int worker, const hsgd_gated *gated, int64_t m, const void *gates,

@@ -23,11 +23,13 @@ static hsgd_status batch_group(void *context, hsgd_sweep *sweep, hsgd_sweep_work
     hsgd_status st = HSGD_OK;
 
     (void)context, (void)group;
-    HSGD_TRY(hsgd_pass_base(sweep->pass, worker->id, sweep->params, samples, worker->state, worker->tally, NULL, err));
-    if (sweep->width > 0) {
-        HSGD_TRY(
-            hsgd_pass_gradient(sweep->pass, worker->id, sweep->params, samples->m, worker->state, worker->result, err));
+    if (sweep->width == 0) {
+        return hsgd_pass_losses(sweep->pass, worker->id, sweep->params, 1, samples, worker->state, worker->tally, NULL,
+                                err);
     }
+    HSGD_TRY(hsgd_pass_base(sweep->pass, worker->id, sweep->params, samples, worker->state, worker->tally, NULL, err));
+    HSGD_TRY(
+        hsgd_pass_gradient(sweep->pass, worker->id, sweep->params, samples->m, worker->state, worker->result, err));
 done:
     return st;
 }
@@ -160,8 +162,8 @@ static hsgd_status evaluate_group(void *context, hsgd_sweep *sweep, hsgd_sweep_w
     const confusion_counts *confusion = context;
 
     (void)group;
-    return hsgd_pass_base(sweep->pass, worker->id, sweep->params, samples, worker->state, worker->tally,
-                          confusion->counts + worker->id * confusion->square, err);
+    return hsgd_pass_losses(sweep->pass, worker->id, sweep->params, 1, samples, worker->state, worker->tally,
+                            confusion->counts + worker->id * confusion->square, err);
 }
 
 static hsgd_status evaluate_local(hsgd_sweep *sweep, const double *weights, const int64_t *index, int64_t count,

@@ -9,21 +9,27 @@ const void *hsgd_pass_probabilities(const hsgd_pass *pass, const void *state)
 
 /* ---- values ---- */
 
-/* A gated convolution at `params`; with `frozen`, the linear map that it was in that state. */
-static hsgd_status gated_value_of(const hsgd_pass *pass, int worker, int64_t q, const void *params, int64_t m,
-                                  const void *frozen, void *state, hsgd_error *err)
+/* A gated convolution at `params`; open: its gates, filled, or NULL. */
+static hsgd_status gated_point(const hsgd_pass *pass, int worker, int64_t q, const void *params, int64_t m, void *state,
+                               void *open, hsgd_error *err)
 {
-    const hsgd_backend_ops *ops = pass->backend->ops;
-    void *self = pass->backend->self;
+    const unit_plan *plan = &pass->plan[q];
+
+    return pass->backend->ops->gated_base(pass->backend->self, worker, &plan->gated, m, 1,
+                                          shared(value(pass, state, q)), weight(pass, plan->layer, params, 0),
+                                          bias(pass, plan->layer, params, 0), shared(value(pass, state, q + 1)), open,
+                                          err);
+}
+
+/* The linear map that it was in state `frozen`. */
+static hsgd_status gated_frozen(const hsgd_pass *pass, int worker, int64_t q, const void *params, int64_t m,
+                                const void *frozen, void *state, hsgd_error *err)
+{
     const unit_plan *plan = &pass->plan[q];
     const void *x = value(pass, state, q), *w = weight(pass, plan->layer, params, 0).data;
-    const void *b = bias(pass, plan->layer, params, 0).data;
-    void *y = value(pass, state, q + 1);
 
-    if (frozen != NULL) {
-        return ops->gated_value(self, worker, &plan->gated, m, gates(pass, frozen, q), 1, &x, &w, b, y, err);
-    }
-    return ops->gated_base(self, worker, &plan->gated, m, x, w, b, y, gates(pass, state, q), err);
+    return pass->backend->ops->gated_value(pass->backend->self, worker, &plan->gated, m, gates(pass, frozen, q), 1, &x,
+                                           &w, bias(pass, plan->layer, params, 0).data, value(pass, state, q + 1), err);
 }
 
 /* Unit q at `params`; with `frozen`, ReLU and maxpool are the linear maps that they were in that state. */
@@ -71,12 +77,65 @@ static hsgd_status base(const hsgd_pass *pass, int worker, const void *params, c
     HSGD_TRY(ops->images(self, worker, group->pixels, elements(net->input), group->m, group->index, group->mean,
                          group->deviation, state, err));
     for (int64_t q = 0; q < pass->units; q++) {
-        HSGD_TRY(pass->plan[q].is_gated ? gated_value_of(pass, worker, q, params, group->m, frozen, state, err)
-                                        : unit_value(pass, worker, q, params, group->m, frozen, state, err));
+        if (!pass->plan[q].is_gated) {
+            HSGD_TRY(unit_value(pass, worker, q, params, group->m, frozen, state, err));
+        } else if (frozen != NULL) {
+            HSGD_TRY(gated_frozen(pass, worker, q, params, group->m, frozen, state, err));
+        } else {
+            HSGD_TRY(gated_point(pass, worker, q, params, group->m, state, gates(pass, state, q), err));
+        }
     }
     HSGD_TRY(ops->softmax_loss(self, worker, group->m, net->classes, value(pass, state, pass->units), group->labels,
                                group->index, at(state, pass->probabilities), at(state, pass->delta), tally, confusion,
                                err));
+done:
+    return st;
+}
+
+/* The first unit for k points at once: the images are those of the first state. */
+static hsgd_status first_values(const hsgd_pass *pass, int worker, const void *params, int64_t m, int64_t k,
+                                void *states, hsgd_error *err)
+{
+    const hsgd_backend_ops *ops = pass->backend->ops;
+    void *self = pass->backend->self;
+    const unit_plan *plan = &pass->plan[0];
+    const int64_t n = pass->network->parameters;
+    const hsgd_columns x = shared(value(pass, states, 0));
+    const hsgd_columns y = {value(pass, states, 1), (int64_t)(pass->state_bytes / pass->real)};
+    const hsgd_columns w = weight(pass, plan->layer, params, n), b = bias(pass, plan->layer, params, n);
+
+    return plan->is_gated ? ops->gated_base(self, worker, &plan->gated, m, k, x, w, b, y, NULL, err)
+                          : ops->affine_value(self, worker, plan->layer, m, k, x, w, b, y, false, err);
+}
+
+hsgd_status hsgd_pass_losses(hsgd_pass *pass, int worker, const void *params, int64_t k, const hsgd_group *group,
+                             void *states, double *tallies, int64_t *confusion, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_backend_ops *ops = pass->backend->ops;
+    void *self = pass->backend->self;
+    const hsgd_network *net = pass->network;
+    const int64_t together = is_affine(pass->plan[0].layer) ? 1 : 0; /* units */
+
+    for (int64_t j = 0; j < (together > 0 ? 1 : k); j++) {
+        HSGD_TRY(ops->images(self, worker, group->pixels, elements(net->input), group->m, group->index, group->mean,
+                             group->deviation, at(states, (size_t)j * pass->state_bytes), err));
+    }
+    if (together > 0) {
+        HSGD_TRY(first_values(pass, worker, params, group->m, k, states, err));
+    }
+    for (int64_t j = 0; j < k; j++) {
+        const void *point = at(params, (size_t)(j * net->parameters) * pass->real);
+        void *state = at(states, (size_t)j * pass->state_bytes);
+
+        for (int64_t q = together; q < pass->units; q++) {
+            HSGD_TRY(pass->plan[q].is_gated ? gated_point(pass, worker, q, point, group->m, state, NULL, err)
+                                            : unit_value(pass, worker, q, point, group->m, NULL, state, err));
+        }
+        HSGD_TRY(ops->softmax_loss(self, worker, group->m, net->classes, value(pass, state, pass->units), group->labels,
+                                   group->index, at(state, pass->probabilities), at(state, pass->delta),
+                                   tallies + j * HSGD_TALLIES_OF_LOSS, confusion, err));
+    }
 done:
     return st;
 }

@@ -35,6 +35,12 @@ hsgd_status hsgd_pass_measure(const hsgd_network *network, const hsgd_backend *b
 hsgd_status hsgd_pass_base(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group, void *state,
                            double *tally, int64_t *confusion, hsgd_error *err);
 
+/* The group's losses at k points params [k][n], the images read once: tallies [k][HSGD_TALLIES_OF_LOSS].  states: k
+ * blocks, one behind the other, of which nothing is kept for the calls below.  confusion (may be NULL) counts the
+ * predictions at all points. */
+hsgd_status hsgd_pass_losses(hsgd_pass *pass, int worker, const void *params, int64_t k, const hsgd_group *group,
+                             void *states, double *tallies, int64_t *confusion, hsgd_error *err);
+
 /* As base, with every ReLU and pooling choice taken from `frozen` (the state of another base pass on the same group)
  * instead of from the values: the smooth function whose Hessian the almost-everywhere Hessian is. */
 hsgd_status hsgd_pass_base_frozen(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group,

@@ -7,15 +7,16 @@
 typedef struct {
     study_state *s;
     const direction_list *lines, *axes; /* borrowed */
-    hsgd_objective *objective;
-    hsgd_vector *point;      /* the weights looked at */
-    double *shifted;         /* [n] scratch */
+    hsgd_losses *losses;
+    double *shifted;         /* [TOGETHER][n]: the weights looked at */
     double *x, *y;           /* coordinates: [points], [plane_points] */
     double *loss, *accuracy; /* results of the curve or plane that is written */
     double *value;           /* [total][2]: loss and accuracy of all points, lines first, the plane's row by row */
     int64_t done, total;     /* points */
     int64_t from;            /* done before this run */
 } landscape;
+
+enum { TOGETHER = 4 }; /* points for which the images are read once; more leave the cache */
 
 static void linspace(double range, int64_t points, double *x)
 {
@@ -42,22 +43,27 @@ static place place_of(const landscape *l, int64_t index)
         .a = l->y[inside % edge], .b = l->y[inside / edge], .d = l->axes->vector[0], .e = l->axes->vector[1]};
 }
 
-/* Loss and accuracy of the next point.  Collective. */
+/* Loss and accuracy of the next points.  Collective. */
 static hsgd_status look(landscape *l, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const study_state *s = l->s;
-    const place at = place_of(l, l->done);
-    hsgd_loss value;
+    const int64_t count = l->total - l->done < TOGETHER ? l->total - l->done : TOGETHER;
+    hsgd_loss loss[TOGETHER];
 
-    for (int64_t i = 0; i < s->n; i++) {
-        l->shifted[i] = s->weights[i] + at.a * at.d[i] + (at.e != NULL ? at.b * at.e[i] : 0.0);
+    for (int64_t j = 0; j < count; j++) {
+        const place at = place_of(l, l->done + j);
+        double *to = l->shifted + j * s->n;
+
+        for (int64_t i = 0; i < s->n; i++) {
+            to[i] = s->weights[i] + at.a * at.d[i] + (at.e != NULL ? at.b * at.e[i] : 0.0);
+        }
     }
-    HSGD_TRY(hsgd_vector_set_full(l->point, l->shifted, err));
-    HSGD_TRY(hsgd_objective_evaluate(l->objective, l->point, s->samples, s->sample_count, NULL, &value, err));
-    l->value[2 * l->done] = value.loss;
-    l->value[2 * l->done + 1] = value.accuracy;
-    l->done++;
+    HSGD_TRY(hsgd_losses_at(l->losses, count, l->shifted, loss, err));
+    for (int64_t j = 0; j < count; j++, l->done++) {
+        l->value[2 * l->done] = loss[j].loss;
+        l->value[2 * l->done + 1] = loss[j].accuracy;
+    }
     hsgd_progress_update(s->progress, "landscape", l->done - l->from, l->total - l->from, "%lld of %lld points",
                          (long long)l->done, (long long)l->total);
 done:
@@ -192,7 +198,7 @@ static hsgd_status create(study_state *s, landscape *l, const direction_list *li
     l->lines = lines;
     l->axes = axes;
     l->total = lines->count * points + (axes->count == 2 ? edge * edge : 0);
-    l->shifted = malloc((size_t)s->n * sizeof(double));
+    l->shifted = malloc((size_t)(TOGETHER * s->n) * sizeof(double));
     l->x = malloc((size_t)points * sizeof(double));
     l->y = malloc((size_t)edge * sizeof(double));
     l->loss = malloc(most * sizeof(double));
@@ -204,18 +210,16 @@ static hsgd_status create(study_state *s, landscape *l, const direction_list *li
     } else {
         linspace(s->deck->landscape.range, points, l->x);
         linspace(s->deck->landscape.plane_range, edge, l->y);
-        st = hsgd_network_objective_create(&problem, s->replicated, s->sample_count, &l->objective, err);
     }
-    if (st == HSGD_OK) {
-        st = hsgd_vector_create(s->replicated, 1, &l->point, err);
-    }
-    return hsgd_comm_agree(s->comm, st, err);
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
+    HSGD_TRY(hsgd_losses_create(&problem, s->samples, s->sample_count, TOGETHER, &l->losses, err));
+done:
+    return st;
 }
 
 static void destroy(landscape *l)
 {
-    hsgd_vector_destroy(&l->point);
-    hsgd_objective_destroy(&l->objective);
+    hsgd_losses_destroy(&l->losses);
     free(l->shifted);
     free(l->x);
     free(l->y);

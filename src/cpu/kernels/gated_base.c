@@ -123,20 +123,23 @@ INLINE void base_block(const int vectors, const row_plan *p, const real *padded,
 }
 
 typedef struct {
-    real *padded, *packed, *bias, *rows;
+    real *padded, *rows;
+    real *packed, *bias; /* [k], these many reals apart: */
+    int64_t packed_step, bias_step;
     patch_list patches;
     uint16_t *code;
     uint32_t *length;
 } base_work;
 
-static hsgd_status base_work_get(const row_plan *p, hsgd_cpu *cpu, int worker, base_work *work, hsgd_error *err)
+static hsgd_status base_work_get(const row_plan *p, hsgd_cpu *cpu, int worker, int64_t k, base_work *work,
+                                 hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const gated *g = p->g;
     const conv *c = &g->c;
     const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
-    const size_t packed = (size_t)(c->edge * c->run * p->out_padded + 2 * V) * sizeof(real);
-    const size_t bias = (size_t)(p->out_padded + 2 * V) * sizeof(real);
+    const int64_t packed_step = c->edge * c->run * p->out_padded + 2 * V, bias_step = p->out_padded + 2 * V;
+    const size_t packed = (size_t)(k * packed_step) * sizeof(real), bias = (size_t)(k * bias_step) * sizeof(real);
     const size_t rows = (size_t)rows_count(p) * sizeof(real);
     const size_t code = (size_t)g->count * sizeof(uint16_t), length = (size_t)c->out * sizeof(uint32_t);
     void *at = NULL;
@@ -149,6 +152,8 @@ static hsgd_status base_work_get(const row_plan *p, hsgd_cpu *cpu, int worker, b
     work->padded = hsgd_cpu_take(&at, padded);
     work->packed = hsgd_cpu_take(&at, packed);
     work->bias = hsgd_cpu_take(&at, bias);
+    work->packed_step = packed_step;
+    work->bias_step = bias_step;
     work->rows = hsgd_cpu_take(&at, rows);
     work->patches = patch_list_take(g, &at);
     work->code = hsgd_cpu_take(&at, code);
@@ -171,37 +176,52 @@ static void append_lists(const gated *g, int64_t m, int64_t s, const base_work *
     }
 }
 
-hsgd_status KERNEL(gated_base)(void *self, int worker, const hsgd_gated *layers, int64_t m, const void *x,
-                               const void *w, const void *b, void *y, void *gates, hsgd_error *err)
+/* One sample, padded by now, at column j. */
+static void base_sample(const row_plan *p, int64_t j, const base_work *work, real *y, const gate_book *book)
+{
+    const gated *g = p->g;
+    const real *packed = work->packed + j * work->packed_step, *bias = work->bias + j * work->bias_step;
+
+    memset(work->length, 0, (size_t)g->c.out * sizeof *work->length);
+    for (int64_t o = 0; o < g->c.out; o += g->listed ? 2 * V : V) {
+        if (!g->listed) {
+            base_block(1, p, work->padded, packed, bias, &work->patches, o, work->rows, y, book);
+        } else if (o + V < g->c.out) {
+            base_block(2, p, work->padded, packed, bias, NULL, o, work->rows, y, book);
+        } else {
+            base_block(1, p, work->padded, packed, bias, NULL, o, work->rows, y, book);
+        }
+    }
+}
+
+hsgd_status KERNEL(gated_base)(void *self, int worker, const hsgd_gated *layers, int64_t m, int64_t k, hsgd_columns x,
+                               hsgd_columns w, hsgd_columns b, hsgd_columns y, void *gates, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const gated g = gated_of(layers);
     const row_plan p = row_plan_of(&g);
     base_work work = {0};
 
-    HSGD_TRY(base_work_get(&p, self, worker, &work, err));
-    pack_weight(&g.c, w, b, work.packed, work.bias);
+    HSGD_TRY(base_work_get(&p, self, worker, k, &work, err));
+    for (int64_t j = 0; j < k; j++) {
+        pack_weight(&g.c, column(w, j), b.data != NULL ? column(b, j) : NULL, work.packed + j * work.packed_step,
+                    work.bias + j * work.bias_step);
+    }
     for (int64_t s = 0; s < m; s++) {
-        real *to = (real *)y + s * g.count;
         const gate_book book = {
             .choice = gates != NULL && !g.listed ? (uint8_t *)gates + s * g.count : NULL,
             .code = gates != NULL && g.listed ? work.code : NULL,
             .length = work.length,
         };
 
-        pad_sample(&g.c, (const real *)x + s * g.c.places * g.c.in, work.padded);
-        memset(work.length, 0, (size_t)g.c.out * sizeof *work.length);
-        if (!g.listed) {
-            find_patches(&g, work.padded, &work.patches);
-        }
-        for (int64_t o = 0; o < g.c.out; o += g.listed ? 2 * V : V) {
-            if (!g.listed) {
-                base_block(1, &p, work.padded, work.packed, work.bias, &work.patches, o, work.rows, to, &book);
-            } else if (o + V < g.c.out) {
-                base_block(2, &p, work.padded, work.packed, work.bias, NULL, o, work.rows, to, &book);
-            } else {
-                base_block(1, &p, work.padded, work.packed, work.bias, NULL, o, work.rows, to, &book);
+        for (int64_t j = 0; j < k; j++) {
+            if (fresh(x, j)) {
+                pad_sample(&g.c, column(x, j) + s * g.c.places * g.c.in, work.padded);
             }
+            if (fresh(x, j) && !g.listed) {
+                find_patches(&g, work.padded, &work.patches);
+            }
+            base_sample(&p, j, &work, column(y, j) + s * g.count, &book);
         }
         if (book.code != NULL) {
             append_lists(&g, m, s, &work, gates);

@@ -116,8 +116,8 @@ hsgd_status KERNEL_DOUBLE(gram)(void *self, int64_t rows, int64_t block, int64_t
 hsgd_status KERNEL_DOUBLE(update)(void *self, int64_t rows, int64_t block, double a, int64_t kx, const double *x,
                                   int64_t ldx, const double *c, int64_t ky, double *y, int64_t ldy, hsgd_error *err);
 size_t KERNEL(gates_bytes)(void *self, const hsgd_gated *layers, int64_t m);
-hsgd_status KERNEL(gated_base)(void *self, int worker, const hsgd_gated *layers, int64_t m, const void *x,
-                               const void *w, const void *b, void *y, void *gates, hsgd_error *err);
+hsgd_status KERNEL(gated_base)(void *self, int worker, const hsgd_gated *layers, int64_t m, int64_t k, hsgd_columns x,
+                               hsgd_columns w, hsgd_columns b, hsgd_columns y, void *gates, hsgd_error *err);
 hsgd_status KERNEL(gated_value)(void *self, int worker, const hsgd_gated *layers, int64_t m, const void *gates,
                                 int terms, const void *const *x, const void *const *w, const void *b, void *y,
                                 hsgd_error *err);
