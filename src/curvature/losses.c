@@ -74,10 +74,20 @@ void hsgd_losses_destroy(hsgd_losses **losses)
 static hsgd_status losses_group(void *context, hsgd_sweep *sweep, hsgd_sweep_worker *worker, int64_t group,
                                 const hsgd_group *samples, hsgd_error *err)
 {
+    hsgd_status st = HSGD_OK;
     const hsgd_losses *l = context;
+    const hsgd_backend *backend = sweep->problem.backend;
+    const int64_t taken = l->k * HSGD_TALLIES_OF_LOSS;
 
     (void)group;
-    return hsgd_pass_losses(sweep->pass, worker->id, l->params, l->k, samples, worker->state, worker->tally, NULL, err);
+    if (taken < sweep->plan.tallies) { /* an earlier call may have left a NaN there */
+        HSGD_TRY(backend->ops->zero(backend->self, worker->id, (size_t)(sweep->plan.tallies - taken) * sizeof(double),
+                                    worker->tally + taken, err));
+    }
+    HSGD_TRY(
+        hsgd_pass_losses(sweep->pass, worker->id, l->params, l->k, samples, worker->state, worker->tally, NULL, err));
+done:
+    return st;
 }
 
 static hsgd_status local_losses(hsgd_losses *l, const double *weights, hsgd_error *err)
