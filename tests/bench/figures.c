@@ -9,7 +9,7 @@ enum { REPEATS = 400, POINTS = 21, BURST = 100, MOST = 5 /* variants */, LEAST =
 
 /* One thing to be timed: `columns` products, steps or points of `samples` samples each. */
 typedef struct variant {
-    const char *name;
+    const char *name, *word; /* what is told before the number: name, or name | word */
     hsgd_status (*call)(bench *b, const struct variant *v, hsgd_error *err);
     int64_t samples, columns;
     hsgd_linop *op; /* of products */
@@ -128,7 +128,8 @@ static hsgd_status measure(bench *b, const variant *v, int count, hsgd_error *er
     }
     for (int i = 0; i < count && b->problem.comm->rank == 0; i++) {
         qsort(times[i], (size_t)turns, sizeof times[i][0], ascending);
-        printf("%s: %.0f\n", v[i].name, (double)(v[i].samples * v[i].columns) / times[i][turns / 2]);
+        printf("%s%s%s: %.0f\n", v[i].name, v[i].word != NULL ? " | " : "", v[i].word != NULL ? v[i].word : "",
+               (double)(v[i].samples * v[i].columns) / times[i][turns / 2]);
         (void)fflush(stdout);
     }
 done:
@@ -195,69 +196,54 @@ done:
     return st;
 }
 
+/* The figure for samples or vectors that grow, in turns.  v: [count] with word, samples and columns. */
+static hsgd_status grow(bench *b, const char *name, hsgd_status (*call)(bench *b, const variant *v, hsgd_error *err),
+                        size_t cache, variant *v, int count, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    for (int i = 0; i < count; i++) {
+        v[i].name = name;
+        v[i].call = call;
+        if (call == product) {
+            HSGD_TRY(make_operator(b, v[i].samples, v[i].columns, cache, &v[i].op, err));
+        }
+    }
+    HSGD_TRY(measure(b, v, count, err));
+done:
+    for (int i = 0; i < count; i++) {
+        hsgd_linop_destroy(&v[i].op);
+    }
+    return st;
+}
+
 hsgd_status figures_samples(bench *b, int64_t samples, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    variant v[3] = {{.name = "x1", .samples = samples, .columns = 1},
-                    {.name = "x2", .samples = 2 * samples, .columns = 1},
-                    {.name = "x4", .samples = 4 * samples, .columns = 1}};
-    const struct {
-        const char *name;
-        hsgd_status (*call)(bench *b, const variant *v, hsgd_error *err);
-        size_t cache;
-    } what[] = {{"forward", forward, 0},
-                {"gradient", gradient, 0},
-                {"product kept", product, b->cache},
-                {"product rebuilt", product, 0}};
+    variant v[] = {{.word = "x1", .samples = samples, .columns = 1},
+                   {.word = "x2", .samples = 2 * samples, .columns = 1},
+                   {.word = "x4", .samples = 4 * samples, .columns = 1}};
 
-    for (size_t w = 0; w < sizeof what / sizeof what[0]; w++) {
-        if (b->problem.comm->rank == 0) {
-            printf("# growth: %s\n", what[w].name);
-        }
-        for (int i = 0; i < 3; i++) {
-            v[i].call = what[w].call;
-            if (what[w].call == product) {
-                HSGD_TRY(make_operator(b, v[i].samples, 1, what[w].cache, &v[i].op, err));
-            }
-        }
-        HSGD_TRY(measure(b, v, 3, err));
-        for (int i = 0; i < 3; i++) {
-            hsgd_linop_destroy(&v[i].op);
-        }
-    }
+    HSGD_TRY(grow(b, "forward", forward, 0, v, 3, err));
+    HSGD_TRY(grow(b, "gradient", gradient, 0, v, 3, err));
+    HSGD_TRY(grow(b, "product kept", product, b->cache, v, 3, err));
+    HSGD_TRY(grow(b, "product rebuilt", product, 0, v, 3, err));
 done:
-    for (int i = 0; i < 3; i++) {
-        hsgd_linop_destroy(&v[i].op);
-    }
     return st;
 }
 
 hsgd_status figures_vectors(bench *b, int64_t samples, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    variant v[MOST] = {{.name = "1"}, {.name = "2"}, {.name = "4"}, {.name = "8"}, {.name = "16"}};
-    const struct {
-        const char *name;
-        size_t cache;
-    } what[] = {{"product kept", b->cache}, {"product rebuilt", 0}};
+    variant v[MOST] = {{.word = "1"}, {.word = "2"}, {.word = "4"}, {.word = "8"}, {.word = "16"}};
 
-    for (size_t w = 0; w < sizeof what / sizeof what[0]; w++) {
-        if (b->problem.comm->rank == 0) {
-            printf("# growth: %s\n", what[w].name);
-        }
-        for (int i = 0; i < MOST; i++) {
-            v[i] = (variant){.name = v[i].name, .call = product, .samples = samples, .columns = (int64_t)1 << i};
-            HSGD_TRY(make_operator(b, samples, v[i].columns, what[w].cache, &v[i].op, err));
-        }
-        HSGD_TRY(measure(b, v, MOST, err));
-        for (int i = 0; i < MOST; i++) {
-            hsgd_linop_destroy(&v[i].op);
-        }
-    }
-done:
     for (int i = 0; i < MOST; i++) {
-        hsgd_linop_destroy(&v[i].op);
+        v[i].samples = samples;
+        v[i].columns = (int64_t)1 << i;
     }
+    HSGD_TRY(grow(b, "product kept", product, b->cache, v, MOST, err));
+    HSGD_TRY(grow(b, "product rebuilt", product, 0, v, MOST, err));
+done:
     return st;
 }
 
