@@ -5,11 +5,11 @@ usage: bench.py BUILD [--threads 2] [--rounds 5] [--seconds 1] [--samples 60000]
                       [--weights FILE.h5] [--no-torch]
        bench.py BUILD --growth [--rounds 3] [--seconds 1] [--base 1000] [--ranks 1 2 4 8]
 
-Every round measures sgemm and a memory triad, then, at initial and at trained weights, our bench in both reduction modes
-and PyTorch both tuned and as it comes.  A table shows medians over the rounds and medians of the rounds' ratios; PyTorch
-stands there with its fastest way to each figure, and all its ways follow in a table of their own.  Ways that lose the
-first round clearly sit out the later ones.  'tuned': one BLAS thread beside PyTorch's own, and a malloc that keeps its
-memory.  Trained weights (two epochs, lr 0.05, momentum 0.9) are made first, unless they are given.
+Every round measures sgemm and a memory triad, then, at initial and at trained weights, our bench in both reduction
+modes and PyTorch both tuned and as it comes.  A table shows medians over the rounds and medians of the rounds' ratios;
+PyTorch stands there with its fastest way to each figure, and all its ways follow in a table of their own.  Ways that
+lose the first round clearly sit out the later ones.  'tuned': one BLAS thread beside PyTorch's own, and a malloc that
+keeps its memory.  Trained weights (two epochs, lr 0.05, momentum 0.9) are made first, unless they are given.
 --growth: how cost grows with samples, vectors and ranks, and what is sent; without PyTorch.
 PyTorch's columns need python3-torch and $HSGD_DATA (MNIST).  The output is Markdown.
 """
@@ -48,6 +48,10 @@ def measure(command, extra):
         elif re.fullmatch(r"[\d.]+", value):
             figures[key] = float(value)
     return figures, told
+
+
+def brief(a):
+    return ["brief=true"] if a.brief else []
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------
@@ -91,8 +95,8 @@ def has_torch(a):
     """Whether PyTorch can be measured; says why not."""
     if a.no_torch:
         return False
-    there = subprocess.run([sys.executable, "-c", "import torch"], stderr=subprocess.DEVNULL, check=False).returncode == 0
-    if not there or not os.environ.get("HSGD_DATA"):
+    there = subprocess.run([sys.executable, "-c", "import torch"], stderr=subprocess.DEVNULL, check=False)
+    if there.returncode != 0 or not os.environ.get("HSGD_DATA"):
         print("PyTorch's columns are left out: they need python3-torch for this interpreter and HSGD_DATA\n")
         return False
     return True
@@ -125,7 +129,7 @@ class Kind:
     def ours(self, mode):
         a = self.a
         command = [os.path.join(a.build, "tests/bench/hsgd-bench"), "cpu", mode, str(a.seconds), f"threads={a.threads}",
-                   f"samples={a.samples}", f"cache={a.cache}"]
+                   f"samples={a.samples}", f"cache={a.cache}", *brief(a)]
         return measure(command, ROOT | ({"HSGD_BENCH_WEIGHTS": self.weights} if self.weights else {}))
 
     def peer(self, column):
@@ -195,18 +199,18 @@ def print_ways(kind):
         for column in columns:
             rates = [r[key] for r in kind.rounds[column] if key in r]
             text = f"{statistics.median(rates):,.0f}" if rates else ""
-            cells.append(text if len(rates) == len(kind.rounds[column]) else f"({text})")
+            cells.append(text if len(rates) in (0, len(kind.rounds[column])) else f"({text})")
         print("| " + " | ".join(cells) + " |")
 
 
-def place(a, loads):
-    """Where and with what this was measured."""
+def place(a, loads, rounds):
+    """Where, with what and in which rounds this was measured."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         model = re.search(r"model name\s*: (.*)", file.read())
     version = subprocess.run([os.path.join(a.build, "hsgd-dist"), "--version"], env=os.environ | ROOT, text=True,
                              check=True, stdout=subprocess.PIPE).stdout.splitlines()[0]
     words = [str(datetime.date.today()), version, model[1] if model else platform.machine(),
-             f"{os.cpu_count()} cores", f"{a.threads} threads", f"{a.rounds} rounds of {a.seconds:g} s a figure",
+             f"{os.cpu_count()} cores", f"{a.threads} threads", rounds,
              f"load average {min(loads):.1f} to {max(loads):.1f}"]
     return "; ".join(words)
 
@@ -215,8 +219,12 @@ def spread(values):
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
+def rounds_of(a):
+    return f"{a.rounds} rounds of {a.seconds:g} s a figure"
+
+
 def print_all(a, kinds, peaks, loads):
-    print(place(a, loads))
+    print(place(a, loads, rounds_of(a)))
     print(f"\nIn the same rounds: sgemm {spread([p['sgemm'] for p in peaks])} GFLOP/s, memory triad "
           f"{spread([p['triad'] for p in peaks])} GB/s.  Figures without a number are over {a.samples:,} samples; "
           "\"8 products\" count each.\n\"Active\": the shares of both convolutions' outputs that carry a derivative; "
@@ -243,6 +251,7 @@ def parsed():
     parser.add_argument("--kinds", nargs="+", choices=("initial", "trained"), default=["initial", "trained"])
     parser.add_argument("--weights", help="trained ones, instead of two epochs here")
     parser.add_argument("--no-torch", action="store_true")
+    parser.add_argument("--brief", action="store_true", help="the least of everything: to try this program itself")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--base", type=int, default=1000, help="samples from which --growth starts")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4, 8])
@@ -255,7 +264,7 @@ def main():
     loads = [os.getloadavg()[0]]
     if a.growth:
         growth.run(a, lambda command, extra: measure(command, ROOT | extra))
-        print("\n" + place(a, [*loads, os.getloadavg()[0]]))
+        print("\n" + place(a, [*loads, os.getloadavg()[0]], rounds_of(a)))
         return
     torch, peaks, weights = has_torch(a), [], weights_of_kinds(a)
     try:
