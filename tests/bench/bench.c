@@ -1,11 +1,13 @@
 /* tests/bench/bench.c - samples per second of what a study spends its time in.
  *
  * usage: hsgd-bench cpu|cuda fast|reproducible SECONDS-PER-FIGURE [tf32=true] [samples=N] [threads=N] [cache=MIB] [mode=M]
+ *                   [brief=true]
  * Prints lines "figure: samples/s" (times columns, where several products are made at once), each the median over
  * repetitions, and "# key: text" of what computed.  Modes: all (left out), and for bench.py --growth samples, vectors and
  * ranks.  In all, figures without a number in their name are over `samples` samples of the training set: 60,000 on a GPU;
  * on the CPU they are left out, and operators are over 1000, unless it is given; in the other modes it is 1000.
  * cache: what kept base passes may take (65536: as much as there is room for).
+ * brief: one call each, bursts of one step, lines of one point, active shares of ten samples: to try the bench itself.
  * Weights are the seeded initialisation, or $HSGD_BENCH_WEIGHTS: a file of n float64 in flat order.  Data: $HSGD_DATA or
  * the generated digits. */
 #include "bench.h"
@@ -34,6 +36,7 @@ typedef struct {
     int64_t samples; /* of the whole-set figures; 0: none */
     int64_t cache;   /* MiB */
     const mode *mode;
+    bool brief;
 } arguments;
 
 static hsgd_status load_weights(bench *b, hsgd_error *err)
@@ -108,7 +111,7 @@ static hsgd_status tell(const bench *b, hsgd_error *err)
     activity active;
 
     if (b->problem.comm->rank == 0) { /* the others would but take its cores */
-        st = activity_measure(b->problem.split, BENCH_BATCH, b->weights, &active, err);
+        st = activity_measure(b->problem.split, b->brief ? 10 : BENCH_BATCH, b->weights, &active, err);
     }
     HSGD_TRY(hsgd_comm_agree(b->problem.comm, st, err));
     if (b->problem.comm->rank == 0) {
@@ -156,7 +159,7 @@ static hsgd_status parse(int argc, char **argv, arguments *a, hsgd_error *err)
 
     HSGD_CHECK(argc >= 4, HSGD_ERR_USAGE, err,
                "usage: hsgd-bench cpu|cuda fast|reproducible SECONDS [tf32=true] [samples=N] [threads=N] [cache=MIB] "
-               "[mode=all|samples|vectors|ranks]");
+               "[mode=all|samples|vectors|ranks] [brief=true]");
     a->choice.backend = strcmp(argv[1], "cuda") == 0 ? HSGD_DEVICE_CUDA : HSGD_DEVICE_CPU;
     HSGD_CHECK(a->choice.backend == HSGD_DEVICE_CUDA || strcmp(argv[1], "cpu") == 0, HSGD_ERR_USAGE, err,
                "%s: cpu or cuda", argv[1]);
@@ -169,10 +172,12 @@ static hsgd_status parse(int argc, char **argv, arguments *a, hsgd_error *err)
     a->cache = 65536;
     for (int i = 4; i < argc; i++) {
         a->choice.tf32 = a->choice.tf32 || strcmp(argv[i], "tf32=true") == 0;
-        HSGD_CHECK(strncmp(argv[i], "tf32=", 5) == 0 || number(argv[i], "samples=", &a->samples) ||
-                       number(argv[i], "threads=", &threads) || number(argv[i], "cache=", &a->cache) ||
-                       named(argv[i], &a->mode),
-                   HSGD_ERR_USAGE, err, "%s: tf32=true, samples=N, threads=N, cache=MIB or mode=M", argv[i]);
+        a->brief = a->brief || strcmp(argv[i], "brief=true") == 0;
+        HSGD_CHECK(strncmp(argv[i], "tf32=", 5) == 0 || strncmp(argv[i], "brief=", 6) == 0 ||
+                       number(argv[i], "samples=", &a->samples) || number(argv[i], "threads=", &threads) ||
+                       number(argv[i], "cache=", &a->cache) || named(argv[i], &a->mode),
+                   HSGD_ERR_USAGE, err, "%s: tf32=true, samples=N, threads=N, cache=MIB, mode=M or brief=true",
+                   argv[i]);
     }
     if (a->samples == 0) {
         a->samples = a->choice.backend == HSGD_DEVICE_CUDA && a->mode == &modes[0] ? 60000 : a->mode->samples;
@@ -190,6 +195,7 @@ static hsgd_status run(const arguments *a, hsgd_comm **comm, hsgd_devices **devi
     hsgd_backend *backend = NULL;
     const int64_t seen = a->samples * a->mode->most;
     bench b = {.seconds = a->seconds,
+               .brief = a->brief,
                .cache = (size_t)a->cache << 20,
                .all = seen > BENCH_POINT_SAMPLES ? seen : BENCH_POINT_SAMPLES};
     const hsgd_dataset_options options = {.dir = "", .train_samples = b.all, .test_samples = 10, .seed = 1};

@@ -17,6 +17,7 @@ typedef struct bench {
     size_t cache;        /* bytes that kept base passes may take */
     double seconds;      /* for each figure */
     bool messages;       /* tell them too */
+    bool brief;          /* one call each, bursts of one step, lines of one point */
 } bench;
 
 /* Print the figures of a mode, each the median over repetitions.  samples: of the sets (0 in figures_all: none).

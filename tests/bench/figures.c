@@ -82,14 +82,24 @@ done:
 
 /* ---- timing ---- */
 
-/* One call; where messages are told, what it sends on rank 0, for each step or product of it. */
-static hsgd_status first_call(bench *b, const variant *v, hsgd_error *err)
+/* One call and its seconds. */
+static hsgd_status timed(bench *b, const variant *v, double *seconds, hsgd_error *err)
+{
+    const double start = hsgd_clock();
+    const hsgd_status st = v->call(b, v, err);
+
+    *seconds = hsgd_clock() - start;
+    return st;
+}
+
+/* The first call; where messages are told, what it sends on rank 0, for each step or product of it. */
+static hsgd_status first_call(bench *b, const variant *v, double *seconds, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const message_count before = messages_so_far();
     message_count after;
 
-    HSGD_TRY(v->call(b, v, err));
+    HSGD_TRY(timed(b, v, seconds, err));
     after = messages_so_far();
     if (b->messages && b->problem.comm->rank == 0) {
         printf("# messages %s: %.2f calls, %.1f bytes\n", v->name,
@@ -100,37 +110,40 @@ done:
     return st;
 }
 
+static void tell(const variant *v, double *times, int turns)
+{
+    qsort(times, (size_t)turns, sizeof times[0], ascending);
+    printf("%s%s%s: %.0f\n", v->name, v->word != NULL ? " | " : "", v->word != NULL ? v->word : "",
+           (double)(v->samples * v->columns) / times[turns / 2]);
+    (void)fflush(stdout);
+}
+
 /* All `count` variants take turns until `seconds` each are over, LEAST times at least; but one turn alone where those
- * would take PATIENCE times as long. */
+ * would take PATIENCE times as long.  The first calls (first touch of all memory, filling of caches) count for nothing,
+ * unless the bench is to be brief. */
 static hsgd_status measure(bench *b, const variant *v, int count, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     static double times[MOST][REPEATS];
     const double each = (double)count * b->seconds;
     double begun = 0.0;
-    int64_t more = 1;
-    int turns = 0;
+    int64_t more = !b->brief;
+    int turns = b->brief;
 
     for (int i = 0; i < count; i++) {
-        HSGD_TRY(first_call(b, &v[i], err)); /* first touch of all memory, filling of caches */
+        HSGD_TRY(first_call(b, &v[i], &times[i][0], err));
     }
     begun = hsgd_clock();
     while (more != 0) {
         for (int i = 0; i < count; i++) {
-            const double start = hsgd_clock();
-
-            HSGD_TRY(v[i].call(b, &v[i], err));
-            times[i][turns] = hsgd_clock() - start;
+            HSGD_TRY(timed(b, &v[i], &times[i][turns], err));
         }
         turns++;
         more = turns < REPEATS && hsgd_clock() - begun < (turns < LEAST ? PATIENCE : 1) * each;
         HSGD_TRY(hsgd_comm_broadcast(b->problem.comm, 0, sizeof more, &more, err));
     }
     for (int i = 0; i < count && b->problem.comm->rank == 0; i++) {
-        qsort(times[i], (size_t)turns, sizeof times[i][0], ascending);
-        printf("%s%s%s: %.0f\n", v[i].name, v[i].word != NULL ? " | " : "", v[i].word != NULL ? v[i].word : "",
-               (double)(v[i].samples * v[i].columns) / times[i][turns / 2]);
-        (void)fflush(stdout);
+        tell(&v[i], times[i], turns);
     }
 done:
     return st;
@@ -170,6 +183,16 @@ done:
     return st;
 }
 
+static hsgd_status train_steps(bench *b, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(one(b, "train step 100", steps, 100, b->brief ? 1 : BURST, err));
+    HSGD_TRY(one(b, "train step 1000", steps, BENCH_BATCH, b->brief ? 1 : BURST / 10, err));
+done:
+    return st;
+}
+
 /* ---- modes ---- */
 
 hsgd_status figures_all(bench *b, int64_t samples, hsgd_error *err)
@@ -178,8 +201,7 @@ hsgd_status figures_all(bench *b, int64_t samples, hsgd_error *err)
 
     HSGD_TRY(one(b, "forward 100", forward, 100, 1, err));
     HSGD_TRY(one(b, "forward 1000", forward, BENCH_BATCH, 1, err));
-    HSGD_TRY(one(b, "train step 100", steps, 100, BURST, err));
-    HSGD_TRY(one(b, "train step 1000", steps, BENCH_BATCH, BURST / 10, err));
+    HSGD_TRY(train_steps(b, err));
     HSGD_TRY(one(b, "gradient 100", gradient, 100, 1, err));
     HSGD_TRY(one(b, "gradient 1000", gradient, BENCH_BATCH, 1, err));
     HSGD_TRY(products(b, "product kept 100", "8 products kept 100", 100, b->cache, err));
@@ -191,7 +213,7 @@ hsgd_status figures_all(bench *b, int64_t samples, hsgd_error *err)
         HSGD_TRY(one(b, "gradient", gradient, samples, 1, err));
         HSGD_TRY(products(b, "product", "8 products", samples, b->cache, err));
     }
-    HSGD_TRY(one(b, "landscape points", landscape, BENCH_POINT_SAMPLES, POINTS, err));
+    HSGD_TRY(one(b, "landscape points", landscape, BENCH_POINT_SAMPLES, b->brief ? 1 : POINTS, err));
 done:
     return st;
 }
@@ -252,8 +274,7 @@ hsgd_status figures_ranks(bench *b, int64_t samples, hsgd_error *err)
     hsgd_status st = HSGD_OK;
 
     b->messages = true;
-    HSGD_TRY(one(b, "train step 100", steps, 100, BURST, err));
-    HSGD_TRY(one(b, "train step 1000", steps, BENCH_BATCH, BURST / 10, err));
+    HSGD_TRY(train_steps(b, err));
     HSGD_TRY(one(b, "gradient", gradient, samples, 1, err));
     HSGD_TRY(products(b, "product kept", "8 products kept", samples, b->cache, err));
     HSGD_TRY(products(b, "product rebuilt", "8 products rebuilt", samples, 0, err));

@@ -21,17 +21,18 @@ class Growth:
     def __init__(self, a, measure):
         self.a, self.measure = a, measure
 
-    def bench(self, mode, reduction="fast", threads=None, samples=None, ranks=0):
+    def bench(self, mode, reduction="fast", threads=None, ranks=0):
         """One run of hsgd-bench; ranks 0: without a launcher."""
         a = self.a
         command = [os.path.join(a.build, "tests/bench/hsgd-bench"), "cpu", reduction, str(a.seconds),
-                   f"threads={threads or a.threads}", f"samples={samples or a.base}", f"cache={a.cache}", f"mode={mode}"]
+                   f"threads={threads or a.threads}", f"samples={a.base}", f"cache={a.cache}", f"mode={mode}"]
+        command += ["brief=true"] if a.brief else []
         if ranks > 0:
             command = [a.mpiexec, "-np", str(ranks), *command]
         return self.measure(command, YIELDING)
 
     def print_samples(self, rounds):
-        """rounds: {figure: {variant: rate}}; a rate is samples/s, so that the time of x2 over that of x1 is 2 r1 / r2."""
+        """rounds: {figure: {variant: rate}}; the time of x2 over that of x1 is 2 r1 / r2."""
         rows = []
         for figure in rounds[0]:
             pick = [r[figure] for r in rounds]
@@ -59,7 +60,8 @@ class Growth:
             row = [figure] + [f"{median_of(rounds, lambda r, c=c: r[c][figure]):,.0f}" for c in columns]
             row += [f"{median_of(rounds, lambda r: r[columns[-1]][figure] / max(x[figure] for x in r.values())):.2f}"]
             rows.append(row)
-        print(f"\nRanks on {os.cpu_count()} cores, {self.a.base:,} samples, {reduction}, one thread each, yielding: samples/s")
+        print(f"\nRanks on {os.cpu_count()} cores, {self.a.base:,} samples, {reduction}, one thread each, yielding: "
+              "samples/s")
         table(["figure", *columns, "last / best"], rows)
 
     def print_messages(self, told):
@@ -80,8 +82,8 @@ class Growth:
                 if reduction == "fast":
                     row.append(f"{max(sent) - least:,.0f}")
             rows.append(row)
-        print(f"\nMessages for each step, gradient or product, on {', '.join(map(str, ranks))} ranks: calls, and bytes of "
-              "the arrays that they add, gather or scatter")
+        print(f"\nMessages for each step, gradient or product, on {', '.join(map(str, ranks))} ranks: calls, and bytes "
+              "of the arrays that they add, gather or scatter")
         table(["figure", "least bytes", "calls, fast", "bytes, fast", "beyond the least", "calls, reproducible",
                "bytes, reproducible"], rows)
 
