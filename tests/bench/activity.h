@@ -10,7 +10,7 @@ typedef struct {
     double pixels;                        /* of the images those that are not 0 */
 } activity;
 
-/* Over the split's first `samples` images, at weights of the default network (flat, canonical order), by plain loops that
- * share nothing with what is measured.  Local.  Errors: HSGD_ERR_MEMORY. */
+/* Over the split's first `samples` images, at weights of the default network (flat, canonical order), by plain loops
+ * that share nothing with what is measured.  Local.  Errors: HSGD_ERR_MEMORY. */
 hsgd_status activity_measure(const hsgd_split *split, int64_t samples, const double *weights, activity *out,
                              hsgd_error *err);

@@ -1,15 +1,15 @@
 /* tests/bench/bench.c - samples per second of what a study spends its time in.
  *
- * usage: hsgd-bench cpu|cuda fast|reproducible SECONDS-PER-FIGURE [tf32=true] [samples=N] [threads=N] [cache=MIB] [mode=M]
- *                   [brief=true]
+ * usage: hsgd-bench cpu|cuda fast|reproducible SECONDS-PER-FIGURE [tf32=true] [samples=N] [threads=N] [cache=MIB]
+ *                   [mode=M] [brief=true]
  * Prints lines "figure: samples/s" (times columns, where several products are made at once), each the median over
- * repetitions, and "# key: text" of what computed.  Modes: all (left out), and for bench.py --growth samples, vectors and
- * ranks.  In all, figures without a number in their name are over `samples` samples of the training set: 60,000 on a GPU;
- * on the CPU they are left out, and operators are over 1000, unless it is given; in the other modes it is 1000.
+ * repetitions, and "# key: text" of what computed.  Modes: all (left out), and for bench.py --growth samples, vectors
+ * and ranks.  In all, figures without a number in their name are over `samples` samples of the training set: 60,000 on
+ * a GPU; on the CPU they are left out, and operators are over 1000, unless it is given; in the other modes it is 1000.
  * cache: what kept base passes may take (65536: as much as there is room for).
  * brief: one call each, bursts of one step, lines of one point, active shares of ten samples: to try the bench itself.
- * Weights are the seeded initialisation, or $HSGD_BENCH_WEIGHTS: a file of n float64 in flat order.  Data: $HSGD_DATA or
- * the generated digits. */
+ * Weights are the seeded initialisation, or $HSGD_BENCH_WEIGHTS: a file of n float64 in flat order.  Data: $HSGD_DATA
+ * or the generated digits. */
 #include "bench.h"
 #include "activity.h"
 #include "counting.h"

@@ -122,6 +122,7 @@ class Kind:
     def once(self):
         """One more round of all columns."""
         for column in self.columns:
+            print(f"{self.name} weights, round {len(self.rounds[column]) + 1}: {column}", file=sys.stderr, flush=True)
             figures, told = self.peer(column) if column.startswith("torch") else self.ours(column)
             self.rounds[column].append(figures)
             self.told |= told

@@ -1,5 +1,5 @@
-/* tests/bench/counting.c - see counting.h.  The communicator keeps its self: only the table is changed, so that calls that
- * are not counted go where they went. */
+/* tests/bench/counting.c - see counting.h.  The communicator keeps its self: only the table is changed, so that calls
+ * that are not counted go where they went. */
 #include "counting.h"
 
 static const hsgd_comm_ops *inner;

@@ -1,8 +1,8 @@
 /* tests/bench/peak.c - what the machine can do at this moment: sgemm and a memory triad.
  *
  * usage: hsgd-bench-peak THREADS SECONDS-PER-FIGURE
- * Prints "sgemm: GFLOP/s" of OpenBLAS on matrices of EDGE x EDGE, and "triad: GB/s" of a = b + s c over arrays far beyond
- * the caches, three streams counted; medians over repetitions. */
+ * Prints "sgemm: GFLOP/s" of OpenBLAS on matrices of EDGE x EDGE, and "triad: GB/s" of a = b + s c over arrays far
+ * beyond the caches, three streams counted; medians over repetitions. */
 #include "base/clock.h"
 #include <cblas.h>
 #include <stdint.h>

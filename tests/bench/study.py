@@ -4,11 +4,11 @@
 usage: study.py BUILD [--deck inputs/mnist.ini] [--threads 2] [--rounds 3] [--share 1] [--reduction fast]
                       [--settings tuned,default] [--manners kept,loader] [--no-torch] [KEY=VALUE ...]
 
-Stages: train (with its tests), eigen, density, trace and landscape, with the deck's keys.  How much PyTorch has to do is
-read from the files of our run: as many steps, tests, products over as many samples, probes, points.  It differs in one
-place: where our trace is exact, PyTorch makes the deck's trace.probes products.  With --share S PyTorch does that share
-of each stage and its times are scaled linearly; parts that cost little are done whole.  Rounds interleave all; figures
-are medians, ratios medians of the rounds' ratios.  Manners of products: kept, one graph of all studied samples;
+Stages: train (with its tests), eigen, density, trace and landscape, with the deck's keys.  How much PyTorch has to do
+is read from the files of our run: as many steps, tests, products over as many samples, probes, points.  It differs in
+one place: where our trace is exact, PyTorch makes the deck's trace.probes products.  With --share S PyTorch does that
+share of each stage and its times are scaled linearly; parts that cost little are done whole.  Rounds interleave all;
+figures are medians, ratios medians of the rounds' ratios.  Manners of products: kept, one graph of all studied samples;
 loader, graphs rebuilt for each batch of 100 of them (see study_torch.py).
 """
 import argparse
@@ -150,7 +150,8 @@ def main():
     if not a.no_torch and not os.environ.get("HSGD_DATA"):
         sys.exit("study.py: error: PyTorch needs MNIST: set HSGD_DATA, or give --no-torch")
     rounds, loads = [], [os.getloadavg()[0]]
-    for _ in range(a.rounds):
+    for number in range(a.rounds):
+        print(f"round {number + 1}: ours", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             results = Path(folder, "out")
             rounds.append({"ours": run_ours(a, results)})
@@ -160,13 +161,15 @@ def main():
             request = done | {"data": os.environ.get("HSGD_DATA"), "weights": weights, "threads": a.threads,
                               "share": a.share, "manners": a.manners}
             for setting in [] if a.no_torch else a.settings:
+                print(f"round {number + 1}: PyTorch, {setting}", file=sys.stderr, flush=True)
                 rounds[-1] |= run_peer(a, setting, request)
         finally:
             os.unlink(weights)
         loads.append(os.getloadavg()[0])
     print(place(a, loads, f"{a.rounds} rounds, {a.reduction} sums"))
     if not a.no_torch:
-        print(f"\nPyTorch did {100 * a.share:g} % of its steps, products and points; its times are scaled to all of them.")
+        print(f"\nPyTorch did {100 * a.share:g} % of its steps, products and points; its times are scaled to all of "
+              "them.")
     print_table(rounds, done)
 
 

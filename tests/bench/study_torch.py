@@ -1,8 +1,8 @@
 """PyTorch's side of study.py: the stages of a study, or a share of each; JSON in, JSON out.
 
 usage: study_torch.py, with one object on the standard input:
-    data, weights (n float64 in flat order), threads, share, manners, batch, lr, momentum, steps, tests (over the test set),
-    samples, first, products (of eigen), probes, density_steps, bins, trace_probes, points (of all lines together)
+    data, weights (n float64 in flat order), threads, share, manners, batch, lr, momentum, steps, tests (over the test
+    set), samples, first, products (of eigen), probes, density_steps, bins, trace_probes, points (of all lines together)
 
 Prints {part: [seconds, done, of]}: `done` of `of` steps, products or points took so many seconds.  Products are made in
 one of two manners: kept, the graph of the gradient of all studied samples as one batch, built once (PyHessian's way to

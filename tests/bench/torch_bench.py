@@ -5,8 +5,8 @@ usage: torch_bench.py MNIST_DIR --threads N --seconds S [--samples N] [--weights
 WEIGHTS: n float64 in flat order.  Prints "figure | way: samples/s", the median over repetitions.  Images and labels lie
 ready in memory and batches are slices of them: a data loader's own cost is left out.  Ways over the whole set go on to
 the next batch with each repetition, and are timed over as many batches as the seconds allow, not over the set.
-"PyHessian's loop" is its product over a data loader: for each batch anew the graph, the gradient with a graph of its own,
-and the product, added up.  It has no other way to more than one batch, and no way to keep graphs of several.
+"PyHessian's loop" is its product over a data loader: for each batch anew the graph, the gradient with a graph of its
+own, and the product, added up.  It has no other way to more than one batch, and no way to keep graphs of several.
 """
 import argparse
 import gzip
@@ -137,7 +137,7 @@ class Work:
     # --- calls ---
 
     def kept(self, samples, batch, one):
-        """A call that does one(graph) for the kept graphs of all batches of the first `samples`; made when first used."""
+        """A call that does one(graph) for the graphs of all batches of the first `samples`; made at first use, kept."""
         graphs = []
 
         def call():

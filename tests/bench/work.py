@@ -6,8 +6,8 @@ and are zero elsewhere.  With C1 = 0.3136, C2 = 2.5088 and L = 0.0157 (the convo
 
     forward           C1 + C2 + L                    nothing can be left out before the choices are known
     gradient          forward + C1 f1 + 2 C2 f2 + 2 L         weights' adjoints of both, the input's of the second
-    product, kept     2 C1 f1 + 6 C2 f2 + 6 L        tangent: C1 f1 + 2 C2 f2 + 2 L (the second has two tangents, of its
-                                                     weights and its input); tangent of the adjoint: C1 f1 + 4 C2 f2 + 4 L
+    product, kept     2 C1 f1 + 6 C2 f2 + 6 L        tangent: C1 f1 + 2 C2 f2 + 2 L (the second has two, of its weights
+                                                     and its input); of the adjoint: C1 f1 + 4 C2 f2 + 4 L
     product, rebuilt  forward + product, kept        with k vectors at once: forward / k + product, kept
 
 Dense are the same with f1 = f2 = 1.  That images have zero pixels is not counted: no figure takes credit for skipping
