@@ -33,7 +33,7 @@ TUNED = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRE
 ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OPENBLAS_NUM_THREADS": "1"}
 TWO_EPOCHS = ("run.stages=train", "train.epochs=2", "train.lr=0.05", "train.momentum=0.9", "train.checkpoint_every=0",
               "device.backend=cpu")
-NEAR = 1.25  # a way slower than the fastest by more than this in the first round will not win a later one
+NEAR = 1.5  # a way slower than the fastest by more than this in the first round will not win a later one
 
 
 def measure(command, extra):
