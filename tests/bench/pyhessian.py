@@ -4,10 +4,9 @@
 usage: pyhessian.py PROGRAM [--seeds 0 1 2] [--rounds 3] [--threads 1]
 
 Weights come from a PyTorch default initialisation through tools/convert_weights.py; the batch is the first 100 training
-images of $HSGD_DATA.  PyHessian's algorithms (arXiv:1912.07145) are written here anew, with the choices that decide
-its figures: norms enlarged by 1e-6, a stop on the change of the quotient or of the running mean, one pass of
-Gram-Schmidt, one probe.  What is right is said by neither: eigsh on PyTorch's products in float64 to 1e-10, and the
-trace by Gauss-Newton's diagonal in float64, itself checked, coarsely, by random probes.
+images of $HSGD_DATA.  PyHessian's algorithms are those of pyhessian_algorithms.py, with one probe.  What is right is
+said by neither: eigsh on PyTorch's products in float64 to 1e-10, and the trace by Gauss-Newton's diagonal in float64,
+itself checked, coarsely, by random probes.
 Times are medians over rounds in which all take turns.  Needs PyTorch, SciPy and h5py.
 """
 import argparse
@@ -35,13 +34,13 @@ import scipy.sparse.linalg
 import torch
 import torch.nn.functional as F
 
+from pyhessian_algorithms import density_generate, inner, peer_pairs, peer_quadrature, peer_trace, signs
 from torch_bench import SHAPES, network, read_idx
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["conv1.0.weight", "conv1.0.bias", "conv2.0.weight", "conv2.0.bias", "out.weight", "out.bias"]
 SAMPLES = 100
 REFERENCE_PROBES = 100  # a coarse check of the exact way: about 15 % of the trace is their standard error here
-EXTRA = 1e-6            # PyHessian adds it to each norm that it divides by
 
 
 # --- the batch and its Hessian, in PyTorch ---------------------------------------------------------------------------
@@ -87,87 +86,6 @@ def relative_residual(batch, value, vector):
     """norm(H v - value v) / |value| for the unit vector along `vector`."""
     v = vector / np.linalg.norm(vector)
     return np.linalg.norm(batch.flat_product(v) - value * v) / abs(value)
-
-
-# --- PyHessian's algorithms, from their description ------------------------------------------------------------------
-
-def inner(a, b):
-    return sum((x * y).sum() for x, y in zip(a, b)).item()
-
-
-def shrunk(v):
-    """v over its norm, the norm enlarged: not quite a unit vector."""
-    size = inner(v, v) ** 0.5 + EXTRA
-    return [x / size for x in v]
-
-
-def cleared(v, others):
-    """v after one pass of Gram-Schmidt against `others`, normalised."""
-    for other in others:
-        overlap = inner(v, other)
-        v = [x - overlap * y for x, y in zip(v, other)]
-    return shrunk(v)
-
-
-def signs(batch):
-    return [torch.randint(0, 2, q.shape).to(q.dtype) * 2 - 1 for q in batch.p]
-
-
-def peer_pairs(batch, count, max_products=100, tolerance=1e-3):
-    """Power iteration with projection: [(value, vector, products)]; the value is that of the step before the last."""
-    found = []
-    for _ in range(count):
-        v, before, steps = shrunk([torch.randn_like(q) for q in batch.p]), None, 0
-        while steps < max_products:
-            v = cleared(v, [pair[1] for pair in found])
-            hv = batch.product(v)
-            steps += 1
-            quotient = inner(hv, v)
-            v = shrunk(hv)
-            if before is not None and abs(before - quotient) / (abs(before) + EXTRA) < tolerance:
-                break
-            before = quotient
-        found.append((before, v, steps))
-    return found
-
-
-def peer_trace(batch, max_products=100, tolerance=1e-3):
-    """Hutchinson's mean, stopped by how little one more probe moves it: (trace, products)."""
-    drawn, mean = [], 0.0
-    while len(drawn) < max_products:
-        v = signs(batch)
-        drawn.append(inner(batch.product(v), v))
-        moved = abs(np.mean(drawn) - mean) / (abs(mean) + EXTRA)
-        mean = np.mean(drawn)
-        if moved < tolerance:
-            break
-    return mean, len(drawn)
-
-
-def peer_quadrature(batch, steps=100):
-    """Lanczos from one vector of signs: nodes and weights, in single precision, by a solver for general matrices."""
-    basis, beta = [shrunk(signs(batch))], 0.0
-    t = torch.zeros(steps, steps)
-    for k in range(steps):
-        w = batch.product(basis[k])
-        t[k, k] = alpha = inner(w, basis[k])
-        w = [x - alpha * y for x, y in zip(w, basis[k])]
-        if k > 0:
-            w = [x - beta * y for x, y in zip(w, basis[k - 1])]
-        if k + 1 < steps:
-            t[k, k + 1] = t[k + 1, k] = beta = inner(w, w) ** 0.5  # before it is cleared of the basis
-            basis.append(cleared(w if beta != 0.0 else [torch.randn_like(q) for q in batch.p], basis))
-    values, vectors = torch.linalg.eig(t)
-    return values.real.numpy(), (vectors[0] ** 2).real.numpy()
-
-
-def density_generate(nodes, weights, bins=10000, sigma_squared=1e-5, overhead=0.01):
-    """PyHessian's curve for nodes and weights [probes, steps]: (grid, density)."""
-    grid = np.linspace(nodes.min(axis=1).mean() - overhead, nodes.max(axis=1).mean() + overhead, bins)
-    variance = sigma_squared * max(1.0, grid[-1] - grid[0])
-    bells = np.exp(-(grid[:, None, None] - nodes) ** 2 / (2 * variance)) / np.sqrt(2 * np.pi * variance)
-    density = (bells * weights).sum(axis=2).mean(axis=1)
-    return grid, density / (density.sum() * (grid[1] - grid[0]))
 
 
 # --- the arbiter -----------------------------------------------------------------------------------------------------
