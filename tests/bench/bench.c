@@ -70,7 +70,7 @@ static hsgd_status prepare(bench *b, hsgd_error *err)
 
     b->index = malloc((size_t)b->all * sizeof *b->index);
     b->weights = malloc((size_t)n * sizeof *b->weights);
-    b->shifted = malloc((size_t)n * sizeof *b->shifted);
+    b->shifted = malloc((size_t)(BENCH_TOGETHER * n) * sizeof *b->shifted);
     HSGD_CHECK(b->index != NULL && b->weights != NULL && b->shifted != NULL, HSGD_ERR_MEMORY, err, "memory");
     for (int64_t i = 0; i < b->all; i++) {
         b->index[i] = i;
@@ -80,7 +80,7 @@ static hsgd_status prepare(bench *b, hsgd_error *err)
     HSGD_TRY(hsgd_sgd_create(b->replicated, &b->sgd, err));
     HSGD_TRY(load_weights(b, err));
     HSGD_TRY(hsgd_network_objective_create(p, b->replicated, b->all, &b->objective, err));
-    HSGD_TRY(hsgd_vector_create(b->replicated, 1, &b->point, err));
+    HSGD_TRY(hsgd_losses_create(p, b->index, BENCH_POINT_SAMPLES, BENCH_TOGETHER, &b->losses, err));
     HSGD_TRY(hsgd_vector_create(b->spread, BENCH_COLUMNS, &b->x, err));
     HSGD_TRY(hsgd_vector_create(b->spread, BENCH_COLUMNS, &b->y, err));
     for (int64_t j = 0; j < BENCH_COLUMNS; j++) {
@@ -94,7 +94,7 @@ static void finish(bench *b)
 {
     hsgd_vector_destroy(&b->y);
     hsgd_vector_destroy(&b->x);
-    hsgd_vector_destroy(&b->point);
+    hsgd_losses_destroy(&b->losses);
     hsgd_objective_destroy(&b->objective);
     hsgd_sgd_destroy(&b->sgd);
     hsgd_space_destroy(&b->spread);

@@ -3,21 +3,21 @@
 #include "curvature/curvature.h"
 #include "solve/sgd.h"
 
-enum { BENCH_BATCH = 1000, BENCH_COLUMNS = 16, BENCH_POINT_SAMPLES = 2000 };
+enum { BENCH_BATCH = 1000, BENCH_COLUMNS = 16, BENCH_POINT_SAMPLES = 2000, BENCH_TOGETHER = 4 };
 
 typedef struct bench {
     hsgd_problem problem;
     hsgd_space *replicated, *spread;
     hsgd_objective *objective;
     hsgd_sgd_state sgd;
-    hsgd_vector *point; /* of the landscape */
-    double *weights, *shifted;
-    int64_t *index, all; /* [all] */
-    hsgd_vector *x, *y;  /* [n, BENCH_COLUMNS] */
-    size_t cache;        /* bytes that kept base passes may take */
-    double seconds;      /* for each figure */
-    bool messages;       /* tell them too */
-    bool brief;          /* one call each, bursts of one step, lines of one point */
+    hsgd_losses *losses;       /* of the landscape */
+    double *weights, *shifted; /* [n], [BENCH_TOGETHER][n] */
+    int64_t *index, all;       /* [all] */
+    hsgd_vector *x, *y;        /* [n, BENCH_COLUMNS] */
+    size_t cache;              /* bytes that kept base passes may take */
+    double seconds;            /* for each figure */
+    bool messages;             /* tell them too */
+    bool brief;                /* one call each, bursts of one step, lines of one point */
 } bench;
 
 /* Print the figures of a mode, each the median over repetitions.  samples: of the sets (0 in figures_all: none).

@@ -68,14 +68,14 @@ static hsgd_status landscape(bench *b, const variant *v, hsgd_error *err)
     hsgd_status st = HSGD_OK;
     const int64_t n = b->problem.network->parameters;
 
-    for (int64_t point = 0; point < v->columns; point++) {
-        hsgd_loss loss;
+    for (int64_t point = 0; point < v->columns; point += BENCH_TOGETHER) {
+        const int64_t count = v->columns - point < BENCH_TOGETHER ? v->columns - point : BENCH_TOGETHER;
+        hsgd_loss loss[BENCH_TOGETHER];
 
-        for (int64_t i = 0; i < n; i++) {
-            b->shifted[i] = b->weights[i] + 1e-3 * (double)(point - v->columns / 2) * b->weights[i];
+        for (int64_t i = 0; i < count * n; i++) {
+            b->shifted[i] = b->weights[i % n] * (1.0 + 1e-3 * (double)(point + i / n - v->columns / 2));
         }
-        HSGD_TRY(hsgd_vector_set_full(b->point, b->shifted, err));
-        HSGD_TRY(hsgd_objective_evaluate(b->objective, b->point, b->index, v->samples, NULL, &loss, err));
+        HSGD_TRY(hsgd_losses_at(b->losses, count, b->shifted, loss, err));
     }
 done:
     return st;
