@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tools/setup.sh [SECTION ...] - install the Debian packages of tools/packages.txt that are missing.
 #
-# SECTION is run, test or extra (default: run).  Where nothing is missing, nothing is done and no right is needed;
+# SECTION is run, test, extra or cross (default: run).  Where nothing is missing, nothing is done and no right is needed;
 # else apt-get runs as root, or through sudo.
 set -euo pipefail
 

@@ -46,7 +46,7 @@ INLINE mask chosen_lanes(mask choice, int64_t place)
 INLINE mask load_choice(const uint8_t *choice, int64_t channels)
 {
     uint8_t own[V];
-    mask wide;
+    mask wide = {0};
 
     if (channels < V) {
         memset(own, SHUT, sizeof own);
