@@ -8,15 +8,13 @@ typedef struct {
     study_state *s;
     const direction_list *lines, *axes; /* borrowed */
     hsgd_losses *losses;
-    double *shifted;         /* [TOGETHER][n]: the weights looked at */
+    double *shifted;         /* [STUDY_POINTS][n]: the weights looked at */
     double *x, *y;           /* coordinates: [points], [plane_points] */
     double *loss, *accuracy; /* results of the curve or plane that is written */
     double *value;           /* [total][2]: loss and accuracy of all points, lines first, the plane's row by row */
     int64_t done, total;     /* points */
     int64_t from;            /* done before this run */
 } landscape;
-
-enum { TOGETHER = 4 }; /* points for which the images are read once; more leave the cache */
 
 static void linspace(double range, int64_t points, double *x)
 {
@@ -48,8 +46,8 @@ static hsgd_status look(landscape *l, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const study_state *s = l->s;
-    const int64_t count = l->total - l->done < TOGETHER ? l->total - l->done : TOGETHER;
-    hsgd_loss loss[TOGETHER];
+    const int64_t count = l->total - l->done < STUDY_POINTS ? l->total - l->done : STUDY_POINTS;
+    hsgd_loss loss[STUDY_POINTS];
 
     for (int64_t j = 0; j < count; j++) {
         const place at = place_of(l, l->done + j);
@@ -198,7 +196,7 @@ static hsgd_status create(study_state *s, landscape *l, const direction_list *li
     l->lines = lines;
     l->axes = axes;
     l->total = lines->count * points + (axes->count == 2 ? edge * edge : 0);
-    l->shifted = malloc((size_t)(TOGETHER * s->n) * sizeof(double));
+    l->shifted = malloc((size_t)(STUDY_POINTS * s->n) * sizeof(double));
     l->x = malloc((size_t)points * sizeof(double));
     l->y = malloc((size_t)edge * sizeof(double));
     l->loss = malloc(most * sizeof(double));
@@ -212,7 +210,7 @@ static hsgd_status create(study_state *s, landscape *l, const direction_list *li
         linspace(s->deck->landscape.plane_range, edge, l->y);
     }
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
-    HSGD_TRY(hsgd_losses_create(&problem, s->samples, s->sample_count, TOGETHER, &l->losses, err));
+    HSGD_TRY(hsgd_losses_create(&problem, s->samples, s->sample_count, STUDY_POINTS, &l->losses, err));
 done:
     return st;
 }

@@ -34,9 +34,10 @@ static double word_bytes(const study_state *s)
     return s->deck->run.reduction == 0 ? 16.0 : 8.0;
 }
 
-/* A sweep over `samples` samples that sums `width` vectors, `columns` at a time, on so many ranks; *state: of one group. */
+/* A sweep over `samples` samples that sums `width` vectors, `columns` at a time, on so many ranks, with `states` base
+ * states a worker; *state: of one group. */
 static hsgd_status sweep_bytes(const study_state *s, int ranks, int64_t samples, int64_t columns, int64_t width,
-                               double *bytes, double *state, hsgd_error *err)
+                               int states, double *bytes, double *state, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const hsgd_backend *backend = s->backend;
@@ -46,7 +47,7 @@ static hsgd_status sweep_bytes(const study_state *s, int ranks, int64_t samples,
 
     HSGD_TRY(hsgd_pass_measure(s->network, backend, group, columns, &one_state, &scratch, err));
     *state = (double)one_state;
-    *bytes = (double)backend->workers * (*state + (double)scratch + (double)width * n * (real + sum)) +
+    *bytes = (double)backend->workers * ((double)states * *state + (double)scratch + (double)width * n * (real + sum)) +
              (double)width * n * sum + n * (real + 56.0) + 8.0 * (double)samples;
 done:
     return st;
@@ -153,7 +154,7 @@ static hsgd_status add_operator(const study_state *s, int low, int high, double 
         s->sample_count, hsgd_backend_group(s->backend, reduction, s->sample_count, ranks), rank, ranks);
     double products = 0.0, state = 0.0;
 
-    HSGD_TRY(sweep_bytes(s, ranks, s->sample_count, COLUMNS, COLUMNS, &products, &state, err));
+    HSGD_TRY(sweep_bytes(s, ranks, s->sample_count, COLUMNS, COLUMNS, 1, &products, &state, err));
     /* sums packed and received, two orders of packing, columns and tangents */
     products += COLUMNS * n * (4.0 * word_bytes(s) + 8.0 + real);
     if (selection_is_block(s)) { /* columns on their way into the whole and back */
@@ -176,7 +177,7 @@ static hsgd_status add_training(const study_state *s, study_memory *need, double
 
     *bytes = 0.0;
     if (study_runs(s, HSGD_STAGE_TRAIN)) {
-        HSGD_TRY(sweep_bytes(s, ranks, batch, 1, 1, bytes, &state, err));
+        HSGD_TRY(sweep_bytes(s, ranks, batch, 1, 1, 1, bytes, &state, err));
         *bytes += 6.0 * 8.0 * (double)s->n;
     }
     if (s->extent.curvature > 0) {
@@ -193,21 +194,25 @@ hsgd_status study_memory_need(const study_state *s, study_memory *need, hsgd_err
 {
     hsgd_status st = HSGD_OK;
     const int ranks = s->comm->ranks;
-    double training = 0.0, tests = 0.0, state = 0.0, most = 0.0;
+    double training = 0.0, tests = 0.0, lines = 0.0, state = 0.0, most = 0.0;
     int low = 0, high = ranks;
 
     *need = (study_memory){.images = images_of(s), .nodes = node_bytes(s)};
     need->host = host_vectors(s) + need->nodes;
     HSGD_TRY(add_training(s, need, &training, err));
     if (study_runs(s, HSGD_STAGE_TRAIN) || study_runs(s, HSGD_STAGE_EVALUATE)) {
-        HSGD_TRY(sweep_bytes(s, ranks, s->data->test.count, 1, 1, &tests, &state, err)); /* also during training */
+        HSGD_TRY(sweep_bytes(s, ranks, s->data->test.count, 1, 1, 1, &tests, &state, err)); /* also during training */
     }
     if (s->sample_count > 0) {
         HSGD_TRY(add_operator(s, low, high, spread_vectors(s), need, err));
         (void)study_group_of(s->comm, s->groups, &low, &high);
         HSGD_TRY(add_operator(s, low, high, density_vectors(s), need, err));
     }
-    most = training + tests > need->operator_ ? training + tests : need->operator_;
+    if (study_runs(s, HSGD_STAGE_LANDSCAPE)) {
+        HSGD_TRY(sweep_bytes(s, ranks, s->sample_count, 1, 0, STUDY_POINTS, &lines, &state, err));
+        lines += STUDY_POINTS * (double)s->n * (double)hsgd_real_size(s->backend->precision);
+    }
+    most = fmax(training + tests, fmax(need->operator_, lines));
     *(s->backend->host_memory ? &need->host : &need->device) += most;
     need->device += s->backend->host_memory ? 0.0 : need->images;
 done:
