@@ -4,102 +4,7 @@
 
 enum { CASES = 30, LARGEST_GROUP = 10 };
 
-/* The three kernels of a bilinear layer: which of (y, weight, x) is the result; the other two are given. */
-typedef enum { VALUE, ADJOINT_INPUT, ADJOINT_WEIGHT } role;
-
-/* ---- the reference ---- */
-
-/* Sums with what their error bound needs. */
-typedef struct {
-    double *sum, *absolute; /* sum of terms and of their absolute values */
-    int64_t *terms;
-} reference;
-
-static reference reference_make(int64_t count)
-{
-    reference r = {calloc((size_t)count, sizeof(double)), calloc((size_t)count, sizeof(double)),
-                   calloc((size_t)count, sizeof(int64_t))};
-
-    assert_true(r.sum != NULL && r.absolute != NULL && r.terms != NULL);
-    return r;
-}
-
-static void reference_free(reference *r)
-{
-    free(r->sum);
-    free(r->absolute);
-    free(r->terms);
-}
-
-static void reference_add(reference *r, int64_t at, double term)
-{
-    r->sum[at] += term;
-    r->absolute[at] += fabs(term);
-    r->terms[at]++;
-}
-
-static void meet(role which, reference *r, int64_t y, int64_t w, int64_t x, const double *a, const double *b)
-{
-    switch (which) {
-    case VALUE:
-        reference_add(r, y, a[x] * b[w]);
-        break;
-    case ADJOINT_INPUT:
-        reference_add(r, x, a[y] * b[w]);
-        break;
-    case ADJOINT_WEIGHT:
-        reference_add(r, w, a[y] * b[x]);
-        break;
-    }
-}
-
-/* All output pixels that one weight (o, i, ky, kx) of a convolution meets in sample s. */
-static void meet_weight(role which, reference *r, const hsgd_layer *layer, int64_t s, int64_t o, int64_t i, int64_t tap,
-                        const double *a, const double *b)
-{
-    const int64_t h = layer->in.height, w = layer->in.width, edge = layer->size;
-
-    for (int64_t y = 0; y < h; y++) {
-        for (int64_t x = 0; x < w; x++) {
-            const int64_t from_y = y + tap / edge - edge / 2, from_x = x + tap % edge - edge / 2;
-
-            if (from_y >= 0 && from_y < h && from_x >= 0 && from_x < w) {
-                meet(which, r, ((s * layer->out.channels + o) * h + y) * w + x,
-                     (o * layer->in.channels + i) * edge * edge + tap,
-                     ((s * layer->in.channels + i) * h + from_y) * w + from_x, a, b);
-            }
-        }
-    }
-}
-
-/* Every term of the layer.  VALUE: a = x, b = w.  ADJOINT_INPUT: a = dy, b = w.  ADJOINT_WEIGHT: a = dy, b = x. */
-static void meet_all(role which, reference *r, const hsgd_layer *layer, int64_t m, const double *a, const double *b)
-{
-    const bool conv = layer->kind == HSGD_LAYER_CONV;
-    const int64_t taps = conv ? layer->size * layer->size : 1;
-
-    for (int64_t s = 0; s < m; s++) {
-        for (int64_t o = 0; o < layer->out.channels; o++) {
-            for (int64_t i = 0; i < layer->in.channels; i++) {
-                for (int64_t tap = 0; tap < taps; tap++) {
-                    meet_weight(which, r, layer, s, o, i, tap, a, b);
-                }
-            }
-        }
-    }
-}
-
 /* ---- cases ---- */
-
-static hsgd_layer conv_layer(int64_t in, int64_t out, int64_t height, int64_t width, int64_t edge)
-{
-    return (hsgd_layer){.kind = HSGD_LAYER_CONV,
-                        .in = {in, height, width},
-                        .out = {out, height, width},
-                        .size = edge,
-                        .weight_count = in * out * edge * edge,
-                        .bias_count = out};
-}
 
 static hsgd_layer linear_layer(hsgd_shape in, int64_t out)
 {
@@ -151,20 +56,6 @@ typedef struct {
     operand first, second, result, bias;
     int64_t *x_order, *y_order, *w_order, *bias_order;
 } operands;
-
-static int64_t *weight_order(const hsgd_layer *layer)
-{
-    int64_t *order = malloc((size_t)layer->weight_count * sizeof *order);
-
-    assert_non_null(order);
-    for (int64_t i = 0; i < layer->weight_count; i++) {
-        order[i] = i;
-    }
-    if (subject->ops->weight_order != NULL) {
-        subject->ops->weight_order(subject->self, layer, order);
-    }
-    return order;
-}
 
 static operands make_operands(role which, const layer_case *c)
 {
