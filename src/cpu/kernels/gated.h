@@ -53,9 +53,11 @@ INLINE uint16_t *gate_codes(const gated *g, int64_t m, void *gates)
     return (uint16_t *)(void *)((uint32_t *)gates + m * g->c.out + 1);
 }
 
-/* An open gate: where the patch of its place begins in a padded sample, and its window. */
+/* An open gate: where the patch of its place begins in a padded sample, and its window; adjoints: what comes back through
+ * it, of every term. */
 typedef struct {
     uint32_t at, window;
+    real dy[HSGD_GATED_TERMS];
 } open_gate;
 
 /* Entries of a table of places. */
@@ -78,7 +80,7 @@ static inline void place_table(const gated *g, uint32_t *at)
     }
 }
 
-/* The open gates of a sample's channel; returns how many.  open: [windows]. */
+/* The open gates of a sample's channel, without dy; returns how many.  open: [windows]. */
 INLINE int64_t list_open(const gated *g, int64_t m, const void *gates, const uint32_t *at, int64_t sample,
                          int64_t channel, open_gate *open)
 {
@@ -90,14 +92,16 @@ INLINE int64_t list_open(const gated *g, int64_t m, const void *gates, const uin
 
         n = start[1] - start[0];
         for (int64_t i = 0; i < n; i++) {
-            open[i] = (open_gate){at[code[i]], (uint32_t)code[i] >> g->shift};
+            open[i].at = at[code[i]];
+            open[i].window = (uint32_t)code[i] >> g->shift;
         }
     } else {
         const uint8_t *choice = (const uint8_t *)gates + sample * g->count + channel;
 
         for (int64_t w = 0; w < g->windows; w++) {
             if (choice[w * g->c.out] != SHUT) {
-                open[n++] = (open_gate){at[(w << g->shift) + choice[w * g->c.out]], (uint32_t)w};
+                open[n].at = at[(w << g->shift) + choice[w * g->c.out]];
+                open[n++].window = (uint32_t)w;
             }
         }
     }
@@ -126,4 +130,38 @@ INLINE const real *filter_rows(const conv *c, const real *w, real *packed)
         memset(packed + r * c->run_padded + c->run, 0, (size_t)(c->run_padded - c->run) * sizeof(real));
     }
     return packed;
+}
+
+/* Scratch of the kernels that go gate by gate. */
+typedef struct {
+    real *padded[HSGD_GATED_TERMS]; /* operands of one sample, their borders zero; the first also serves as a canvas */
+    real *rows[HSGD_GATED_TERMS];   /* [out][edge][run padded]: filters, or sums of them */
+    uint32_t *at;                   /* see place_table */
+    open_gate *open;                /* [windows] */
+} gate_work;
+
+static inline hsgd_status gate_work_get(const gated *g, hsgd_cpu *cpu, int worker, int terms, gate_work *work,
+                                        hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const conv *c = &g->c;
+    const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
+    const size_t rows = (size_t)(c->out * c->edge * c->run_padded) * sizeof(real);
+    const size_t at = (size_t)places_count(g) * sizeof(uint32_t), open = (size_t)g->windows * sizeof(open_gate);
+    void *memory = NULL;
+
+    HSGD_TRY(hsgd_cpu_scratch_get(cpu, worker,
+                                  (size_t)terms * (hsgd_cpu_round(padded) + hsgd_cpu_round(rows)) + hsgd_cpu_round(at) +
+                                      hsgd_cpu_round(open),
+                                  &memory, err));
+    for (int t = 0; t < terms; t++) {
+        work->padded[t] = hsgd_cpu_take(&memory, padded);
+        work->rows[t] = hsgd_cpu_take(&memory, rows);
+        memset(work->padded[t], 0, padded);
+    }
+    work->at = hsgd_cpu_take(&memory, at);
+    work->open = hsgd_cpu_take(&memory, open);
+    place_table(g, work->at);
+done:
+    return st;
 }

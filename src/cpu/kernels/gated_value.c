@@ -70,42 +70,8 @@ INLINE void value_channel(const int terms, const gated *g, const real *const *x,
     }
 }
 
-/* Scratch: the padded operands of one sample, and the filters in rows. */
-typedef struct {
-    real *padded[HSGD_GATED_TERMS], *packed[HSGD_GATED_TERMS];
-    uint32_t *at;
-    open_gate *open;
-} value_work;
-
-static hsgd_status value_work_get(const gated *g, hsgd_cpu *cpu, int worker, int terms, value_work *work,
-                                  hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    const conv *c = &g->c;
-    const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
-    const size_t packed = (size_t)(c->out * c->edge * c->run_padded) * sizeof(real);
-    const size_t at = (size_t)places_count(g) * sizeof(uint32_t);
-    const size_t open = (size_t)g->windows * sizeof(open_gate);
-    void *memory = NULL;
-
-    HSGD_TRY(hsgd_cpu_scratch_get(cpu, worker,
-                                  (size_t)terms * (hsgd_cpu_round(padded) + hsgd_cpu_round(packed)) +
-                                      hsgd_cpu_round(at) + hsgd_cpu_round(open),
-                                  &memory, err));
-    for (int t = 0; t < terms; t++) {
-        work->padded[t] = hsgd_cpu_take(&memory, padded);
-        work->packed[t] = hsgd_cpu_take(&memory, packed);
-        memset(work->padded[t], 0, padded);
-    }
-    work->at = hsgd_cpu_take(&memory, at);
-    work->open = hsgd_cpu_take(&memory, open);
-    place_table(g, work->at);
-done:
-    return st;
-}
-
 static void value_sample(const gated *g, int64_t m, const void *gates, int terms, int64_t s, const real *const *w,
-                         const real *b, const value_work *work, real *y)
+                         const real *b, const gate_work *work, real *y)
 {
     const int64_t filter = g->c.edge * g->c.run_padded;
     const real *x[HSGD_GATED_TERMS] = {work->padded[0], work->padded[1]};
@@ -131,14 +97,14 @@ hsgd_status KERNEL(gated_value)(void *self, int worker, const hsgd_gated *layers
     hsgd_status st = HSGD_OK;
     const gated g = gated_of(layers);
     const real *filters[HSGD_GATED_TERMS] = {NULL};
-    value_work work = {0};
+    gate_work work = {0};
 
     if (!g.listed) {
         return KERNEL(tabled_value)(self, worker, layers, m, gates, terms, x, w, b, y, err);
     }
-    HSGD_TRY(value_work_get(&g, self, worker, terms, &work, err));
+    HSGD_TRY(gate_work_get(&g, self, worker, terms, &work, err));
     for (int t = 0; t < terms; t++) {
-        filters[t] = filter_rows(&g.c, w[t], work.packed[t]);
+        filters[t] = filter_rows(&g.c, w[t], work.rows[t]);
     }
     for (int64_t s = 0; s < m; s++) {
         for (int t = 0; t < terms; t++) {
