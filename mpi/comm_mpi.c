@@ -1,6 +1,7 @@
 /* mpi/comm_mpi.c - the communicator over MPI: collectives in pieces that fit MPI's int counts, memory of a node. */
 #include "comm_mpi.h"
 #include "hdf5_access.h"
+#include "launch.h"
 #include <limits.h>
 #include <mpi.h>
 #include <stdio.h>
@@ -365,6 +366,7 @@ static hsgd_status start(mpi_state *mpi, hsgd_error *err)
     if (before) {
         MPI_TRY(MPI_Query_thread, (&provided));
     } else {
+        hsgd_launch_prepare();
         MPI_TRY(MPI_Init_thread, (NULL, NULL, MPI_THREAD_FUNNELED, &provided));
         mpi->initialised = true;
     }

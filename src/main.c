@@ -6,7 +6,6 @@
 #ifdef HSGD_MPI
 #include "comm_mpi.h"
 #endif
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,23 +155,6 @@ done:
     return st;
 }
 
-/* device.threads, else the cores that this rank may use: its own where it is bound, else its share of the node. */
-static int choose_threads(const hsgd_comm *comm, const hsgd_deck *deck)
-{
-    cpu_set_t set;
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    int mine;
-
-    if (deck->device.threads > 0) {
-        return (int)deck->device.threads;
-    }
-    mine = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)online;
-    if (mine >= online) {
-        mine /= comm->local_ranks;
-    }
-    return mine > 0 ? mine : 1;
-}
-
 static hsgd_status make_backend(void *context, hsgd_precision precision, hsgd_backend **out, hsgd_error *err)
 {
     return hsgd_devices_backend(context, precision, out, err);
@@ -221,8 +203,9 @@ static hsgd_status study(hsgd_comm **comm, hsgd_devices **devices, int argc, cha
     hsgd_status st = HSGD_OK;
     hsgd_deck *deck = calloc(1, sizeof *deck);
     hsgd_progress *progress = NULL;
-    char *command = join(argc, argv), note[512] = "";
+    char *command = join(argc, argv), note[512] = "", cores[64];
     hsgd_device_choice choice = {0};
+    const hsgd_placement *placement = NULL;
     double stop_at = 0.0;
 
     HSGD_TRY(hsgd_comm_agree(*comm, deck != NULL && command != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
@@ -231,11 +214,16 @@ static hsgd_status study(hsgd_comm **comm, hsgd_devices **devices, int argc, cha
     choice = (hsgd_device_choice){.backend = (hsgd_device_kind)deck->device.backend,
                                   .allreduce = (hsgd_allreduce_kind)deck->device.allreduce,
                                   .tf32 = deck->device.tf32,
-                                  .threads = choose_threads(*comm, deck)};
+                                  .threads = (int)deck->device.threads};
     HSGD_TRY(hsgd_devices_open(&choice, comm, note, sizeof note, devices, err));
     if (note[0] != '\0') {
         hsgd_progress_warn(progress, "%s", note);
     }
+    placement = hsgd_devices_placement(*devices);
+    if (placement->warning[0] != '\0') {
+        hsgd_progress_warn(progress, "%s", placement->warning);
+    }
+    hsgd_cores_text(&placement->cores, cores, sizeof cores);
     stop_at = stop_time(deck);
     {
         const hsgd_study_setup setup = {.comm = *comm,
@@ -244,7 +232,9 @@ static hsgd_status study(hsgd_comm **comm, hsgd_devices **devices, int argc, cha
                                         .make_backend = make_backend,
                                         .context = *devices,
                                         .command = command,
-                                        .threads = choice.threads,
+                                        .threads = placement->threads,
+                                        .binding = hsgd_binding_name(placement->binding),
+                                        .cores = cores,
                                         .restart = a->restart,
                                         .dry_run = a->dry_run,
                                         .failing = on_failure,

@@ -126,9 +126,9 @@ stop() {
     end munged "$folder/munge.pid"
 }
 
-# Open MPI believes the 8 CPUs that Slurm pretends to have, so it must be told to yield.
+# Open MPI believes the 8 CPUs that Slurm pretends to have; the program sees by itself that its ranks must yield.
 environment() {
-    echo "export SLURM_CONF=$folder/slurm.conf OMPI_MCA_mpi_yield_when_idle=1"
+    echo "export SLURM_CONF=$folder/slurm.conf"
     echo "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
 }
 

@@ -22,7 +22,8 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}" # relative paths of deck and results are meant from here
 program=${HSGD_BIN:-$(command -v hsgd-dist || echo "$PWD/build/hsgd-dist")}
 
-# Threads of a rank need the cores that Slurm gave it, not the single one that mpirun would bind it to.
+# Threads of a rank need the cores that Slurm gave it, not the single one that mpirun would bind it to: the program itself
+# puts each of them on one of these.
 export OMPI_MCA_hwloc_base_binding_policy=none OPENBLAS_NUM_THREADS=1
 export HDF5_USE_FILE_LOCKING=BEST_EFFORT # parallel file systems may have no locks
 

@@ -446,8 +446,9 @@ hsgd_status hsgd_sweep_reduce(hsgd_sweep *sweep, hsgd_status local, hsgd_error *
     hsgd_status st = HSGD_OK;
 
     HSGD_TRY(hsgd_sweep_close(sweep, local, false, err));
+    /* the other news is for operators and stays 0 here on every rank: a step sends no word more than it must */
     HSGD_TRY(hsgd_exchange_sum(&sweep->exchange, reproducible(sweep) ? HSGD_TYPE_I64 : HSGD_TYPE_F64,
-                               hsgd_sweep_news(sweep) + HSGD_NEWS, sweep->words, err));
+                               hsgd_sweep_news(sweep) + HSGD_NEWS_FAILED + 1, sweep->words, err));
     HSGD_TRY(find_values(sweep, err));
 done:
     return st;

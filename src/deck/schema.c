@@ -224,7 +224,7 @@ static const hsgd_key SCHEMA[] = {
 
     {AT(device, backend), ONE_OF(BACKENDS), .initial = "auto", MAY_CHANGE(NONE), .help = "what computes"},
     {AT(device, threads), WHOLE(0, MOST_THREADS), .initial = "0", MAY_CHANGE(NONE),
-     .help = "threads of a rank; 0: the cores of the node over its ranks"},
+     .help = "threads of a rank; 0: its share of the cores that it may use"},
     {AT(device, allreduce), ONE_OF(ALLREDUCES), .initial = "auto", MAY_CHANGE(NONE), .help = "what adds over ranks"},
     {AT(device, tf32), YES_NO, .initial = "false", RESULTS_OF(ALL), .silent_default = true,
      .help =

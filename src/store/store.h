@@ -14,8 +14,8 @@ typedef enum {
 
 /* Written as attributes of every file. */
 typedef struct {
-    const char *command, *deck, *backend, *instruction_set, *device, *libraries, *communicator, *precision, *reduction,
-        *data_source, *data_sha256, *weights_sha256; /* NULL: left out */
+    const char *command, *deck, *backend, *instruction_set, *device, *libraries, *communicator, *binding, *precision,
+        *reduction, *data_source, *data_sha256, *weights_sha256; /* NULL: left out */
     int64_t seed, threads, group, least_group, tf32;
 } hsgd_provenance;
 

@@ -52,6 +52,10 @@ static hsgd_status describe_device(study_state *s, hsgd_error *err)
     HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof s->device, s->device, err));
     HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof s->libraries, s->libraries, err));
     HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof s->instruction_set, s->instruction_set, err));
+    s->threads = s->setup->threads;
+    (void)snprintf(s->binding, sizeof s->binding, "%s", s->setup->binding != NULL ? s->setup->binding : "none");
+    HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof s->threads, &s->threads, err));
+    HSGD_TRY(hsgd_comm_broadcast(s->comm, 0, sizeof s->binding, s->binding, err));
     differs = strcmp(s->device, b->device) != 0 || strcmp(s->libraries, b->libraries) != 0 ||
               strcmp(s->instruction_set, b->instruction_set) != 0;
     HSGD_TRY(hsgd_comm_max(s->comm, HSGD_TYPE_I64, 1, &differs, err));
@@ -96,9 +100,9 @@ hsgd_status study_open_device(study_state *s, hsgd_error *err)
     HSGD_TRY(describe_device(s, err));
     hsgd_progress_detail(
         s->progress,
-        "network: %lld parameters; %d ranks of %d threads on %s (%s%s%s), groups of %lld to %lld samples, "
-        "sums by %s",
-        (long long)s->n, s->comm->ranks, s->setup->threads, s->backend->ops->name, s->backend->instruction_set,
+        "network: %lld parameters; %d ranks of %d threads (binding: %s) on %s (%s%s%s), groups of %lld to %lld "
+        "samples, sums by %s",
+        (long long)s->n, s->comm->ranks, s->threads, s->binding, s->backend->ops->name, s->backend->instruction_set,
         s->device[0] != '\0' ? ", " : "", s->device, (long long)s->backend->least_group, (long long)s->backend->group,
         s->comm->ops->name);
     st = hsgd_space_create(s->n, HSGD_REPLICATED, reduction, s->comm, s->backend, &s->replicated, err);

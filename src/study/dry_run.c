@@ -238,7 +238,7 @@ done:
 /* ---- places ---- */
 
 typedef struct {
-    char host[64], backend[16], instruction_set[32], device[64], place[32];
+    char host[64], backend[16], instruction_set[32], device[64], place[32], cores[80];
     int local_rank, threads;
     study_memory need;
     double kept;         /* bytes of base passes that will be kept */
@@ -259,6 +259,8 @@ static hsgd_status describe_own(const study_state *s, placement *own, hsgd_error
     (void)snprintf(own->place, sizeof own->place, "%s", s->backend->place);
     own->local_rank = s->comm->local_rank;
     own->threads = s->setup->threads;
+    (void)snprintf(own->cores, sizeof own->cores, "%s cores %s",
+                   strcmp(s->setup->binding, "core") == 0 ? "bound to" : "on", s->setup->cores);
     own->memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     HSGD_TRY(study_memory_need(s, &own->need, err));
     HSGD_TRY(study_memory_free(s, &free, &total, err));
@@ -290,8 +292,8 @@ done:
 
 static void tell_place(study_state *s, int rank, const placement *p)
 {
-    hsgd_progress_say(s->progress, "rank %d: host %s, local rank %d, device %s (%s), %d threads, %.1f MiB", rank,
-                      p->host, p->local_rank, p->backend, p->instruction_set, p->threads, p->need.host / MIB);
+    hsgd_progress_say(s->progress, "rank %d: host %s, local rank %d, device %s (%s), %d threads %s, %.1f MiB", rank,
+                      p->host, p->local_rank, p->backend, p->instruction_set, p->threads, p->cores, p->need.host / MIB);
     if (p->device_total > 0.0) {
         hsgd_progress_say(s->progress,
                           "rank %d: %s at %s, about %.1f MiB (%.1f MiB of them kept base passes) of %.1f MiB", rank,

@@ -39,6 +39,8 @@ typedef struct {
     hsgd_network *network;
     hsgd_backend *backend;
     char device[64], libraries[96], instruction_set[32]; /* of rank 0's backend: what files tell */
+    char binding[16];                                    /* of rank 0's threads */
+    int threads;                                         /* of rank 0 */
     int sharers; /* ranks that compute on this rank's device, or with this node's memory */
     hsgd_space *replicated, *spread;
     hsgd_space *studied; /* of the operator and all that solvers hold: `spread`, or one of m rows */

@@ -17,7 +17,10 @@ typedef struct {
     hsgd_make_backend make_backend;
     void *context;       /* of make_backend */
     const char *command; /* the command line, for the files */
-    int threads;         /* per rank, for the files and --dry-run */
+    int threads;         /* of this rank; this and the next two for the files and --dry-run */
+    const char
+        *binding; /* what puts its threads on cores: "core" (one each), "environment" (OpenMP's variables), "none" */
+    const char *cores; /* that they run on: "0-3" */
     bool restart, dry_run;
     /* Told of a failure before the study cleans up, which other ranks may not join in: see to it that this ends. */
     void (*failing)(hsgd_status status, const hsgd_error *err);

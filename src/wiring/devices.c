@@ -1,5 +1,6 @@
 /* src/wiring/devices.c - chooses CPU or CUDA, MPI or NCCL, and opens the module with CUDA's side where it is wanted. */
 #include "wiring/devices.h"
+#include "base/cores.h"
 #include "cpu/cpu.h"
 #include "wiring/module.h"
 #include <dlfcn.h>
@@ -15,6 +16,8 @@ struct hsgd_devices {
     hsgd_comm *comm;                    /* borrowed */
     const hsgd_cuda_module_table *cuda; /* NULL: not opened */
     hsgd_cuda_device *gpu;              /* NULL: the CPU serves */
+    hsgd_placement placement;
+    cpu_set_t unbound; /* the cores of all threads before they were bound */
 };
 
 /* Open the module.  It stays open: closing it would end CUDA's libraries while the process still holds their memory. */
@@ -147,6 +150,25 @@ done:
     return st;
 }
 
+/* Find the threads' places and, for the CPU, take them; where the system refuses, it goes on choosing them. */
+static hsgd_status place_threads(hsgd_devices *d, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_placement *placement = &d->placement;
+
+    HSGD_TRY(hsgd_placement_find(d->comm, d->choice.threads, placement, err));
+    if (d->gpu != NULL) {
+        placement->binding = HSGD_BINDING_NONE;
+        placement->warning[0] = '\0';
+    }
+    if (placement->binding == HSGD_BINDING_CORES &&
+        !(hsgd_cores_of(0, &d->unbound) && hsgd_cpu_bind(placement->threads, &placement->cores))) {
+        placement->binding = HSGD_BINDING_NONE;
+    }
+done:
+    return st;
+}
+
 hsgd_status hsgd_devices_open(const hsgd_device_choice *choice, hsgd_comm **comm, char *note, size_t note_size,
                               hsgd_devices **out, hsgd_error *err)
 {
@@ -165,12 +187,18 @@ hsgd_status hsgd_devices_open(const hsgd_device_choice *choice, hsgd_comm **comm
     if (!cuda && d->gpu != NULL) {
         d->cuda->device_destroy(&d->gpu);
     }
+    HSGD_TRY(place_threads(d, err));
     HSGD_TRY(choose_allreduce(d, comm, note, note_size, err));
     *out = d;
     d = NULL;
 done:
     hsgd_devices_close(&d);
     return st;
+}
+
+const hsgd_placement *hsgd_devices_placement(const hsgd_devices *devices)
+{
+    return &devices->placement;
 }
 
 /* The widest instruction set that all ranks have: nodes may differ, and the bits with the set. */
@@ -196,7 +224,7 @@ hsgd_status hsgd_devices_backend(hsgd_devices *devices, hsgd_precision precision
         return devices->cuda->backend_create(devices->gpu, precision, out, err);
     }
     HSGD_TRY(agree_on_width(devices->comm, &width, err));
-    HSGD_TRY(hsgd_backend_cpu_create_within(precision, devices->choice.threads, width, out, err));
+    HSGD_TRY(hsgd_backend_cpu_create_within(precision, devices->placement.threads, width, out, err));
 done:
     return st;
 }
@@ -208,6 +236,9 @@ void hsgd_devices_close(hsgd_devices **devices)
     }
     if ((*devices)->gpu != NULL) {
         (*devices)->cuda->device_destroy(&(*devices)->gpu);
+    }
+    if ((*devices)->placement.binding == HSGD_BINDING_CORES) {
+        hsgd_cpu_unbind((*devices)->placement.threads, &(*devices)->unbound);
     }
     free(*devices);
     *devices = NULL;

@@ -47,7 +47,7 @@ AXES = {
                      "/plane/loss": ["/plane/y", "/plane/x"], "/plane/accuracy": ["/plane/y", "/plane/x"]},
 }
 ATTRIBUTES = ("program", "version", "format_version", "git_commit", "command", "deck", "created", "ranks", "threads",
-              "backend", "instruction_set", "precision", "reduction", "data_source", "data_sha256")
+              "binding", "backend", "instruction_set", "precision", "reduction", "data_source", "data_sha256")
 
 
 def text(value):

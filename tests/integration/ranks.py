@@ -8,7 +8,7 @@ from harness import MPIEXEC, ProgramTest, differences, needs_ranks
 class SameBits(ProgramTest):
     def test_ranks_and_threads_do_not_change_a_bit_of_any_file(self):
         one = self.study("r1t1", "device.threads=1")
-        layouts = [(1, 2)]
+        layouts = [(1, 2), (1, 3)]
         if MPIEXEC:
             layouts += [(2, 1), (2, 2), (3, 1), (4, 1), (7, 1), (8, 1)]
         for ranks, threads in layouts:
