@@ -13,7 +13,7 @@
 #pragma once
 #include "cpu/kernels/sparse.h"
 
-enum { SHUT = 255 };
+enum { SHUT = 255, GATES_AT_ONCE = 4 };
 
 typedef struct {
     conv c;
@@ -80,7 +80,7 @@ static inline void place_table(const gated *g, uint32_t *at)
     }
 }
 
-/* The open gates of a sample's channel, without dy; returns how many.  open: [windows]. */
+/* The open gates of a sample's channel, without dy; returns how many. */
 INLINE int64_t list_open(const gated *g, int64_t m, const void *gates, const uint32_t *at, int64_t sample,
                          int64_t channel, open_gate *open)
 {
@@ -106,6 +106,26 @@ INLINE int64_t list_open(const gated *g, int64_t m, const void *gates, const uin
         }
     }
     return n;
+}
+
+/* How patches and filters lie: a patch's rows are `row` reals apart, a filter's `run`, both of `run` reals, whole
+ * vectors. */
+typedef struct {
+    int64_t edge, run, row;
+} patch_shape;
+
+INLINE patch_shape patch_shape_of(const conv *c)
+{
+    return (patch_shape){c->edge, c->run_padded, c->padded_width * c->in};
+}
+
+/* That of 5 x 5 filters over 16 channels of 14 x 14 places, the second convolution on MNIST: kernels are compiled for it
+ * apart, with these numbers as constants, so that no address is computed in their loops. */
+#define COMMON_SHAPE ((patch_shape){5, 80, 288})
+
+INLINE bool is_common(patch_shape s)
+{
+    return s.edge == COMMON_SHAPE.edge && s.run == COMMON_SHAPE.run && s.row == COMMON_SHAPE.row;
 }
 
 /* Copy one sample into the middle of a padded one, whose border is zero by now. */
@@ -137,7 +157,7 @@ typedef struct {
     real *padded[HSGD_GATED_TERMS]; /* operands of one sample, their borders zero; the first also serves as a canvas */
     real *rows[HSGD_GATED_TERMS];   /* [out][edge][run padded]: filters, or sums of them */
     uint32_t *at;                   /* see place_table */
-    open_gate *open;                /* [windows] */
+    open_gate *open;                /* [windows + GATES_AT_ONCE] */
 } gate_work;
 
 static inline hsgd_status gate_work_get(const gated *g, hsgd_cpu *cpu, int worker, int terms, gate_work *work,
@@ -147,7 +167,8 @@ static inline hsgd_status gate_work_get(const gated *g, hsgd_cpu *cpu, int worke
     const conv *c = &g->c;
     const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
     const size_t rows = (size_t)(c->out * c->edge * c->run_padded) * sizeof(real);
-    const size_t at = (size_t)places_count(g) * sizeof(uint32_t), open = (size_t)g->windows * sizeof(open_gate);
+    const size_t at = (size_t)places_count(g) * sizeof(uint32_t),
+                 open = (size_t)(g->windows + GATES_AT_ONCE) * sizeof(open_gate);
     void *memory = NULL;
 
     HSGD_TRY(hsgd_cpu_scratch_get(cpu, worker,

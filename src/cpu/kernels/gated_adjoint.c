@@ -9,12 +9,11 @@ enum { SPREAD_WIDE = 5, SPREAD_ROWS = 5, SPREAD_ROWS_OF_TWO = 2 };
 enum { SPREAD_WIDE = 2, SPREAD_ROWS = 3, SPREAD_ROWS_OF_TWO = 1 };
 #endif
 
-/* canvas[at + r * row + v * V] += sum over terms of dy_t w_t[r * run_padded + v * V] for all gates.  terms, rows and
+/* canvas[at + r * s.row + v * V] += sum over terms of dy_t w_t[r * run_padded + v * V] for all gates.  terms, rows and
  * vectors: compile-time constants. */
-INLINE void spread_block(const int terms, const int rows, const int vectors, const conv *c, int64_t count,
+INLINE void spread_block(const int terms, const int rows, const int vectors, const patch_shape s, int64_t count,
                          const open_gate *open, const real *const *w, real *canvas)
 {
-    const int64_t row = c->padded_width * c->in;
     vec filter[HSGD_GATED_TERMS][SPREAD_ROWS][SPREAD_WIDE];
 
 #pragma GCC unroll 2
@@ -23,7 +22,7 @@ INLINE void spread_block(const int terms, const int rows, const int vectors, con
         for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 5
             for (int v = 0; v < vectors; v++) {
-                filter[t][r][v] = load(w[t] + r * c->run_padded + v * V);
+                filter[t][r][v] = load(w[t] + r * s.run + v * V);
             }
         }
     }
@@ -35,67 +34,65 @@ INLINE void spread_block(const int terms, const int rows, const int vectors, con
         for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 5
             for (int v = 0; v < vectors; v++) {
-                vec sum = load(to + r * row + v * V) + first * filter[0][r][v];
+                vec sum = load(to + r * s.row + v * V) + first * filter[0][r][v];
 
                 if (terms == 2) {
                     sum += second * filter[1][r][v];
                 }
-                store(to + r * row + v * V, sum);
+                store(to + r * s.row + v * V, sum);
             }
         }
     }
 }
 
 /* The same for any number of vectors. */
-INLINE void spread_rows(const int terms, const int rows, const conv *c, int64_t count, const open_gate *open,
+INLINE void spread_rows(const int terms, const int rows, const patch_shape s, int64_t count, const open_gate *open,
                         const real *const *w, real *canvas)
 {
-    const int64_t vectors = c->run_padded / V;
+    const int64_t vectors = s.run / V;
     int64_t v = 0;
 
     for (; v + SPREAD_WIDE <= vectors; v += SPREAD_WIDE) {
         const real *from[HSGD_GATED_TERMS] = {w[0] + v * V, terms == 2 ? w[1] + v * V : NULL};
 
-        spread_block(terms, rows, SPREAD_WIDE, c, count, open, from, canvas + v * V);
+        spread_block(terms, rows, SPREAD_WIDE, s, count, open, from, canvas + v * V);
     }
     for (; v < vectors; v++) {
         const real *from[HSGD_GATED_TERMS] = {w[0] + v * V, terms == 2 ? w[1] + v * V : NULL};
 
-        spread_block(terms, rows, 1, c, count, open, from, canvas + v * V);
+        spread_block(terms, rows, 1, s, count, open, from, canvas + v * V);
     }
 }
 
 /* The same for any number of rows. */
-INLINE void spread_terms(const int terms, const int most_rows, const conv *c, int64_t count, const open_gate *open,
-                         const real *const *w, real *canvas)
+INLINE void spread_terms(const int terms, const int most_rows, const patch_shape s, int64_t count,
+                         const open_gate *open, const real *const *w, real *canvas)
 {
-    const int64_t row = c->padded_width * c->in;
     int64_t r = 0;
 
-    for (; r + most_rows <= c->edge; r += most_rows) {
-        const real *from[HSGD_GATED_TERMS] = {w[0] + r * c->run_padded, terms == 2 ? w[1] + r * c->run_padded : NULL};
+    for (; r + most_rows <= s.edge; r += most_rows) {
+        const real *from[HSGD_GATED_TERMS] = {w[0] + r * s.run, terms == 2 ? w[1] + r * s.run : NULL};
 
-        spread_rows(terms, most_rows, c, count, open, from, canvas + r * row);
+        spread_rows(terms, most_rows, s, count, open, from, canvas + r * s.row);
     }
-    for (; r < c->edge; r++) {
-        const real *from[HSGD_GATED_TERMS] = {w[0] + r * c->run_padded, terms == 2 ? w[1] + r * c->run_padded : NULL};
+    for (; r < s.edge; r++) {
+        const real *from[HSGD_GATED_TERMS] = {w[0] + r * s.run, terms == 2 ? w[1] + r * s.run : NULL};
 
-        spread_rows(terms, 1, c, count, open, from, canvas + r * row);
+        spread_rows(terms, 1, s, count, open, from, canvas + r * s.row);
     }
 }
 
-/* to[r * run_padded + v * V] += sum over terms and gates of dy_t x_t[at + r * row + v * V], as spread_block. */
-INLINE void gather_block(const int terms, const int rows, const int vectors, const conv *c, int64_t count,
+/* to[r * run_padded + v * V] += sum over terms and gates of dy_t x_t[at + r * s.row + v * V], as spread_block. */
+INLINE void gather_block(const int terms, const int rows, const int vectors, const patch_shape s, int64_t count,
                          const open_gate *open, const real *const *x, real *to)
 {
-    const int64_t row = c->padded_width * c->in;
     vec sum[SPREAD_ROWS][SPREAD_WIDE];
 
 #pragma GCC unroll 5
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 5
         for (int v = 0; v < vectors; v++) {
-            sum[r][v] = load(to + r * c->run_padded + v * V);
+            sum[r][v] = load(to + r * s.run + v * V);
         }
     }
     for (int64_t i = 0; i < count; i++) {
@@ -108,7 +105,7 @@ INLINE void gather_block(const int terms, const int rows, const int vectors, con
             for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 5
                 for (int v = 0; v < vectors; v++) {
-                    sum[r][v] += dy * load(from + r * row + v * V);
+                    sum[r][v] += dy * load(from + r * s.row + v * V);
                 }
             }
         }
@@ -117,44 +114,43 @@ INLINE void gather_block(const int terms, const int rows, const int vectors, con
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 5
         for (int v = 0; v < vectors; v++) {
-            store(to + r * c->run_padded + v * V, sum[r][v]);
+            store(to + r * s.run + v * V, sum[r][v]);
         }
     }
 }
 
-INLINE void gather_rows(const int terms, const int rows, const conv *c, int64_t count, const open_gate *open,
+INLINE void gather_rows(const int terms, const int rows, const patch_shape s, int64_t count, const open_gate *open,
                         const real *const *x, real *to)
 {
-    const int64_t vectors = c->run_padded / V;
+    const int64_t vectors = s.run / V;
     int64_t v = 0;
 
     for (; v + SPREAD_WIDE <= vectors; v += SPREAD_WIDE) {
         const real *from[HSGD_GATED_TERMS] = {x[0] + v * V, terms == 2 ? x[1] + v * V : NULL};
 
-        gather_block(terms, rows, SPREAD_WIDE, c, count, open, from, to + v * V);
+        gather_block(terms, rows, SPREAD_WIDE, s, count, open, from, to + v * V);
     }
     for (; v < vectors; v++) {
         const real *from[HSGD_GATED_TERMS] = {x[0] + v * V, terms == 2 ? x[1] + v * V : NULL};
 
-        gather_block(terms, rows, 1, c, count, open, from, to + v * V);
+        gather_block(terms, rows, 1, s, count, open, from, to + v * V);
     }
 }
 
-INLINE void gather_terms(const int terms, const conv *c, int64_t count, const open_gate *open, const real *const *x,
-                         real *to)
+INLINE void gather_terms(const int terms, const patch_shape s, int64_t count, const open_gate *open,
+                         const real *const *x, real *to)
 {
-    const int64_t row = c->padded_width * c->in;
     int64_t r = 0;
 
-    for (; r + SPREAD_ROWS <= c->edge; r += SPREAD_ROWS) {
-        const real *from[HSGD_GATED_TERMS] = {x[0] + r * row, terms == 2 ? x[1] + r * row : NULL};
+    for (; r + SPREAD_ROWS <= s.edge; r += SPREAD_ROWS) {
+        const real *from[HSGD_GATED_TERMS] = {x[0] + r * s.row, terms == 2 ? x[1] + r * s.row : NULL};
 
-        gather_rows(terms, SPREAD_ROWS, c, count, open, from, to + r * c->run_padded);
+        gather_rows(terms, SPREAD_ROWS, s, count, open, from, to + r * s.run);
     }
-    for (; r < c->edge; r++) {
-        const real *from[HSGD_GATED_TERMS] = {x[0] + r * row, terms == 2 ? x[1] + r * row : NULL};
+    for (; r < s.edge; r++) {
+        const real *from[HSGD_GATED_TERMS] = {x[0] + r * s.row, terms == 2 ? x[1] + r * s.row : NULL};
 
-        gather_rows(terms, 1, c, count, open, from, to + r * c->run_padded);
+        gather_rows(terms, 1, s, count, open, from, to + r * s.run);
     }
 }
 
@@ -181,6 +177,7 @@ static void spread_sample(const gated *g, int64_t m, const void *gates, int term
                           const real *const *w, const gate_work *work)
 {
     const conv *c = &g->c;
+    const patch_shape shape = patch_shape_of(c);
     real *canvas = work->padded[0];
 
     memset(canvas, 0, (size_t)conv_padded_all(c, 1, c->in) * sizeof(real));
@@ -189,10 +186,14 @@ static void spread_sample(const gated *g, int64_t m, const void *gates, int term
         const real *own[HSGD_GATED_TERMS] = {w[0] + filter, terms == 2 ? w[1] + filter : NULL};
         const int64_t count = list_flows(g, m, gates, terms, s, o, dy, work);
 
-        if (terms == 2) {
-            spread_terms(2, SPREAD_ROWS_OF_TWO, c, count, work->open, own, canvas);
+        if (terms == 2 && is_common(shape)) {
+            spread_terms(2, SPREAD_ROWS_OF_TWO, COMMON_SHAPE, count, work->open, own, canvas);
+        } else if (terms == 2) {
+            spread_terms(2, SPREAD_ROWS_OF_TWO, shape, count, work->open, own, canvas);
+        } else if (is_common(shape)) {
+            spread_terms(1, SPREAD_ROWS, COMMON_SHAPE, count, work->open, own, canvas);
         } else {
-            spread_terms(1, SPREAD_ROWS, c, count, work->open, own, canvas);
+            spread_terms(1, SPREAD_ROWS, shape, count, work->open, own, canvas);
         }
     }
 }
@@ -244,15 +245,20 @@ static void gather_sample(const gated *g, int64_t m, const void *gates, int term
 {
     const conv *c = &g->c;
     const real *x[HSGD_GATED_TERMS] = {work->padded[0], work->padded[1]};
+    const patch_shape shape = patch_shape_of(c);
 
     for (int64_t o = 0; o < c->out; o++) {
         const int64_t count = list_flows(g, m, gates, terms, s, o, dy, work);
         real *to = sums + o * c->edge * c->run_padded;
 
-        if (count > 0 && terms == 2) {
-            gather_terms(2, c, count, work->open, x, to);
-        } else if (count > 0) {
-            gather_terms(1, c, count, work->open, x, to);
+        if (terms == 2 && is_common(shape)) {
+            gather_terms(2, COMMON_SHAPE, count, work->open, x, to);
+        } else if (terms == 2) {
+            gather_terms(2, shape, count, work->open, x, to);
+        } else if (is_common(shape)) {
+            gather_terms(1, COMMON_SHAPE, count, work->open, x, to);
+        } else {
+            gather_terms(1, shape, count, work->open, x, to);
         }
         if (db != NULL) {
             db[o] += sum_flows(count, work->open);

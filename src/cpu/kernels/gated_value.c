@@ -2,8 +2,6 @@
  * patches at their places.  Tabled gates, where rows are short: see gated_tabled.c. */
 #include "cpu/kernels/gated.h"
 
-enum { AT_ONCE = 4 }; /* gates whose dot products go side by side, to hide the latency of additions */
-
 INLINE real sum_of_lanes(vec v)
 {
 #if defined(__AVX512F__) && defined(REAL_IS_float)
@@ -20,30 +18,36 @@ INLINE real sum_of_lanes(vec v)
 #endif
 }
 
-/* sums[i] = sum over the terms of filter times patch i, for `count` patches; terms, count: compile-time constants.  Every
- * sum is formed by the same steps, whatever the count. */
-INLINE void dot_patches(const int terms, const int count, const conv *c, const real *const *x, const real *const *w,
+/* sums[i] = sum over the terms of filter times patch i: gates go side by side, to hide the latency of additions and to
+ * share the loads of the filter.  terms and, in the common case, the shape are compile-time constants. */
+INLINE void dot_patches(const int terms, const patch_shape s, const real *const *x, const real *const *w,
                         const open_gate *open, real *sums)
 {
-    const int64_t row = c->padded_width * c->in;
-    vec sum[AT_ONCE][HSGD_GATED_TERMS] = {0};
+    vec sum[GATES_AT_ONCE][HSGD_GATED_TERMS] = {0};
+    const real *patch[GATES_AT_ONCE][HSGD_GATED_TERMS];
 
-    for (int64_t r = 0; r < c->edge; r++) {
-        for (int64_t v = 0; v < c->run_padded; v += V) {
+    for (int i = 0; i < GATES_AT_ONCE; i++) {
+        for (int t = 0; t < terms; t++) {
+            patch[i][t] = x[t] + open[i].at;
+        }
+    }
+#pragma GCC unroll 5
+    for (int64_t r = 0; r < s.edge; r++) {
+#pragma GCC unroll 5
+        for (int64_t v = 0; v < s.run; v += V) {
 #pragma GCC unroll 2
             for (int t = 0; t < terms; t++) {
-                const vec filter = load(w[t] + r * c->run_padded + v);
-                const real *from = x[t] + r * row + v;
+                const vec filter = load(w[t] + r * s.run + v);
 
 #pragma GCC unroll 8
-                for (int i = 0; i < count; i++) {
-                    sum[i][t] += filter * load(from + open[i].at);
+                for (int i = 0; i < GATES_AT_ONCE; i++) {
+                    sum[i][t] += filter * load(patch[i][t] + r * s.row + v);
                 }
             }
         }
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < GATES_AT_ONCE; i++) {
         if (terms == 2) {
             sum[i][0] += sum[i][1];
         }
@@ -52,21 +56,19 @@ INLINE void dot_patches(const int terms, const int count, const conv *c, const r
 }
 
 /* y [windows][out] at one channel's open gates. */
-INLINE void value_channel(const int terms, const gated *g, const real *const *x, const real *const *w, real b,
-                          int64_t count, const open_gate *open, real *y)
+INLINE void value_channel(const int terms, const patch_shape s, int64_t out, const real *const *x, const real *const *w,
+                          real b, int64_t count, open_gate *open, real *y)
 {
-    real sums[AT_ONCE];
-    int64_t i = 0;
-
-    for (; i + AT_ONCE <= count; i += AT_ONCE) {
-        dot_patches(terms, AT_ONCE, &g->c, x, w, open + i, sums);
-        for (int j = 0; j < AT_ONCE; j++) {
-            y[open[i + j].window * g->c.out] = sums[j] + b;
-        }
+    for (int i = 0; i < GATES_AT_ONCE && count > 0; i++) { /* fill up with the last */
+        open[count + i] = open[count - 1];
     }
-    for (; i < count; i++) {
-        dot_patches(terms, 1, &g->c, x, w, open + i, sums);
-        y[open[i].window * g->c.out] = sums[0] + b;
+    for (int64_t i = 0; i < count; i += GATES_AT_ONCE) {
+        real sums[GATES_AT_ONCE];
+
+        dot_patches(terms, s, x, w, open + i, sums);
+        for (int64_t j = 0; j < least(GATES_AT_ONCE, count - i); j++) {
+            y[open[i + j].window * out] = sums[j] + b;
+        }
     }
 }
 
@@ -75,6 +77,7 @@ static void value_sample(const gated *g, int64_t m, const void *gates, int terms
 {
     const int64_t filter = g->c.edge * g->c.run_padded;
     const real *x[HSGD_GATED_TERMS] = {work->padded[0], work->padded[1]};
+    const patch_shape shape = patch_shape_of(&g->c);
 
     memset(y, 0, (size_t)g->count * sizeof(real));
     for (int64_t o = 0; o < g->c.out; o++) {
@@ -82,10 +85,12 @@ static void value_sample(const gated *g, int64_t m, const void *gates, int terms
         const int64_t count = list_open(g, m, gates, work->at, s, o, work->open);
         const real bias = b != NULL ? b[o] : 0;
 
-        if (terms == 2) {
-            value_channel(2, g, x, own, bias, count, work->open, y + o);
+        if (terms == 2 && is_common(shape)) {
+            value_channel(2, COMMON_SHAPE, g->c.out, x, own, bias, count, work->open, y + o);
+        } else if (terms == 2) {
+            value_channel(2, shape, g->c.out, x, own, bias, count, work->open, y + o);
         } else {
-            value_channel(1, g, x, own, bias, count, work->open, y + o);
+            value_channel(1, shape, g->c.out, x, own, bias, count, work->open, y + o);
         }
     }
 }
