@@ -245,7 +245,8 @@ typedef struct {
      *   gated_value:          y  = sum over t of W_t x_t, + b, where a gate is open, else 0   (b NULL: no bias)
      *   gated_adjoint_input:  dx = sum over t of W_t' dy_t
      *   gated_adjoint_weight: dw += sum over t of dy_t x_t', db += sum of dy_0                (db NULL: no bias)
-     * dy counts only where a gate is open.  dw and db grow sample by sample. */
+     * dy counts only where a gate is open; all operands are finite.  m as it was in gated_base: gates of some samples
+     * are not the first of those of more. */
     size_t (*gates_bytes)(void *self, const hsgd_gated *gated, int64_t m);
     hsgd_status (*gated_base)(void *self, int worker, const hsgd_gated *gated, int64_t m, int64_t k, hsgd_columns x,
                               hsgd_columns w, hsgd_columns b, hsgd_columns y, void *gates, hsgd_error *err);

@@ -28,11 +28,12 @@ void hsgd_objective_destroy(hsgd_objective **objective);
 hsgd_status hsgd_network_evaluate(const hsgd_problem *problem, const double *weights, const int64_t *index,
                                   int64_t count, hsgd_loss *loss, int64_t *confusion, hsgd_error *err);
 
-/* The losses of a set of samples at several points at once: each image is read once for all of them. */
+/* The losses of a set of samples at several points at once: each image is read once for all of them (where the first
+ * layer has parameters). */
 typedef struct hsgd_losses hsgd_losses;
 
 /* Of samples index[0..count) (copied), at up to `points` >= 1 points at once.  Collective.  Errors: HSGD_ERR_USAGE (no
- * sample), HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
+ * sample, no point), HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */
 hsgd_status hsgd_losses_create(const hsgd_problem *problem, const int64_t *index, int64_t count, int64_t points,
                                hsgd_losses **out, hsgd_error *err);
 void hsgd_losses_destroy(hsgd_losses **losses);

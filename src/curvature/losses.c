@@ -5,7 +5,6 @@
 
 struct hsgd_losses {
     hsgd_sweep *sweep;
-    hsgd_comm *comm;
     int64_t count, points;
     int64_t k;     /* points of the sum being formed */
     void *params;  /* backend memory: reals [points][n] */
@@ -36,11 +35,11 @@ hsgd_status hsgd_losses_create(const hsgd_problem *problem, const int64_t *index
 
     *out = NULL;
     HSGD_CHECK(count >= 1, HSGD_ERR_USAGE, err, "samples: the set is empty; give at least one sample");
+    HSGD_CHECK(points >= 1, HSGD_ERR_USAGE, err, "losses: %lld points at once; give at least one", (long long)points);
     l = calloc(1, sizeof *l);
     if (l == NULL) {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate the losses of several points");
     } else {
-        l->comm = problem->comm;
         l->count = count;
         l->points = points;
         st = create(l, problem, index, err);

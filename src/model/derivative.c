@@ -67,7 +67,7 @@ static hsgd_status unit_tangent(const hsgd_pass *pass, int worker, int64_t q, co
     case HSGD_LAYER_AVGPOOL:
         return ops->avgpool_value(self, worker, layer, in->m, in->k, tx, ty, err);
     }
-    return hsgd_error_set(err, HSGD_ERR_DEVICE, "pass: layer %d is of no known kind", (int)q);
+    return hsgd_error_set(err, HSGD_ERR_DEVICE, "pass: unit %d is of no known kind", (int)q);
 }
 
 hsgd_status hsgd_pass_tangent(const hsgd_pass *pass, int worker, const pass_input *in, hsgd_columns *logits,
@@ -127,7 +127,7 @@ static hsgd_status route_back(const hsgd_pass *pass, int worker, int64_t q, cons
     case HSGD_LAYER_LINEAR:
         break;
     }
-    return hsgd_error_set(err, HSGD_ERR_DEVICE, "pass: layer %d has an adjoint of its own", (int)q);
+    return hsgd_error_set(err, HSGD_ERR_DEVICE, "pass: unit %d has an adjoint of its own", (int)q);
 }
 
 /* Take the loss's adjoint down through unit q: as it was kept, or through a layer without parameters. */

@@ -9,32 +9,28 @@ const void *hsgd_pass_probabilities(const hsgd_pass *pass, const void *state)
 
 /* ---- values ---- */
 
-/* A gated convolution at `params`; open: its gates, filled, or NULL. */
-static hsgd_status gated_point(const hsgd_pass *pass, int worker, int64_t q, const void *params, int64_t m, void *state,
-                               void *open, hsgd_error *err)
+/* A gated convolution; see unit_value. */
+static hsgd_status gated_unit(const hsgd_pass *pass, int worker, int64_t q, const void *params, int64_t m,
+                              const void *frozen, bool choose, void *state, hsgd_error *err)
 {
+    const hsgd_backend_ops *ops = pass->backend->ops;
+    void *self = pass->backend->self;
     const unit_plan *plan = &pass->plan[q];
+    const hsgd_columns x = shared(value(pass, state, q)), y = shared(value(pass, state, q + 1));
+    const hsgd_columns w = weight(pass, plan->layer, params, 0), b = bias(pass, plan->layer, params, 0);
+    const void *from = x.data, *filter = w.data;
 
-    return pass->backend->ops->gated_base(pass->backend->self, worker, &plan->gated, m, 1,
-                                          shared(value(pass, state, q)), weight(pass, plan->layer, params, 0),
-                                          bias(pass, plan->layer, params, 0), shared(value(pass, state, q + 1)), open,
-                                          err);
+    if (frozen != NULL) {
+        return ops->gated_value(self, worker, &plan->gated, m, gates(pass, frozen, q), 1, &from, &filter, b.data,
+                                y.data, err);
+    }
+    return ops->gated_base(self, worker, &plan->gated, m, 1, x, w, b, y, choose ? gates(pass, state, q) : NULL, err);
 }
 
-/* The linear map that it was in state `frozen`. */
-static hsgd_status gated_frozen(const hsgd_pass *pass, int worker, int64_t q, const void *params, int64_t m,
-                                const void *frozen, void *state, hsgd_error *err)
-{
-    const unit_plan *plan = &pass->plan[q];
-    const void *x = value(pass, state, q), *w = weight(pass, plan->layer, params, 0).data;
-
-    return pass->backend->ops->gated_value(pass->backend->self, worker, &plan->gated, m, gates(pass, frozen, q), 1, &x,
-                                           &w, bias(pass, plan->layer, params, 0).data, value(pass, state, q + 1), err);
-}
-
-/* Unit q at `params`; with `frozen`, ReLU and maxpool are the linear maps that they were in that state. */
+/* Unit q at `params`; with `frozen`, ReLU and maxpool are the linear maps that they were in that state.  choose: its
+ * choices will be asked for. */
 static hsgd_status unit_value(const hsgd_pass *pass, int worker, int64_t q, const void *params, int64_t m,
-                              const void *frozen, void *state, hsgd_error *err)
+                              const void *frozen, bool choose, void *state, hsgd_error *err)
 {
     const hsgd_backend_ops *ops = pass->backend->ops;
     void *self = pass->backend->self;
@@ -43,6 +39,9 @@ static hsgd_status unit_value(const hsgd_pass *pass, int worker, int64_t q, cons
     const int64_t count = m * elements(layer->out);
     const size_t choice = pass->plan[q].choice;
 
+    if (pass->plan[q].is_gated) {
+        return gated_unit(pass, worker, q, params, m, frozen, choose, state, err);
+    }
     switch (layer->kind) {
     case HSGD_LAYER_CONV:
     case HSGD_LAYER_LINEAR:
@@ -63,7 +62,7 @@ static hsgd_status unit_value(const hsgd_pass *pass, int worker, int64_t q, cons
     case HSGD_LAYER_AVGPOOL:
         return ops->avgpool_value(self, worker, layer, m, 1, x, y, err);
     }
-    return hsgd_error_set(err, HSGD_ERR_DEVICE, "pass: layer %d is of no known kind", (int)q);
+    return hsgd_error_set(err, HSGD_ERR_DEVICE, "pass: unit %d is of no known kind", (int)q);
 }
 
 static hsgd_status base(const hsgd_pass *pass, int worker, const void *params, const hsgd_group *group,
@@ -77,13 +76,7 @@ static hsgd_status base(const hsgd_pass *pass, int worker, const void *params, c
     HSGD_TRY(ops->images(self, worker, group->pixels, elements(net->input), group->m, group->index, group->mean,
                          group->deviation, state, err));
     for (int64_t q = 0; q < pass->units; q++) {
-        if (!pass->plan[q].is_gated) {
-            HSGD_TRY(unit_value(pass, worker, q, params, group->m, frozen, state, err));
-        } else if (frozen != NULL) {
-            HSGD_TRY(gated_frozen(pass, worker, q, params, group->m, frozen, state, err));
-        } else {
-            HSGD_TRY(gated_point(pass, worker, q, params, group->m, state, gates(pass, state, q), err));
-        }
+        HSGD_TRY(unit_value(pass, worker, q, params, group->m, frozen, true, state, err));
     }
     HSGD_TRY(ops->softmax_loss(self, worker, group->m, net->classes, value(pass, state, pass->units), group->labels,
                                group->index, at(state, pass->probabilities), at(state, pass->delta), tally, confusion,
@@ -129,8 +122,7 @@ hsgd_status hsgd_pass_losses(hsgd_pass *pass, int worker, const void *params, in
         void *state = at(states, (size_t)j * pass->state_bytes);
 
         for (int64_t q = together; q < pass->units; q++) {
-            HSGD_TRY(pass->plan[q].is_gated ? gated_point(pass, worker, q, point, group->m, state, NULL, err)
-                                            : unit_value(pass, worker, q, point, group->m, NULL, state, err));
+            HSGD_TRY(unit_value(pass, worker, q, point, group->m, NULL, false, state, err));
         }
         HSGD_TRY(ops->softmax_loss(self, worker, group->m, net->classes, value(pass, state, pass->units), group->labels,
                                    group->index, at(state, pass->probabilities), at(state, pass->delta),

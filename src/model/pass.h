@@ -35,7 +35,7 @@ hsgd_status hsgd_pass_measure(const hsgd_network *network, const hsgd_backend *b
 hsgd_status hsgd_pass_base(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group, void *state,
                            double *tally, int64_t *confusion, hsgd_error *err);
 
-/* The group's losses at k points params [k][n], the images read once: tallies [k][HSGD_TALLIES_OF_LOSS].  states: k
+/* The group's losses at k points params [k][n], the images read once where the first layer has parameters: tallies [k][HSGD_TALLIES_OF_LOSS].  states: k
  * blocks, one behind the other, of which nothing is kept for the calls below.  confusion (may be NULL) counts the
  * predictions at all points. */
 hsgd_status hsgd_pass_losses(hsgd_pass *pass, int worker, const void *params, int64_t k, const hsgd_group *group,
@@ -46,7 +46,8 @@ hsgd_status hsgd_pass_losses(hsgd_pass *pass, int worker, const void *params, in
 hsgd_status hsgd_pass_base_frozen(hsgd_pass *pass, int worker, const void *params, const hsgd_group *group,
                                   const void *frozen, void *state, double *tally, hsgd_error *err);
 
-/* gradient[n] (overwritten) of the group's summed loss; state from base at the same params. */
+/* gradient[n] (overwritten) of the group's summed loss; state from base at the same params, here and below of the same
+ * m samples. */
 hsgd_status hsgd_pass_gradient(hsgd_pass *pass, int worker, const void *params, int64_t m, const void *state,
                                void *gradient, hsgd_error *err);
 

@@ -81,7 +81,7 @@ static void plan_units(hsgd_pass *pass)
         }
     }
     if (any_gated) {
-        pass->columns = 1; /* a column's values then stay in the cache from the first unit to the last */
+        pass->columns = 1; /* those kernels take one, whose values then wait in the cache for the next unit */
     }
 }
 

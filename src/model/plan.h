@@ -1,8 +1,9 @@
 /* src/model/plan.h - where a pass keeps what: offsets into base states and into the workers' scratch memory; and its parts.
  * Known in this room alone.
  *
- * A network is passed through unit by unit: a unit is one layer, or a gated convolution (see backend.h).  Place p stands for a value of the network: place 0 is the images, place q + 1 the output of unit q.  A ReLU
- * or tanh that follows a unit which never looks at its own output again works in place and shares that unit's memory. */
+ * A network is passed through unit by unit: a unit is one layer, or a gated convolution (see backend.h).  Place p stands
+ * for a value of the network: place 0 is the images, place q + 1 the output of unit q.  A ReLU or tanh that follows a
+ * unit which never looks at its own output again works in place and shares that unit's memory. */
 #pragma once
 #include "model/pass.h"
 

@@ -210,7 +210,8 @@ static hsgd_status create(study_state *s, landscape *l, const direction_list *li
         linspace(s->deck->landscape.plane_range, edge, l->y);
     }
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
-    HSGD_TRY(hsgd_losses_create(&problem, s->samples, s->sample_count, STUDY_POINTS, &l->losses, err));
+    HSGD_TRY(hsgd_losses_create(&problem, s->samples, s->sample_count,
+                                l->total < STUDY_POINTS ? l->total : STUDY_POINTS, &l->losses, err));
 done:
     return st;
 }

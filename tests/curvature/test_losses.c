@@ -64,7 +64,7 @@ static void points_together_are_each_what_it_is_alone(void **state)
     check(first_pooled, HSGD_SINGLE, HSGD_REDUCTION_REPRODUCIBLE);
 }
 
-/* As many samples are right and the loss is the same as where the objective is asked with a gradient, by other kernels. */
+/* As many samples are right and the loss is the same as where the objective is asked with a gradient, which leaves gates behind. */
 static void losses_are_those_of_the_gradients_pass(void **state)
 {
     const fixture_plan plan = {

@@ -301,6 +301,27 @@ static void try_corners(const backends *all)
     }
 }
 
+/* Images whose padded rows are as long as a word of 64 marks, and longer: wider ones are not searched for zero patches. */
+static void try_wide(const backends *all)
+{
+    const int64_t widths[] = {59, 60, 61, 90};
+
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
+        const trial_plan plan = {.layers = "conv 3 5 / relu / maxpool 2 / conv 2 3 / relu / maxpool 2 / linear 3",
+                                 .input = {1, 7 + (int64_t)i, widths[i]},
+                                 .m = 2,
+                                 .k = 1};
+
+        try(all, &plan);
+    }
+}
+
+static void wide_images_agree(void **state)
+{
+    (void)state;
+    in_both(try_wide);
+}
+
 static void corners_agree(void **state)
 {
     (void)state;
@@ -432,6 +453,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(drawn_networks_agree),
         cmocka_unit_test(corners_agree),
+        cmocka_unit_test(wide_images_agree),
         cmocka_unit_test(plain_images_and_gates_all_shut_or_open_agree),
         cmocka_unit_test(extreme_pixels_agree),
         cmocka_unit_test(the_first_of_equals_wins),

@@ -105,15 +105,6 @@ done:
 
 /* ---- the adjoint where dy is mostly zero ---- */
 
-/* Filters with every row of one y padded to whole vectors: [out][y][run padded]. */
-static void pack_rows(const conv *c, const real *restrict w, real *restrict packed)
-{
-    for (int64_t r = 0; r < c->out * c->edge; r++) {
-        memset(packed + r * c->run_padded, 0, (size_t)c->run_padded * sizeof(real));
-        memcpy(packed + r * c->run_padded, w + r * c->run, (size_t)c->run * sizeof(real));
-    }
-}
-
 /* Entries of dy, pixel by pixel, at their filters: those of pixel p are list[start[p]] to list[start[p + 1]].  False
  * where they are too many. */
 static bool list_by_pixel(const conv *c, int64_t m, const real *dy, entry *list, int64_t *start)

@@ -46,18 +46,6 @@ static void pad_channels(const conv *c, int64_t pixels, const real *restrict dy,
     }
 }
 
-/* dw [out][edge * run] += sums', db [out] += sum of dy over the pixels. */
-static void put_weight(const conv *c, const real *restrict sums, real *restrict dw)
-{
-    const int64_t taps = c->edge * c->run, out_padded = round_up(c->out, V);
-
-    for (int64_t o = 0; o < c->out; o++) {
-        for (int64_t t = 0; t < taps; t++) {
-            dw[o * taps + t] += sums[t * out_padded + o];
-        }
-    }
-}
-
 /* sums [0..V) = sum of n vectors, `step` reals apart: four sums at a time, to hide the latency of additions. */
 INLINE void sum_vectors(int64_t n, const real *from, int64_t step, real *sums)
 {
@@ -150,16 +138,6 @@ static void gather(const conv *c, const int64_t *count, const entry *list, const
     }
 }
 
-/* dw [out][edge][run] += sums. */
-static void put_gathered(const conv *c, const real *restrict sums, real *restrict dw)
-{
-    for (int64_t r = 0; r < c->out * c->edge; r++) {
-        for (int64_t i = 0; i < c->run; i++) {
-            dw[r * c->run + i] += sums[r * c->run_padded + i];
-        }
-    }
-}
-
 /* ---- both ---- */
 
 /* Scratch of the adjoint in the weight. */
@@ -237,9 +215,9 @@ hsgd_status KERNEL(conv_adjoint_weight)(hsgd_cpu *cpu, int worker, const hsgd_la
             }
         }
         if (work.sparse) {
-            put_gathered(&c, work.sums, column(dw, j));
+            put_rows(&c, work.sums, column(dw, j));
         } else {
-            put_weight(&c, work.sums, column(dw, j));
+            put_taps(&c, work.sums, column(dw, j));
         }
     }
 done:

@@ -7,12 +7,13 @@
  *     code[start[i + 1]] with i = s * out + c.
  * tabled: uint8_t choice[m][windows][out], SHUT where a gate is not open.
  *
- * Lists suit filters whose rows fill vector registers: the work goes along a filter, gate by gate.  Where a filter's row
- * is shorter than a vector - few channels, as in images - the work goes along the output channels instead, over whole
- * windows, and passes over patches of the image that are zero (gated_tabled.h). */
+ * With lists the work goes along a filter, gate by gate.  In images of one channel a filter's row is shorter than a vector;
+ * there the work goes along the output channels instead, over whole windows, and passes over patches of the image that
+ * are zero (gated_tabled.h). */
 #pragma once
 #include "cpu/kernels/sparse.h"
 
+/* GATES_AT_ONCE: with two terms 8 sums, as many as hide the latency of additions; 6 and 8 gates were measured, and slower. */
 enum { SHUT = 255, GATES_AT_ONCE = 4 };
 
 typedef struct {
@@ -43,7 +44,7 @@ INLINE gated gated_of(const hsgd_gated *layers)
         .windows = rows * columns,
         .count = rows * columns * c.out,
         .relu = layers->relu,
-        .listed = c.run >= V,
+        .listed = c.in > 1 || c.run >= V,
     };
 }
 
@@ -128,27 +129,13 @@ INLINE bool is_common(patch_shape s)
     return s.edge == COMMON_SHAPE.edge && s.run == COMMON_SHAPE.run && s.row == COMMON_SHAPE.row;
 }
 
-/* Copy one sample into the middle of a padded one, whose border is zero by now. */
-INLINE void pad_sample(const conv *c, const real *restrict x, real *restrict padded)
-{
-    const int64_t row = c->width * c->in;
-    real *to = padded + (c->margin * c->padded_width + c->margin) * c->in;
-
-    for (int64_t y = 0; y < c->height; y++) {
-        memcpy(to + y * c->padded_width * c->in, x + y * row, (size_t)row * sizeof(real));
-    }
-}
-
 /* The filters with their rows padded to whole vectors, [out][edge][run padded]: w itself where it has that form. */
 INLINE const real *filter_rows(const conv *c, const real *w, real *packed)
 {
     if (c->run == c->run_padded) {
         return w;
     }
-    for (int64_t r = 0; r < c->out * c->edge; r++) {
-        memcpy(packed + r * c->run_padded, w + r * c->run, (size_t)c->run * sizeof(real));
-        memset(packed + r * c->run_padded + c->run, 0, (size_t)(c->run_padded - c->run) * sizeof(real));
-    }
+    pack_rows(c, w, packed);
     return packed;
 }
 

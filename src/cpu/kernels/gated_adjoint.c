@@ -2,7 +2,8 @@
  * their places, and patches gathered into filters. */
 #include "cpu/kernels/gated.h"
 
-/* The block of a filter that stays in registers while the gates go by. */
+/* The block of a filter that stays in registers while the gates go by: a 5 x 5 one over 16 channels in 32 registers, two of
+ * them two rows at a time; in 16 registers what leaves room for an operand and a factor. */
 #if VEC_BYTES == 64
 enum { SPREAD_WIDE = 5, SPREAD_ROWS = 5, SPREAD_ROWS_OF_TWO = 2 };
 #else
@@ -231,12 +232,19 @@ done:
 /* The sum of what comes back in term 0: four sums at a time, to hide the latency of additions. */
 INLINE real sum_flows(int64_t count, const open_gate *open)
 {
-    real sum[4] = {0};
+    real a = 0, b = 0, c = 0, d = 0;
+    int64_t i = 0;
 
-    for (int64_t i = 0; i < count; i++) {
-        sum[i % 4] += open[i].dy[0];
+    for (; i + 4 <= count; i += 4) {
+        a += open[i].dy[0];
+        b += open[i + 1].dy[0];
+        c += open[i + 2].dy[0];
+        d += open[i + 3].dy[0];
     }
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    for (; i < count; i++) {
+        a += open[i].dy[0];
+    }
+    return (a + b) + (c + d);
 }
 
 /* sums [out][edge][run padded] += one sample's patches; db += what comes back in term 0. */
@@ -285,14 +293,12 @@ hsgd_status KERNEL(gated_adjoint_weight)(void *self, int worker, const hsgd_gate
     }
     for (int64_t s = 0; s < m; s++) {
         for (int t = 0; t < terms; t++) {
-            pad_sample(c, (const real *)x[t] + s * c->places * c->in, work.padded[t]);
+            pad_sample(c, c->in, (const real *)x[t] + s * c->places * c->in, work.padded[t]);
         }
         gather_sample(&g, m, gates, terms, s, dy, &work, direct ? dw : work.rows[0], db);
     }
-    for (int64_t r = 0; r < c->out * c->edge && !direct; r++) {
-        for (int64_t i = 0; i < c->run; i++) {
-            ((real *)dw)[r * c->run + i] += work.rows[0][r * c->run_padded + i];
-        }
+    if (!direct) {
+        put_rows(c, work.rows[0], dw);
     }
 done:
     return st;

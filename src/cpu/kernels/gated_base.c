@@ -17,9 +17,9 @@ size_t KERNEL(gates_bytes)(void *self, const hsgd_gated *layers, int64_t m)
                     : (size_t)(m * g.count);
 }
 
-/* What becomes of a vector of channels in one window. */
+/* What becomes of a vector of channels in one window; through: value where its gate is open, and not 0 there, else 0. */
 typedef struct {
-    vec value;
+    vec value, through;
     mask choice;
 } pooled;
 
@@ -47,13 +47,13 @@ INLINE pooled pool_window(const int64_t size, const int vectors, const row_plan 
             chosen = either(wins, (mask){0} + (mask_lane)(i * size + j), chosen);
         }
     }
-    if (p->g->relu) {
-        const mask shut = (vec)best <= (vec){0};
+    if (p->g->relu) { /* a NaN stays, and is shut */
+        const mask open = (vec)best > (vec){0};
 
-        best = ~shut & best;
-        chosen = either(shut, (mask){0} + SHUT, chosen);
+        chosen = either(open, chosen, (mask){0} + SHUT);
+        return (pooled){(vec)(~((vec)best <= (vec){0}) & best), (vec)(open & best), chosen};
     }
-    return (pooled){(vec)best, chosen};
+    return (pooled){(vec)best, (vec)best, chosen};
 }
 
 /* Where a sample's gates are put down: a table, or lists by channel. */
@@ -82,11 +82,11 @@ INLINE void note_gates(const gated *g, const pooled *w, int64_t window, int64_t 
         }
     } else if (book->code != NULL) {
         const mask_lane first = (mask_lane)(window << g->shift);
-        real value[V];
+        real through[V];
         uint32_t bits = 0;
 
-        store(value, w->value);
-        bits = g->relu ? nonzero_bits(value, V) : UINT32_MAX;
+        store(through, w->through);
+        bits = g->relu ? nonzero_bits(through, V) : UINT32_MAX;
         for (bits &= (uint32_t)((UINT64_C(1) << channels) - 1); bits != 0; bits &= bits - 1) {
             const int64_t i = __builtin_ctz(bits), channel = o + i;
 
@@ -138,7 +138,7 @@ static hsgd_status base_work_get(const row_plan *p, hsgd_cpu *cpu, int worker, i
     const gated *g = p->g;
     const conv *c = &g->c;
     const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
-    const int64_t packed_step = c->edge * c->run * p->out_padded + 2 * V, bias_step = p->out_padded + 2 * V;
+    const int64_t packed_step = c->edge * c->run * p->out_padded, bias_step = p->out_padded;
     const size_t packed = (size_t)(k * packed_step) * sizeof(real), bias = (size_t)(k * bias_step) * sizeof(real);
     const size_t rows = (size_t)rows_count(p) * sizeof(real);
     const size_t code = (size_t)g->count * sizeof(uint16_t), length = (size_t)c->out * sizeof(uint32_t);
@@ -216,7 +216,7 @@ hsgd_status KERNEL(gated_base)(void *self, int worker, const hsgd_gated *layers,
 
         for (int64_t j = 0; j < k; j++) {
             if (fresh(x, j)) {
-                pad_sample(&g.c, column(x, j) + s * g.c.places * g.c.in, work.padded);
+                pad_sample(&g.c, g.c.in, column(x, j) + s * g.c.places * g.c.in, work.padded);
             }
             if (fresh(x, j) && !g.listed) {
                 find_patches(&g, work.padded, &work.patches);

@@ -1,5 +1,5 @@
-/* src/cpu/kernels/gated_tabled.c - the linear map of a gated convolution and its adjoint in the weight where a filter's
- * rows are shorter than a vector: along the output channels, whole windows at a time. */
+/* src/cpu/kernels/gated_tabled.c - the linear map of a gated convolution of images of one channel, and its adjoint in the
+ * weight: along the output channels, whole windows at a time. */
 #include "cpu/kernels/gated_tabled.h"
 
 /* ---- value ---- */
@@ -75,6 +75,12 @@ INLINE vec pick_window(const int64_t size, const row_plan *p, const real *rows, 
     return (vec)picked;
 }
 
+INLINE vec pick(const row_plan *p, const real *rows, vec bias, mask choice, int64_t wx)
+{
+    return p->g->size == 2 ? pick_window(2, p, rows, bias, choice, wx)
+                           : pick_window(p->g->size, p, rows, bias, choice, wx);
+}
+
 /* y [windows][out] of one sample, for one vector of channels. */
 INLINE void value_vector(const row_plan *p, int terms, const value_work *work, const uint8_t *table, int64_t o, real *y)
 {
@@ -89,11 +95,10 @@ INLINE void value_vector(const row_plan *p, int terms, const value_work *work, c
         for (int64_t wx = 0; wx < g->columns; wx++) {
             const int64_t at = (wy * g->columns + wx) * g->c.out + o;
             const mask choice = load_choice(table + at, channels);
-            vec sum = g->size == 2 ? pick_window(2, p, work->rows[0], bias, choice, wx)
-                                   : pick_window(g->size, p, work->rows[0], bias, choice, wx);
+            vec sum = pick(p, work->rows[0], bias, choice, wx);
 
             if (terms == 2) {
-                sum += pick_window(g->size, p, work->rows[1], none, choice, wx);
+                sum += pick(p, work->rows[1], none, choice, wx);
             }
             store_part(y + at, channels, sum);
         }
@@ -115,7 +120,7 @@ hsgd_status KERNEL(tabled_value)(hsgd_cpu *cpu, int worker, const hsgd_gated *la
     }
     for (int64_t s = 0; s < m; s++) {
         for (int t = 0; t < terms; t++) {
-            pad_sample(&g.c, (const real *)x[t] + s * g.c.places * g.c.in, work.padded[t]);
+            pad_sample(&g.c, g.c.in, (const real *)x[t] + s * g.c.places * g.c.in, work.padded[t]);
             find_patches(&g, work.padded[t], &work.patches[t]);
         }
         for (int64_t o = 0; o < g.c.out; o += V) {
@@ -127,6 +132,13 @@ done:
 }
 
 /* ---- adjoint in the weight ---- */
+
+/* Sums that registers hold beside an operand: of 5 x 5 taps in 32 registers, of two rows of them in 16. */
+#if VEC_BYTES == 64
+enum { GATHER_TAPS = 25 };
+#else
+enum { GATHER_TAPS = 10 };
+#endif
 
 typedef struct {
     real *padded, *sums, *bias; /* sums: [edge][run][out padded]; bias: [out padded] */
@@ -202,67 +214,87 @@ INLINE void open_window_row(const backflow *f, int64_t wy, real *bias)
     }
 }
 
-/* sums[r][i] += patch[r][i] times what comes back, for `rows` rows of the patches and `run` reals of each: compile-time
- * constants, so that the sums stay in registers.  step: reals from tap to tap of sums. */
-INLINE void gather_taps(const int rows, const int run, const backflow *f, int64_t wy, int64_t step, real *sums)
+/* sums[r][i] += patch[first + r][i] times what comes back, for `rows` rows of the patches and `run` reals of each:
+ * compile-time constants, so that the sums stay in registers.  step: reals from tap to tap of sums. */
+INLINE void gather_taps(const int rows, const int run, const backflow *f, int64_t wy, int64_t first, int64_t step,
+                        real *sums)
 {
     const gated *g = f->g;
     const patch_list *list = &f->work->patches;
-    const int64_t row = g->c.padded_width * g->c.in;
-    vec sum[5][5];
+    const int64_t row = g->c.padded_width;
+    vec sum[GATHER_TAPS];
 
-#pragma GCC unroll 5
-    for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 5
-        for (int i = 0; i < run; i++) {
-            sum[r][i] = load(sums + (r * run + i) * step);
-        }
+#pragma GCC unroll 25
+    for (int i = 0; i < rows * run; i++) {
+        sum[i] = load(sums + (first * run + i) * step);
     }
     for (int64_t y = wy * g->size; y < (wy + 1) * g->size; y++) {
-        const real *from = f->work->padded + y * row;
+        const real *from = f->work->padded + (y + first) * row;
         const real *back = f->work->rows + y % g->size * g->columns * g->size * V;
 
         for (uint32_t e = list->start[y]; e < list->start[y + 1]; e++) {
-            const real *patch = from + list->column[e] * g->c.in;
+            const real *patch = from + list->column[e];
             const vec dy = load(back + list->column[e] * V);
 
 #pragma GCC unroll 5
             for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 5
+#pragma GCC unroll 7
                 for (int i = 0; i < run; i++) {
-                    sum[r][i] += patch[r * row + i] * dy;
+                    sum[r * run + i] += patch[r * row + i] * dy;
                 }
             }
         }
     }
-#pragma GCC unroll 5
-    for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 5
-        for (int i = 0; i < run; i++) {
-            store(sums + (r * run + i) * step, sum[r][i]);
+#pragma GCC unroll 25
+    for (int i = 0; i < rows * run; i++) {
+        store(sums + (first * run + i) * step, sum[i]);
+    }
+}
+
+/* A row of the patches, of any length, in memory. */
+static void gather_row(const backflow *f, int64_t wy, int64_t r, int64_t step, real *sums)
+{
+    const gated *g = f->g;
+    const patch_list *list = &f->work->patches;
+
+    for (int64_t y = wy * g->size; y < (wy + 1) * g->size; y++) {
+        for (uint32_t e = list->start[y]; e < list->start[y + 1]; e++) {
+            const real *patch = f->work->padded + (y + r) * g->c.padded_width + list->column[e];
+            const vec dy = load(f->work->rows + (y % g->size * g->columns * g->size + list->column[e]) * V);
+
+            for (int64_t i = 0; i < g->c.run; i++) {
+                real *to = sums + (r * g->c.run + i) * step;
+
+                store(to, load(to) + patch[i] * dy);
+            }
         }
     }
 }
 
-/* The same for any patch, in memory. */
-static void gather_any(const backflow *f, int64_t wy, int64_t step, real *sums)
+/* All taps: as many rows at once as registers hold. */
+static void gather_window_row(const backflow *f, int64_t wy, int64_t step, real *sums)
 {
-    const gated *g = f->g;
-    const patch_list *list = &f->work->patches;
-    const int64_t row = g->c.padded_width * g->c.in;
+    const int64_t edge = f->g->c.edge;
+    int64_t r = 0;
 
-    for (int64_t y = wy * g->size; y < (wy + 1) * g->size; y++) {
-        for (uint32_t e = list->start[y]; e < list->start[y + 1]; e++) {
-            const real *patch = f->work->padded + y * row + list->column[e] * g->c.in;
-            const vec dy = load(f->work->rows + (y % g->size * g->columns * g->size + list->column[e]) * V);
-
-            for (int64_t r = 0; r < g->c.edge; r++) {
-                for (int64_t i = 0; i < g->c.run; i++) {
-                    real *to = sums + (r * g->c.run + i) * step;
-
-                    store(to, load(to) + patch[r * row + i] * dy);
-                }
-            }
+    if (edge == 5 && GATHER_TAPS >= 25) {
+        gather_taps(5, 5, f, wy, 0, step, sums);
+        return;
+    }
+    if (edge == 3 && GATHER_TAPS >= 9) {
+        gather_taps(3, 3, f, wy, 0, step, sums);
+        return;
+    }
+    for (; r + 2 <= edge && edge == 5; r += 2) {
+        gather_taps(2, 5, f, wy, r, step, sums);
+    }
+    for (; r < edge; r++) {
+        if (edge == 7) {
+            gather_taps(1, 7, f, wy, r, step, sums);
+        } else if (edge == 5) {
+            gather_taps(1, 5, f, wy, r, step, sums);
+        } else {
+            gather_row(f, wy, r, step, sums);
         }
     }
 }
@@ -278,13 +310,7 @@ static void gather_sample(const gated *g, const uint8_t *table, const real *dy, 
 
         for (int64_t wy = 0; wy < g->rows; wy++) {
             open_window_row(&f, wy, biased ? work->bias + o : NULL);
-            if (c->edge == 5 && c->run == 5) {
-                gather_taps(5, 5, &f, wy, out_padded, work->sums + o);
-            } else if (c->edge == 3 && c->run == 3) {
-                gather_taps(3, 3, &f, wy, out_padded, work->sums + o);
-            } else {
-                gather_any(&f, wy, out_padded, work->sums + o);
-            }
+            gather_window_row(&f, wy, out_padded, work->sums + o);
         }
     }
 }
@@ -295,25 +321,20 @@ hsgd_status KERNEL(tabled_adjoint_weight)(hsgd_cpu *cpu, int worker, const hsgd_
 {
     hsgd_status st = HSGD_OK;
     const gated g = gated_of(layers);
-    const int64_t taps = g.c.edge * g.c.run, out_padded = round_up(g.c.out, V);
     weight_work work = {0};
 
     HSGD_TRY(weight_work_get(&g, cpu, worker, &work, err));
     for (int64_t s = 0; s < m; s++) {
         for (int t = 0; t < terms; t++) {
-            pad_sample(&g.c, (const real *)x[t] + s * g.c.places * g.c.in, work.padded);
+            pad_sample(&g.c, g.c.in, (const real *)x[t] + s * g.c.places * g.c.in, work.padded);
             find_patches(&g, work.padded, &work.patches);
             gather_sample(&g, (const uint8_t *)gates + s * g.count, (const real *)dy[t] + s * g.count, &work,
                           t == 0 && db != NULL);
         }
     }
-    for (int64_t o = 0; o < g.c.out; o++) {
-        for (int64_t t = 0; t < taps; t++) {
-            ((real *)dw)[o * taps + t] += work.sums[t * out_padded + o];
-        }
-        if (db != NULL) {
-            ((real *)db)[o] += work.bias[o];
-        }
+    put_taps(&g.c, work.sums, dw);
+    for (int64_t o = 0; o < g.c.out && db != NULL; o++) {
+        ((real *)db)[o] += work.bias[o];
     }
 done:
     return st;

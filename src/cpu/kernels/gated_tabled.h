@@ -1,5 +1,6 @@
-/* src/cpu/kernels/gated_tabled.h - tabled gates: the places whose patch of the image is not all zero, and the convolution
- * there, along the output channels.  Passing over zero patches is exact, and in images of digits they are most. */
+/* src/cpu/kernels/gated_tabled.h - tabled gates, of images of one channel: the places whose patch of the image is not all
+ * zero, and the convolution there, along the output channels.  Passing over zero patches leaves out products with zero
+ * alone, and in images of digits (not shifted by a mean) they are most. */
 #pragma once
 #include "cpu/kernels/gated_rows.h"
 
@@ -49,16 +50,8 @@ INLINE uint64_t mark_row(const conv *c, const real *row)
     if (c->padded_width > MARKS) {
         return ~UINT64_C(0);
     }
-    for (int64_t i = 0; i < c->padded_width * c->in; i += V) {
-        uint32_t bits = nonzero_bits(row + i, c->padded_width * c->in - i);
-
-        if (c->in == 1) {
-            pixels |= (uint64_t)bits << i;
-        } else {
-            for (; bits != 0; bits &= bits - 1) {
-                pixels |= UINT64_C(1) << (i + __builtin_ctz(bits)) / c->in;
-            }
-        }
+    for (int64_t x = 0; x < c->padded_width; x += V) {
+        pixels |= (uint64_t)nonzero_bits(row + x, c->padded_width - x) << x;
     }
     for (int64_t i = 0; i < c->edge; i++) {
         marks |= pixels >> i;
@@ -72,7 +65,7 @@ static inline void find_patches(const gated *g, const real *padded, patch_list *
     uint32_t n = 0;
 
     for (int64_t y = 0; y < c->padded_height; y++) {
-        list->marks[y] = mark_row(c, padded + y * c->padded_width * c->in);
+        list->marks[y] = mark_row(c, padded + y * c->padded_width);
     }
     for (int64_t y = 0; y < g->rows * g->size; y++) {
         uint64_t marks = 0;

@@ -9,12 +9,15 @@ INLINE real sum_of_lanes(vec v)
 #elif defined(__AVX512F__)
     return _mm512_reduce_add_pd((__m512d)v);
 #else
-    real sum = 0;
+    real sum[V];
 
-    for (int i = 0; i < V; i++) {
-        sum += v[i];
+    store(sum, v);
+    for (int half = V / 2; half > 0; half /= 2) { /* in halves: few additions wait for one another */
+        for (int i = 0; i < half; i++) {
+            sum[i] += sum[i + half];
+        }
     }
-    return sum;
+    return sum[0];
 #endif
 }
 
@@ -113,7 +116,7 @@ hsgd_status KERNEL(gated_value)(void *self, int worker, const hsgd_gated *layers
     }
     for (int64_t s = 0; s < m; s++) {
         for (int t = 0; t < terms; t++) {
-            pad_sample(&g.c, (const real *)x[t] + s * g.c.places * g.c.in, work.padded[t]);
+            pad_sample(&g.c, g.c.in, (const real *)x[t] + s * g.c.places * g.c.in, work.padded[t]);
         }
         value_sample(&g, m, gates, terms, s, filters, b, &work, (real *)y + s * g.count);
     }

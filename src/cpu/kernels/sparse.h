@@ -1,5 +1,5 @@
-/* src/cpu/kernels/sparse.h - adjoints behind a ReLU or a max-pooling are mostly zero: lists of the entries that are not,
- * and the one loop that works through them. */
+/* src/cpu/kernels/sparse.h - adjoints behind a ReLU, or behind a max-pooling that is not part of a gated convolution, are
+ * mostly zero: lists of the entries that are not, and the one loop that works through them. */
 #pragma once
 #include "cpu/kernels/conv.h"
 #ifdef __AVX2__
