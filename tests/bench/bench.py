@@ -227,7 +227,8 @@ def rounds_of(a):
 def print_all(a, kinds, peaks, loads):
     print(place(a, loads, rounds_of(a)))
     print(f"\nIn the same rounds: sgemm {spread([p['sgemm'] for p in peaks])} GFLOP/s, memory triad "
-          f"{spread([p['triad'] for p in peaks])} GB/s.  Figures without a number are over {a.samples:,} samples; "
+          f"{spread([p['triad'] for p in peaks])} GB/s, multiply-adds from the first-level cache "
+          f"{spread([p['cache'] for p in peaks])} GFLOP/s.  Figures without a number are over {a.samples:,} samples; "
           "\"8 products\" count each.\n\"Active\": the shares of both convolutions' outputs that carry a derivative; "
           "\"needed\": the work at these; \"dense\": that of a\nprogram that uses no zero.  PyTorch's figures over the "
           "whole set are timed over as many batches as the seconds allow.")

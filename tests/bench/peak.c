@@ -1,8 +1,9 @@
-/* tests/bench/peak.c - what the machine can do at this moment: sgemm and a memory triad.
+/* tests/bench/peak.c - what the machine can do at this moment: sgemm, a memory triad, and multiply-adds from the cache.
  *
  * usage: hsgd-bench-peak THREADS SECONDS-PER-FIGURE
  * Prints "sgemm: GFLOP/s" of OpenBLAS on matrices of EDGE x EDGE, and "triad: GB/s" of a = b + s c over arrays far
- * beyond the caches, three streams counted; medians over repetitions. */
+ * beyond the caches, three streams counted, and "cache: GFLOP/s" of multiply-adds with one operand each from the first-level
+ * cache, as the kernels of gated convolutions make them; medians over repetitions. */
 #include "base/clock.h"
 #include <cblas.h>
 #include <stdint.h>
@@ -10,6 +11,9 @@
 #include <stdlib.h>
 
 enum { EDGE = 2048, REPEATS = 400, TRIAD = 24 << 20 /* doubles: 192 MiB an array */ };
+
+typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
+enum { SUMS = 8, NEAR = 4096 /* floats: 16 KiB */, SWEEPS = 20000 };
 
 typedef struct {
     float *a, *b, *c;
@@ -33,6 +37,28 @@ static void triad(const memory *m)
 #pragma omp parallel for simd num_threads(m->threads) schedule(static)
     for (int64_t i = 0; i < TRIAD; i++) {
         x[i] = y[i] + 3.0 * z[i];
+    }
+}
+
+static void cache(const memory *m)
+{
+#pragma omp parallel for num_threads(m->threads) schedule(static, 1)
+    for (int t = 0; t < m->threads; t++) {
+        const float *near = m->a + t * NEAR;
+        vec sum[SUMS] = {0};
+
+        for (int64_t r = 0; r < SWEEPS; r++) {
+            const float factor = 1.0f / (float)(r + 1); /* another in every sweep, or sweeps would be added up */
+
+            for (int64_t p = 0; p < NEAR; p += SUMS * 16) {
+                for (int i = 0; i < SUMS; i++) {
+                    sum[i] += factor * *(const vec *)(near + p + i * 16);
+                }
+            }
+        }
+        for (int i = 0; i < SUMS; i++) {
+            *(vec *)(m->c + (t * SUMS + i) * 16) = sum[i];
+        }
     }
 }
 
@@ -82,7 +108,7 @@ int main(int argc, char **argv)
     const size_t matrix = (size_t)EDGE * EDGE * sizeof(float), array = (size_t)TRIAD * sizeof(double);
     int code = 2;
 
-    if (m.threads < 1 || !(seconds > 0.0)) {
+    if (m.threads < 1 || m.threads > EDGE || !(seconds > 0.0)) {
         (void)fprintf(stderr, "usage: hsgd-bench-peak THREADS SECONDS\n");
         return code;
     }
@@ -93,6 +119,7 @@ int main(int argc, char **argv)
         fill(&m);
         printf("sgemm: %.1f\n", 2.0 * EDGE * EDGE * EDGE / median_seconds(sgemm, &m, seconds) / 1e9);
         printf("triad: %.1f\n", 3.0 * (double)array / median_seconds(triad, &m, seconds) / 1e9);
+        printf("cache: %.1f\n", 2.0 * SWEEPS * NEAR * m.threads / median_seconds(cache, &m, seconds) / 1e9);
         code = 0;
     } else {
         (void)fprintf(stderr, "hsgd-bench-peak: memory\n");
