@@ -46,43 +46,6 @@ INLINE void spread_block(const int terms, const int rows, const int vectors, con
     }
 }
 
-/* The same for any number of vectors. */
-INLINE void spread_rows(const int terms, const int rows, const patch_shape s, int64_t count, const open_gate *open,
-                        const real *const *w, real *canvas)
-{
-    const int64_t vectors = s.run / V;
-    int64_t v = 0;
-
-    for (; v + SPREAD_WIDE <= vectors; v += SPREAD_WIDE) {
-        const real *from[HSGD_GATED_TERMS] = {w[0] + v * V, terms == 2 ? w[1] + v * V : NULL};
-
-        spread_block(terms, rows, SPREAD_WIDE, s, count, open, from, canvas + v * V);
-    }
-    for (; v < vectors; v++) {
-        const real *from[HSGD_GATED_TERMS] = {w[0] + v * V, terms == 2 ? w[1] + v * V : NULL};
-
-        spread_block(terms, rows, 1, s, count, open, from, canvas + v * V);
-    }
-}
-
-/* The same for any number of rows. */
-INLINE void spread_terms(const int terms, const int most_rows, const patch_shape s, int64_t count,
-                         const open_gate *open, const real *const *w, real *canvas)
-{
-    int64_t r = 0;
-
-    for (; r + most_rows <= s.edge; r += most_rows) {
-        const real *from[HSGD_GATED_TERMS] = {w[0] + r * s.run, terms == 2 ? w[1] + r * s.run : NULL};
-
-        spread_rows(terms, most_rows, s, count, open, from, canvas + r * s.row);
-    }
-    for (; r < s.edge; r++) {
-        const real *from[HSGD_GATED_TERMS] = {w[0] + r * s.run, terms == 2 ? w[1] + r * s.run : NULL};
-
-        spread_rows(terms, 1, s, count, open, from, canvas + r * s.row);
-    }
-}
-
 /* to[r * run_padded + v * V] += sum over terms and gates of dy_t x_t[at + r * s.row + v * V], as spread_block. */
 INLINE void gather_block(const int terms, const int rows, const int vectors, const patch_shape s, int64_t count,
                          const open_gate *open, const real *const *x, real *to)
@@ -120,38 +83,59 @@ INLINE void gather_block(const int terms, const int rows, const int vectors, con
     }
 }
 
-INLINE void gather_rows(const int terms, const int rows, const patch_shape s, int64_t count, const open_gate *open,
-                        const real *const *x, real *to)
+/* One block, `at` reals into the filters or patches it comes from. */
+INLINE void any_block(const bool spreading, const int terms, const int rows, const int vectors, const patch_shape s,
+                      int64_t count, const open_gate *open, const real *const *from, int64_t at, real *to)
 {
-    const int64_t vectors = s.run / V;
-    int64_t v = 0;
+    const real *own[HSGD_GATED_TERMS] = {from[0] + at, terms == 2 ? from[1] + at : NULL};
 
-    for (; v + SPREAD_WIDE <= vectors; v += SPREAD_WIDE) {
-        const real *from[HSGD_GATED_TERMS] = {x[0] + v * V, terms == 2 ? x[1] + v * V : NULL};
-
-        gather_block(terms, rows, SPREAD_WIDE, s, count, open, from, to + v * V);
-    }
-    for (; v < vectors; v++) {
-        const real *from[HSGD_GATED_TERMS] = {x[0] + v * V, terms == 2 ? x[1] + v * V : NULL};
-
-        gather_block(terms, rows, 1, s, count, open, from, to + v * V);
+    if (spreading) {
+        spread_block(terms, rows, vectors, s, count, open, own, to);
+    } else {
+        gather_block(terms, rows, vectors, s, count, open, own, to);
     }
 }
 
-INLINE void gather_terms(const int terms, const patch_shape s, int64_t count, const open_gate *open,
-                         const real *const *x, real *to)
+/* `rows` rows of a filter from row r on. */
+INLINE void block_rows(const bool spreading, const int terms, const int rows, const patch_shape s, int64_t r,
+                       int64_t count, const open_gate *open, const real *const *from, real *to)
+{
+    const int64_t at = r * (spreading ? s.run : s.row), vectors = s.run / V;
+    int64_t v = 0;
+
+    to += r * (spreading ? s.row : s.run);
+    for (; v + SPREAD_WIDE <= vectors; v += SPREAD_WIDE) {
+        any_block(spreading, terms, rows, SPREAD_WIDE, s, count, open, from, at + v * V, to + v * V);
+    }
+    for (; v < vectors; v++) {
+        any_block(spreading, terms, rows, 1, s, count, open, from, at + v * V, to + v * V);
+    }
+}
+
+/* Whole filters: spread from `from` on a canvas, or gathered there out of the patches of `from`; `most_rows` at a time. */
+INLINE void blocks(const bool spreading, const int terms, const int most_rows, const patch_shape s, int64_t count,
+                   const open_gate *open, const real *const *from, real *to)
 {
     int64_t r = 0;
 
-    for (; r + SPREAD_ROWS <= s.edge; r += SPREAD_ROWS) {
-        const real *from[HSGD_GATED_TERMS] = {x[0] + r * s.row, terms == 2 ? x[1] + r * s.row : NULL};
-
-        gather_rows(terms, SPREAD_ROWS, s, count, open, from, to + r * s.run);
+    for (; r + most_rows <= s.edge; r += most_rows) {
+        block_rows(spreading, terms, most_rows, s, r, count, open, from, to);
     }
     for (; r < s.edge; r++) {
-        const real *from[HSGD_GATED_TERMS] = {x[0] + r * s.row, terms == 2 ? x[1] + r * s.row : NULL};
+        block_rows(spreading, terms, 1, s, r, count, open, from, to);
+    }
+}
 
-        gather_rows(terms, 1, s, count, open, from, to + r * s.run);
+/* The same, with the common shape's constants where it has that shape. */
+INLINE void filters(const bool spreading, const int terms, const int most_rows, const conv *c, int64_t count,
+                    const open_gate *open, const real *const *from, real *to)
+{
+    const patch_shape s = patch_shape_of(c);
+
+    if (is_common(s)) {
+        blocks(spreading, terms, most_rows, COMMON_SHAPE, count, open, from, to);
+    } else {
+        blocks(spreading, terms, most_rows, s, count, open, from, to);
     }
 }
 
@@ -178,7 +162,6 @@ static void spread_sample(const gated *g, int64_t m, const void *gates, int term
                           const real *const *w, const gate_work *work)
 {
     const conv *c = &g->c;
-    const patch_shape shape = patch_shape_of(c);
     real *canvas = work->padded[0];
 
     memset(canvas, 0, (size_t)conv_padded_all(c, 1, c->in) * sizeof(real));
@@ -187,14 +170,10 @@ static void spread_sample(const gated *g, int64_t m, const void *gates, int term
         const real *own[HSGD_GATED_TERMS] = {w[0] + filter, terms == 2 ? w[1] + filter : NULL};
         const int64_t count = list_flows(g, m, gates, terms, s, o, dy, work);
 
-        if (terms == 2 && is_common(shape)) {
-            spread_terms(2, SPREAD_ROWS_OF_TWO, COMMON_SHAPE, count, work->open, own, canvas);
-        } else if (terms == 2) {
-            spread_terms(2, SPREAD_ROWS_OF_TWO, shape, count, work->open, own, canvas);
-        } else if (is_common(shape)) {
-            spread_terms(1, SPREAD_ROWS, COMMON_SHAPE, count, work->open, own, canvas);
+        if (terms == 2) {
+            filters(true, 2, SPREAD_ROWS_OF_TWO, c, count, work->open, own, canvas);
         } else {
-            spread_terms(1, SPREAD_ROWS, shape, count, work->open, own, canvas);
+            filters(true, 1, SPREAD_ROWS, c, count, work->open, own, canvas);
         }
     }
 }
@@ -253,20 +232,15 @@ static void gather_sample(const gated *g, int64_t m, const void *gates, int term
 {
     const conv *c = &g->c;
     const real *x[HSGD_GATED_TERMS] = {work->padded[0], work->padded[1]};
-    const patch_shape shape = patch_shape_of(c);
 
     for (int64_t o = 0; o < c->out; o++) {
         const int64_t count = list_flows(g, m, gates, terms, s, o, dy, work);
         real *to = sums + o * c->edge * c->run_padded;
 
-        if (terms == 2 && is_common(shape)) {
-            gather_terms(2, COMMON_SHAPE, count, work->open, x, to);
-        } else if (terms == 2) {
-            gather_terms(2, shape, count, work->open, x, to);
-        } else if (is_common(shape)) {
-            gather_terms(1, COMMON_SHAPE, count, work->open, x, to);
+        if (terms == 2) {
+            filters(false, 2, SPREAD_ROWS, c, count, work->open, x, to);
         } else {
-            gather_terms(1, shape, count, work->open, x, to);
+            filters(false, 1, SPREAD_ROWS, c, count, work->open, x, to);
         }
         if (db != NULL) {
             db[o] += sum_flows(count, work->open);
