@@ -112,7 +112,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: hsgd-bench-peak THREADS SECONDS\n");
         return code;
     }
-    m.a = malloc(matrix), m.b = malloc(matrix), m.c = malloc(matrix);
+    m.a = aligned_alloc(64, matrix), m.b = malloc(matrix), m.c = malloc(matrix);
     m.x = malloc(array), m.y = malloc(array), m.z = malloc(array);
     if (m.a != NULL && m.b != NULL && m.c != NULL && m.x != NULL && m.y != NULL && m.z != NULL) {
         openblas_set_num_threads(m.threads);

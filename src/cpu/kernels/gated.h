@@ -13,8 +13,15 @@
 #pragma once
 #include "cpu/kernels/sparse.h"
 
-/* GATES_AT_ONCE: with two terms 8 sums, as many as hide the latency of additions; 6 and 8 gates were measured, and slower. */
-enum { SHUT = 255, GATES_AT_ONCE = 4 };
+enum { SHUT = 255 };
+
+/* The block of a filter that stays in registers while the gates go by: all of a 5 x 5 one over 16 channels where there are
+ * 32 registers; where there are 16, what leaves room for an operand and a factor. */
+#if VEC_BYTES == 64
+enum { BLOCK_WIDE = 5, BLOCK_ROWS = 5, BLOCK_ROWS_OF_TWO = 2 }; /* OF_TWO: of each of two filters */
+#else
+enum { BLOCK_WIDE = 2, BLOCK_ROWS = 3, BLOCK_ROWS_OF_TWO = 1 };
+#endif
 
 typedef struct {
     conv c;
@@ -144,7 +151,8 @@ typedef struct {
     real *padded[HSGD_GATED_TERMS]; /* operands of one sample, their borders zero; the first also serves as a canvas */
     real *rows[HSGD_GATED_TERMS];   /* [out][edge][run padded]: filters, or sums of them */
     uint32_t *at;                   /* see place_table */
-    open_gate *open;                /* [windows + GATES_AT_ONCE] */
+    open_gate *open;                /* [windows] */
+    real *partial;                  /* [windows][V]: sums not yet added up over their lanes */
 } gate_work;
 
 static inline hsgd_status gate_work_get(const gated *g, hsgd_cpu *cpu, int worker, int terms, gate_work *work,
@@ -154,13 +162,13 @@ static inline hsgd_status gate_work_get(const gated *g, hsgd_cpu *cpu, int worke
     const conv *c = &g->c;
     const size_t padded = (size_t)conv_padded_all(c, 1, c->in) * sizeof(real);
     const size_t rows = (size_t)(c->out * c->edge * c->run_padded) * sizeof(real);
-    const size_t at = (size_t)places_count(g) * sizeof(uint32_t),
-                 open = (size_t)(g->windows + GATES_AT_ONCE) * sizeof(open_gate);
+    const size_t at = (size_t)places_count(g) * sizeof(uint32_t), open = (size_t)g->windows * sizeof(open_gate);
+    const size_t partial = (size_t)(g->windows * V) * sizeof(real);
     void *memory = NULL;
 
     HSGD_TRY(hsgd_cpu_scratch_get(cpu, worker,
-                                  (size_t)terms * (hsgd_cpu_round(padded) + hsgd_cpu_round(rows)) + hsgd_cpu_round(at) +
-                                      hsgd_cpu_round(open),
+                                  (size_t)terms * (hsgd_cpu_round(padded) + hsgd_cpu_round(rows)) +
+                                      hsgd_cpu_round(partial) + hsgd_cpu_round(at) + hsgd_cpu_round(open),
                                   &memory, err));
     for (int t = 0; t < terms; t++) {
         work->padded[t] = hsgd_cpu_take(&memory, padded);
@@ -169,6 +177,7 @@ static inline hsgd_status gate_work_get(const gated *g, hsgd_cpu *cpu, int worke
     }
     work->at = hsgd_cpu_take(&memory, at);
     work->open = hsgd_cpu_take(&memory, open);
+    work->partial = hsgd_cpu_take(&memory, partial);
     place_table(g, work->at);
 done:
     return st;

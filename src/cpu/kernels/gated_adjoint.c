@@ -2,20 +2,12 @@
  * their places, and patches gathered into filters. */
 #include "cpu/kernels/gated.h"
 
-/* The block of a filter that stays in registers while the gates go by: a 5 x 5 one over 16 channels in 32 registers, two of
- * them two rows at a time; in 16 registers what leaves room for an operand and a factor. */
-#if VEC_BYTES == 64
-enum { SPREAD_WIDE = 5, SPREAD_ROWS = 5, SPREAD_ROWS_OF_TWO = 2 };
-#else
-enum { SPREAD_WIDE = 2, SPREAD_ROWS = 3, SPREAD_ROWS_OF_TWO = 1 };
-#endif
-
 /* canvas[at + r * s.row + v * V] += sum over terms of dy_t w_t[r * run_padded + v * V] for all gates.  terms, rows and
  * vectors: compile-time constants. */
 INLINE void spread_block(const int terms, const int rows, const int vectors, const patch_shape s, int64_t count,
                          const open_gate *open, const real *const *w, real *canvas)
 {
-    vec filter[HSGD_GATED_TERMS][SPREAD_ROWS][SPREAD_WIDE];
+    vec filter[HSGD_GATED_TERMS][BLOCK_ROWS][BLOCK_WIDE];
 
 #pragma GCC unroll 2
     for (int t = 0; t < terms; t++) {
@@ -50,7 +42,7 @@ INLINE void spread_block(const int terms, const int rows, const int vectors, con
 INLINE void gather_block(const int terms, const int rows, const int vectors, const patch_shape s, int64_t count,
                          const open_gate *open, const real *const *x, real *to)
 {
-    vec sum[SPREAD_ROWS][SPREAD_WIDE];
+    vec sum[BLOCK_ROWS][BLOCK_WIDE];
 
 #pragma GCC unroll 5
     for (int r = 0; r < rows; r++) {
@@ -104,8 +96,8 @@ INLINE void block_rows(const bool spreading, const int terms, const int rows, co
     int64_t v = 0;
 
     to += r * (spreading ? s.row : s.run);
-    for (; v + SPREAD_WIDE <= vectors; v += SPREAD_WIDE) {
-        any_block(spreading, terms, rows, SPREAD_WIDE, s, count, open, from, at + v * V, to + v * V);
+    for (; v + BLOCK_WIDE <= vectors; v += BLOCK_WIDE) {
+        any_block(spreading, terms, rows, BLOCK_WIDE, s, count, open, from, at + v * V, to + v * V);
     }
     for (; v < vectors; v++) {
         any_block(spreading, terms, rows, 1, s, count, open, from, at + v * V, to + v * V);
@@ -171,9 +163,9 @@ static void spread_sample(const gated *g, int64_t m, const void *gates, int term
         const int64_t count = list_flows(g, m, gates, terms, s, o, dy, work);
 
         if (terms == 2) {
-            filters(true, 2, SPREAD_ROWS_OF_TWO, c, count, work->open, own, canvas);
+            filters(true, 2, BLOCK_ROWS_OF_TWO, c, count, work->open, own, canvas);
         } else {
-            filters(true, 1, SPREAD_ROWS, c, count, work->open, own, canvas);
+            filters(true, 1, BLOCK_ROWS, c, count, work->open, own, canvas);
         }
     }
 }
@@ -238,9 +230,9 @@ static void gather_sample(const gated *g, int64_t m, const void *gates, int term
         real *to = sums + o * c->edge * c->run_padded;
 
         if (terms == 2) {
-            filters(false, 2, SPREAD_ROWS, c, count, work->open, x, to);
+            filters(false, 2, BLOCK_ROWS, c, count, work->open, x, to);
         } else {
-            filters(false, 1, SPREAD_ROWS, c, count, work->open, x, to);
+            filters(false, 1, BLOCK_ROWS, c, count, work->open, x, to);
         }
         if (db != NULL) {
             db[o] += sum_flows(count, work->open);

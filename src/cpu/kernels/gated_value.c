@@ -21,57 +21,75 @@ INLINE real sum_of_lanes(vec v)
 #endif
 }
 
-/* sums[i] = sum over the terms of filter times patch i: gates go side by side, to hide the latency of additions and to
- * share the loads of the filter.  terms and, in the common case, the shape are compile-time constants. */
-INLINE void dot_patches(const int terms, const patch_shape s, const real *const *x, const real *const *w,
-                        const open_gate *open, real *sums)
+/* partial[i] (+)= a block of the filter times that of patch i, lane by lane; `begin`: nothing is there yet.  The block
+ * stays in registers while the gates go by, each with a sum for every row.  rows and vectors: compile-time constants. */
+INLINE void dot_block(const int rows, const int vectors, const patch_shape s, int64_t count, const open_gate *open,
+                      const real *w, const real *x, bool begin, real *partial)
 {
-    vec sum[GATES_AT_ONCE][HSGD_GATED_TERMS] = {0};
-    const real *patch[GATES_AT_ONCE][HSGD_GATED_TERMS];
+    vec filter[BLOCK_ROWS][BLOCK_WIDE];
 
-    for (int i = 0; i < GATES_AT_ONCE; i++) {
-        for (int t = 0; t < terms; t++) {
-            patch[i][t] = x[t] + open[i].at;
+#pragma GCC unroll 5
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 5
+        for (int v = 0; v < vectors; v++) {
+            filter[r][v] = load(w + r * s.run + v * V);
         }
     }
-#pragma GCC unroll 5
-    for (int64_t r = 0; r < s.edge; r++) {
-#pragma GCC unroll 5
-        for (int64_t v = 0; v < s.run; v += V) {
-#pragma GCC unroll 2
-            for (int t = 0; t < terms; t++) {
-                const vec filter = load(w[t] + r * s.run + v);
+    for (int64_t i = 0; i < count; i++) {
+        const real *patch = x + open[i].at;
+        vec sum[BLOCK_ROWS];
 
-#pragma GCC unroll 8
-                for (int i = 0; i < GATES_AT_ONCE; i++) {
-                    sum[i][t] += filter * load(patch[i][t] + r * s.row + v);
-                }
+#pragma GCC unroll 5
+        for (int r = 0; r < rows; r++) {
+            sum[r] = filter[r][0] * load(patch + r * s.row);
+#pragma GCC unroll 5
+            for (int v = 1; v < vectors; v++) {
+                sum[r] += filter[r][v] * load(patch + r * s.row + v * V);
             }
         }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < GATES_AT_ONCE; i++) {
-        if (terms == 2) {
-            sum[i][0] += sum[i][1];
+#pragma GCC unroll 5
+        for (int r = 1; r < rows; r++) {
+            sum[0] += sum[r];
         }
-        sums[i] = sum_of_lanes(sum[i][0]);
+        if (!begin) {
+            sum[0] += load(partial + i * V);
+        }
+        store(partial + i * V, sum[0]);
+    }
+}
+
+/* The same for `rows` rows of the filter, of any length, from row r on. */
+INLINE void dot_rows(const int rows, const patch_shape s, int64_t r, int64_t count, const open_gate *open,
+                     const real *w, const real *x, bool begin, real *partial)
+{
+    int64_t v = 0;
+
+    w += r * s.run;
+    x += r * s.row;
+    for (; v + BLOCK_WIDE * V <= s.run; v += BLOCK_WIDE * V) {
+        dot_block(rows, BLOCK_WIDE, s, count, open, w + v, x + v, begin && v == 0, partial);
+    }
+    for (; v < s.run; v += V) {
+        dot_block(rows, 1, s, count, open, w + v, x + v, begin && v == 0, partial);
     }
 }
 
 /* y [windows][out] at one channel's open gates. */
-INLINE void value_channel(const int terms, const patch_shape s, int64_t out, const real *const *x, const real *const *w,
-                          real b, int64_t count, open_gate *open, real *y)
+INLINE void value_channel(const patch_shape s, int terms, int64_t out, const real *const *x, const real *const *w,
+                          real b, int64_t count, const open_gate *open, real *partial, real *y)
 {
-    for (int i = 0; i < GATES_AT_ONCE && count > 0; i++) { /* fill up with the last */
-        open[count + i] = open[count - 1];
-    }
-    for (int64_t i = 0; i < count; i += GATES_AT_ONCE) {
-        real sums[GATES_AT_ONCE];
+    for (int t = 0; t < terms; t++) {
+        int64_t r = 0;
 
-        dot_patches(terms, s, x, w, open + i, sums);
-        for (int64_t j = 0; j < least(GATES_AT_ONCE, count - i); j++) {
-            y[open[i + j].window * out] = sums[j] + b;
+        for (; r + BLOCK_ROWS <= s.edge; r += BLOCK_ROWS) {
+            dot_rows(BLOCK_ROWS, s, r, count, open, w[t], x[t], t == 0 && r == 0, partial);
         }
+        for (; r < s.edge; r++) {
+            dot_rows(1, s, r, count, open, w[t], x[t], t == 0 && r == 0, partial);
+        }
+    }
+    for (int64_t i = 0; i < count; i++) {
+        y[open[i].window * out] = sum_of_lanes(load(partial + i * V)) + b;
     }
 }
 
@@ -88,12 +106,10 @@ static void value_sample(const gated *g, int64_t m, const void *gates, int terms
         const int64_t count = list_open(g, m, gates, work->at, s, o, work->open);
         const real bias = b != NULL ? b[o] : 0;
 
-        if (terms == 2 && is_common(shape)) {
-            value_channel(2, COMMON_SHAPE, g->c.out, x, own, bias, count, work->open, y + o);
-        } else if (terms == 2) {
-            value_channel(2, shape, g->c.out, x, own, bias, count, work->open, y + o);
+        if (is_common(shape)) {
+            value_channel(COMMON_SHAPE, terms, g->c.out, x, own, bias, count, work->open, work->partial, y + o);
         } else {
-            value_channel(1, shape, g->c.out, x, own, bias, count, work->open, y + o);
+            value_channel(shape, terms, g->c.out, x, own, bias, count, work->open, work->partial, y + o);
         }
     }
 }
