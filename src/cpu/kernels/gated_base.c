@@ -29,6 +29,14 @@ INLINE mask either(mask where, mask a, mask b)
     return (where & a) | (~where & b);
 }
 
+/* Where v is NaN. */
+INLINE mask not_numbers(vec v)
+{
+    const vec same = v;
+
+    return v != same;
+}
+
 /* One vector of channels of window wx of the rows.  size, vectors: compile-time constants in the common case.  As
  * maxpool_value: the first of equals wins, and a NaN is not hidden. */
 INLINE pooled pool_window(const int64_t size, const int vectors, const row_plan *p, const real *rows, vec bias,
@@ -41,7 +49,7 @@ INLINE pooled pool_window(const int64_t size, const int vectors, const row_plan 
     for (int64_t i = 0; i < size; i++) {
         for (int64_t j = 0; j < size; j++) {
             const vec candidate = load(from + i * row + j * vectors * V) + bias;
-            const mask wins = (candidate > (vec)best) | (candidate != candidate);
+            const mask wins = (candidate > (vec)best) | not_numbers(candidate);
 
             best = either(wins, (mask)candidate, best);
             chosen = either(wins, (mask){0} + (mask_lane)(i * size + j), chosen);
