@@ -19,6 +19,7 @@ bool hsgd_cpu_bind(int threads, const cpu_set_t *cores)
     cpu_set_t before;
     int bound = 0;
 
+    omp_set_dynamic(0); /* a smaller team would end threads, and their successors begin on this one's core */
     if (CPU_COUNT(cores) < threads || sched_getaffinity(0, sizeof before, &before) != 0) {
         return false;
     }

@@ -1,5 +1,6 @@
 /* src/solve/lanczos.c - the Lanczos process with full re-orthogonalisation, one step at a time. */
 #include "solve/lanczos.h"
+#include "solve/lapack.h"
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -7,10 +8,6 @@
 
 /* A residual this small against norm(A) is rounding: the two passes of Gram-Schmidt leave a few eps * norm(A). */
 static const double BREAKDOWN = 64.0 * DBL_EPSILON;
-
-/* LAPACK: all eigenvalues of a symmetric tridiagonal matrix and, for jobz "V", its eigenvectors (columns of z). */
-void dstevd_(const char *jobz, const int *n, double *d, double *e, double *z, const int *ldz, double *work,
-             const int *lwork, int *iwork, const int *liwork, int *info, size_t jobz_length);
 
 /* The vectors held off and those of the steps made. */
 static hsgd_vector basis_view(const hsgd_lanczos *lanczos)
@@ -264,6 +261,7 @@ static hsgd_status solve(const hsgd_lanczos *lanczos, double *theta, double *s, 
                "memory: cannot allocate the eigenproblem of %d Lanczos steps; use fewer", n);
     memcpy(theta, lanczos->alpha, (size_t)n * sizeof *theta);
     memcpy(off_diagonal, lanczos->beta, (size_t)(n - 1) * sizeof *off_diagonal);
+    hsgd_lapack_alone();
     dstevd_(s != NULL ? "V" : "N", &n, theta, off_diagonal, s != NULL ? s : &unused, &n, work, &work_count, iwork,
             &iwork_count, &info, 1);
     HSGD_CHECK(info == 0, HSGD_ERR_NUMERIC, err, "lanczos: LAPACK's dstevd failed on %d steps (info %d)", n, info);

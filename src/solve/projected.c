@@ -1,12 +1,9 @@
 /* src/solve/projected.c - see projected.h. */
 #include "solve/projected.h"
+#include "solve/lapack.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* LAPACK: all eigenvalues and eigenvectors (columns of a on exit) of a symmetric matrix. */
-void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w, double *work,
-             const int *lwork, int *iwork, const int *liwork, int *info, size_t jobz_length, size_t uplo_length);
 
 static int64_t work_count(int64_t n)
 {
@@ -60,6 +57,7 @@ static hsgd_status solve(hsgd_projected *p, hsgd_error *err)
     for (int64_t i = 0; i < p->size; i++) {
         memcpy(p->s + i * p->size, p->t + i * p->capacity, (size_t)p->size * sizeof *p->s);
     }
+    hsgd_lapack_alone();
     dsyevd_("V", "U", &n, p->s, &n, p->theta, p->work, &work, p->iwork, &iwork, &info, 1, 1);
     HSGD_CHECK(info == 0, HSGD_ERR_NUMERIC, err, "eigen: LAPACK's dsyevd failed on %d Lanczos vectors (info %d)", n,
                info);

@@ -42,8 +42,13 @@ static bool has_own_cores(const hsgd_rank_cores *ranks, int count, int mine, int
     const hsgd_rank_cores *own = &ranks[mine];
     const int cores = CPU_COUNT(&own->cores);
     int sharers = 0, place = 0;
+    cpu_set_t all;
 
-    if (own->quota > 0 && own->quota < cores) { /* others use these cores too: let the system choose among them */
+    CPU_ZERO(&all);
+    for (int r = 0; r < count; r++) {
+        CPU_OR(&all, &all, &ranks[r].cores);
+    }
+    if (own->quota > 0 && own->quota < CPU_COUNT(&all)) { /* a share of the node's time: let the system choose where */
         return false;
     }
     for (int r = 0; r < count; r++) {
