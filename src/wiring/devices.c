@@ -158,12 +158,12 @@ static hsgd_status place_threads(hsgd_devices *d, hsgd_error *err)
 
     HSGD_TRY(hsgd_placement_find(d->comm, d->choice.threads, placement, err));
     if (d->gpu != NULL) {
-        placement->binding = HSGD_BINDING_NONE;
         placement->warning[0] = '\0';
     }
-    if (placement->binding == HSGD_BINDING_CORES &&
-        !(hsgd_cores_of(0, &d->unbound) && hsgd_cpu_bind(placement->threads, &placement->cores))) {
+    if (d->gpu != NULL || (placement->binding == HSGD_BINDING_CORES &&
+                           !(hsgd_cores_of(0, &d->unbound) && hsgd_cpu_bind(placement->threads, &placement->cores)))) {
         placement->binding = HSGD_BINDING_NONE;
+        (void)hsgd_cores_of(0, &placement->cores); /* all of the rank's, not a share of its own */
     }
 done:
     return st;
