@@ -53,6 +53,9 @@ static hsgd_status unit_tangent(const hsgd_pass *pass, int worker, int64_t q, co
     const void *y = value(pass, in->choices, q + 1);
     const int64_t count = in->m * elements(layer->out);
 
+    if (pass->plan[q].is_gated) {
+        return gated_tangent(pass, worker, q, in, tx, ty, err);
+    }
     switch (layer->kind) {
     case HSGD_LAYER_CONV:
     case HSGD_LAYER_LINEAR:
@@ -87,8 +90,7 @@ hsgd_status hsgd_pass_tangent(const hsgd_pass *pass, int worker, const pass_inpu
         } else {
             next = 1 - next;
         }
-        HSGD_TRY(pass->plan[q].is_gated ? gated_tangent(pass, worker, q, in, from, to, err)
-                                        : unit_tangent(pass, worker, q, in, from, to, err));
+        HSGD_TRY(unit_tangent(pass, worker, q, in, from, to, err));
         from = to;
     }
     *logits = from;

@@ -77,12 +77,14 @@ INLINE int64_t places_count(const gated *g)
 /* at[code] for all places, as in open_gate. */
 static inline void place_table(const gated *g, uint32_t *at)
 {
-    for (int64_t w = 0; w < g->windows; w++) {
-        const int64_t first = w / g->columns * g->size * g->c.padded_width + w % g->columns * g->size;
+    for (int64_t wy = 0; wy < g->rows; wy++) {
+        for (int64_t wx = 0; wx < g->columns; wx++, at += INT64_C(1) << g->shift) {
+            const int64_t first = wy * g->size * g->c.padded_width + wx * g->size;
 
-        for (int64_t i = 0; i < g->size; i++) {
-            for (int64_t j = 0; j < g->size; j++) {
-                at[(w << g->shift) + i * g->size + j] = (uint32_t)((first + i * g->c.padded_width + j) * g->c.in);
+            for (int64_t i = 0; i < g->size; i++) {
+                for (int64_t j = 0; j < g->size; j++) {
+                    at[i * g->size + j] = (uint32_t)((first + i * g->c.padded_width + j) * g->c.in);
+                }
             }
         }
     }
@@ -134,6 +136,19 @@ INLINE patch_shape patch_shape_of(const conv *c)
 INLINE bool is_common(patch_shape s)
 {
     return s.edge == COMMON_SHAPE.edge && s.run == COMMON_SHAPE.run && s.row == COMMON_SHAPE.row;
+}
+
+/* A block of `rows` rows, `step` reals apart, and `vectors` vectors, compile-time constants, into registers. */
+INLINE void load_block(const int rows, const int vectors, int64_t step, const real *from,
+                       vec block[BLOCK_ROWS][BLOCK_WIDE])
+{
+#pragma GCC unroll 5
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 5
+        for (int v = 0; v < vectors; v++) {
+            block[r][v] = load(from + r * step + v * V);
+        }
+    }
 }
 
 /* The filters with their rows padded to whole vectors, [out][edge][run padded]: w itself where it has that form. */

@@ -2,7 +2,7 @@
  * their places, and patches gathered into filters. */
 #include "cpu/kernels/gated.h"
 
-/* canvas[at + r * s.row + v * V] += sum over terms of dy_t w_t[r * run_padded + v * V] for all gates.  terms, rows and
+/* canvas[at + r * s.row + v * V] += sum over terms of dy_t w_t[r * s.run + v * V] for all gates.  terms, rows and
  * vectors: compile-time constants. */
 INLINE void spread_block(const int terms, const int rows, const int vectors, const patch_shape s, int64_t count,
                          const open_gate *open, const real *const *w, real *canvas)
@@ -11,13 +11,7 @@ INLINE void spread_block(const int terms, const int rows, const int vectors, con
 
 #pragma GCC unroll 2
     for (int t = 0; t < terms; t++) {
-#pragma GCC unroll 5
-        for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 5
-            for (int v = 0; v < vectors; v++) {
-                filter[t][r][v] = load(w[t] + r * s.run + v * V);
-            }
-        }
+        load_block(rows, vectors, s.run, w[t], filter[t]);
     }
     for (int64_t i = 0; i < count; i++) {
         real *to = canvas + open[i].at;
@@ -38,19 +32,13 @@ INLINE void spread_block(const int terms, const int rows, const int vectors, con
     }
 }
 
-/* to[r * run_padded + v * V] += sum over terms and gates of dy_t x_t[at + r * s.row + v * V], as spread_block. */
+/* to[r * s.run + v * V] += sum over terms and gates of dy_t x_t[at + r * s.row + v * V], as spread_block. */
 INLINE void gather_block(const int terms, const int rows, const int vectors, const patch_shape s, int64_t count,
                          const open_gate *open, const real *const *x, real *to)
 {
     vec sum[BLOCK_ROWS][BLOCK_WIDE];
 
-#pragma GCC unroll 5
-    for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 5
-        for (int v = 0; v < vectors; v++) {
-            sum[r][v] = load(to + r * s.run + v * V);
-        }
-    }
+    load_block(rows, vectors, s.run, to, sum);
     for (int64_t i = 0; i < count; i++) {
 #pragma GCC unroll 2
         for (int t = 0; t < terms; t++) {

@@ -4,9 +4,8 @@
 #pragma once
 #include "cpu/kernels/gated_rows.h"
 
-enum {
-    PATCHES_AT_ONCE = 8
-}; /* sums side by side, to hide the latency of additions and to share the loads of weights */
+/* Sums side by side, to hide the latency of additions and to share the loads of weights. */
+enum { PATCHES_AT_ONCE = 8 };
 
 /* Of the places that windows cover, those with a patch: in row y, column[start[y]] to column[start[y + 1]]. */
 typedef struct {
@@ -96,7 +95,7 @@ INLINE void sum_patches(const conv *c, const real *padded, const uint32_t *from,
     for (int64_t r = 0; r < c->edge; r++) {
         for (int64_t t = 0; t < c->run; t++) {
             const vec weights = load(packed + (r * c->run + t) * step);
-            const int64_t at = r * c->padded_width * c->in + t;
+            const int64_t at = r * c->padded_width + t;
 
 #pragma GCC unroll 8
             for (int i = 0; i < PATCHES_AT_ONCE; i++) {
@@ -122,7 +121,7 @@ static inline void convolve_patches(const row_plan *p, const patch_list *list, c
         const int64_t y = wy * p->g->size + i;
 
         for (uint32_t e = list->start[y]; e < list->start[y + 1]; e++, n++) {
-            list->from[n] = (uint32_t)((y * c->padded_width + list->column[e]) * c->in);
+            list->from[n] = (uint32_t)(y * c->padded_width + list->column[e]);
             list->to[n] = (uint32_t)((i * row + list->column[e]) * V);
         }
     }

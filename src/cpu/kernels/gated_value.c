@@ -28,13 +28,7 @@ INLINE void dot_block(const int rows, const int vectors, const patch_shape s, in
 {
     vec filter[BLOCK_ROWS][BLOCK_WIDE];
 
-#pragma GCC unroll 5
-    for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 5
-        for (int v = 0; v < vectors; v++) {
-            filter[r][v] = load(w + r * s.run + v * V);
-        }
-    }
+    load_block(rows, vectors, s.run, w, filter);
     for (int64_t i = 0; i < count; i++) {
         const real *patch = x + open[i].at;
         vec sum[BLOCK_ROWS];
