@@ -177,6 +177,22 @@ static void a_container_has_the_cores_that_its_limit_grants(void **state)
     }
 }
 
+/* A limit is the node's: ranks with cores of their own fill them all, but not with the time that they are granted. */
+static void a_limit_below_the_cores_of_all_ranks_binds_none(void **state)
+{
+    node n = {.count = 4};
+
+    (void)state;
+    for (int r = 0; r < n.count; r++) {
+        n.ranks[r] = (hsgd_rank_cores){.cores = cores_from(4 * r, 4), .quota = 4, .asked = 4};
+    }
+    choose(&n);
+    assert_apart(&n);
+    for (int r = 0; r < n.count; r++) {
+        assert_int_equal(n.places[r].binding, HSGD_BINDING_NONE);
+    }
+}
+
 static void threads_asked_for_are_had_and_bound_only_where_they_fill_the_cores(void **state)
 {
     static const struct {
@@ -255,6 +271,7 @@ int main(void)
         cmocka_unit_test(tasks_of_a_job_get_the_cores_that_the_script_names),
         cmocka_unit_test(ranks_whose_cores_overlap_are_not_bound),
         cmocka_unit_test(a_container_has_the_cores_that_its_limit_grants),
+        cmocka_unit_test(a_limit_below_the_cores_of_all_ranks_binds_none),
         cmocka_unit_test(threads_asked_for_are_had_and_bound_only_where_they_fill_the_cores),
         cmocka_unit_test(openmps_own_variables_are_left_to_bind),
         cmocka_unit_test(the_ranks_of_this_node_are_warned_together),
