@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -64,8 +63,7 @@ done:
     return st;
 }
 
-/* unlink that does not mind a missing file.  Local. */
-static hsgd_status drop(const char *path, hsgd_error *err)
+hsgd_status store_drop(const char *path, hsgd_error *err)
 {
     if (unlink(path) != 0 && errno != ENOENT) {
         return hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot remove the file: %s; check permissions", path,
@@ -74,16 +72,19 @@ static hsgd_status drop(const char *path, hsgd_error *err)
     return HSGD_OK;
 }
 
+/* The file goes before its manifest: a crash between the two leaves one that tells of nothing. */
 static hsgd_status remove_file(const char *folder, const char *name, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    char path[STORE_PATH];
+    char path[STORE_PATH], beside[STORE_PATH];
 
     (void)snprintf(path, sizeof path, "%.1900s/.%.100s.tmp", folder, name);
-    HSGD_TRY(drop(path, err));
+    HSGD_TRY(store_drop(path, err));
     (void)snprintf(path, sizeof path, "%.1900s/%.100s", folder, name);
-    if (access(path, F_OK) == 0) {
-        HSGD_TRY(drop(path, err));
+    store_manifest_path(path, beside);
+    if (access(path, F_OK) == 0 || access(beside, F_OK) == 0) {
+        HSGD_TRY(store_drop(path, err));
+        HSGD_TRY(store_drop(beside, err));
         HSGD_TRY(store_sync(folder, err));
     }
 done:
@@ -95,15 +96,34 @@ hsgd_status hsgd_store_remove(hsgd_comm *comm, const char *folder, const char *n
     return hsgd_comm_agree(comm, comm->rank == 0 ? remove_file(folder, name, err) : HSGD_OK, err);
 }
 
-static hsgd_status rename_to_old(const char *folder, const char *name, hsgd_error *err)
+void hsgd_store_discard(const char *folder, const char *name)
+{
+    hsgd_error ignored = {0};
+
+    (void)remove_file(folder, name, &ignored);
+}
+
+hsgd_status store_rename_to_old(const char *path, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    char path[STORE_PATH], old[STORE_PATH + 8];
+    char old[STORE_PATH + 8], beside[STORE_PATH];
 
-    (void)snprintf(path, sizeof path, "%.1900s/%.100s", folder, name);
     (void)snprintf(old, sizeof old, "%s.old", path);
     HSGD_CHECK(rename(path, old) == 0 || errno == ENOENT, HSGD_ERR_IO, err, "%s: cannot rename to .old: %s", path,
                strerror(errno));
+    store_manifest_path(path, beside);
+    HSGD_TRY(store_drop(beside, err));
+done:
+    return st;
+}
+
+static hsgd_status set_aside(const char *folder, const char *name, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char path[STORE_PATH];
+
+    (void)snprintf(path, sizeof path, "%.1900s/%.100s", folder, name);
+    HSGD_TRY(store_rename_to_old(path, err));
     HSGD_TRY(store_sync(folder, err));
 done:
     return st;
@@ -111,131 +131,41 @@ done:
 
 hsgd_status hsgd_store_set_aside(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err)
 {
-    return hsgd_comm_agree(comm, comm->rank == 0 ? rename_to_old(folder, name, err) : HSGD_OK, err);
+    return hsgd_comm_agree(comm, comm->rank == 0 ? set_aside(folder, name, err) : HSGD_OK, err);
 }
 
-static void checkpoint_name(int64_t step, char *name, size_t size)
+static bool ends_with(const char *name, const char *end)
 {
-    (void)snprintf(name, size, "checkpoint-%08lld.h5", (long long)step);
+    const size_t length = strlen(name), tail = strlen(end);
+
+    return length > tail && strcmp(name + length - tail, end) == 0;
 }
 
-/* The number in checkpoint-NNNNNNNN.h5, or -1 for any other name. */
-static int64_t checkpoint_number(const char *name)
+/* Is it the manifest of an HDF5 file that is not there? */
+static bool is_orphan(const char *path)
 {
-    static const char prefix[] = "checkpoint-";
-    const char *digits = name + sizeof prefix - 1;
-    char again[64];
-    int64_t number;
+    char file[STORE_PATH];
 
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0 || *digits < '0' || *digits > '9') {
-        return -1;
+    if (!ends_with(path, ".h5" STORE_MANIFEST)) {
+        return false;
     }
-    number = strtoll(digits, NULL, 10);
-    checkpoint_name(number, again, sizeof again);
-    return strcmp(name, again) == 0 ? number : -1;
+    (void)snprintf(file, sizeof file, "%.*s", (int)(strlen(path) - strlen(STORE_MANIFEST)), path);
+    return access(file, F_OK) != 0 && errno == ENOENT;
 }
 
-static int descending(const void *a, const void *b)
-{
-    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-    return (x < y) - (x > y);
-}
-
-/* The numbers of all checkpoints, newest first, into *steps (caller frees).  Local. */
-static hsgd_status list_checkpoints(const char *folder, int64_t **steps, int64_t *count, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    DIR *dir = opendir(folder);
-    const struct dirent *entry;
-    int64_t capacity = 0;
-
-    *steps = NULL;
-    *count = 0;
-    if (dir == NULL) {
-        return errno == ENOENT
-                   ? HSGD_OK
-                   : hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot read the folder: %s", folder, strerror(errno));
-    }
-    while ((entry = readdir(dir)) != NULL) {
-        const int64_t step = checkpoint_number(entry->d_name);
-
-        if (step >= 0 && *count == capacity) {
-            int64_t *larger = realloc(*steps, (size_t)(2 * capacity + 16) * sizeof **steps);
-
-            HSGD_CHECK(larger != NULL, HSGD_ERR_MEMORY, err, "memory: cannot list the checkpoints of %s", folder);
-            *steps = larger;
-            capacity = 2 * capacity + 16;
-        }
-        if (step >= 0) {
-            (*steps)[(*count)++] = step;
-        }
-    }
-    if (*count > 0) {
-        qsort(*steps, (size_t)*count, sizeof **steps, descending);
-    }
-done:
-    (void)closedir(dir);
-    return st;
-}
-
-static void checkpoint_path(const char *folder, int64_t step, char *path, size_t size)
-{
-    char name[64];
-
-    checkpoint_name(step, name, sizeof name);
-    (void)snprintf(path, size, "%s/%s", folder, name);
-}
-
-hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t below, int64_t *step, char *file,
-                                         size_t size, void (*warn)(void *context, const char *text), void *context,
-                                         hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    int64_t *steps = NULL, count = 0;
-
-    *step = -1;
-    file[0] = '\0';
-    if (comm->rank == 0) {
-        st = list_checkpoints(folder, &steps, &count, err);
-    }
-    HSGD_TRY(hsgd_comm_agree(comm, st, err));
-    HSGD_TRY(hsgd_comm_broadcast(comm, 0, sizeof count, &count, err));
-    for (int64_t i = 0; i < count && *step < 0; i++) {
-        int64_t number = comm->rank == 0 ? steps[i] : 0, inside = -1;
-        hsgd_error damage = {0};
-        char text[sizeof damage.text + 80];
-
-        HSGD_TRY(hsgd_comm_broadcast(comm, 0, sizeof number, &number, err));
-        if (number >= below) {
-            continue;
-        }
-        checkpoint_path(folder, number, file, size);
-        if (hsgd_store_read_attribute_i64(comm, file, "step", &inside, &damage) == HSGD_OK && inside == number) {
-            *step = number;
-        } else {
-            (void)snprintf(text, sizeof text, "%s: damaged checkpoint, the one before it is taken (%s)", file,
-                           damage.text[0] != '\0' ? damage.text : "its step is not its name's");
-            warn(context, text);
-        }
-    }
-done:
-    free(steps);
-    return st;
-}
-
-/* Remove what an earlier run left half-written. */
-static void remove_temporaries(const char *folder)
+/* A name with a dot before it and .tmp behind is one of ours in the making, and nobody is making it now. */
+static void tidy(const char *folder)
 {
     DIR *dir = opendir(folder);
     const struct dirent *entry;
     char path[STORE_PATH];
 
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        const size_t length = strlen(entry->d_name);
+        const char *name = entry->d_name;
 
-        if (entry->d_name[0] == '.' && length > 7 && strcmp(entry->d_name + length - 7, ".h5.tmp") == 0) {
-            (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        (void)snprintf(path, sizeof path, "%.1700s/%.255s", folder, name);
+        if ((name[0] == '.' && (ends_with(name, ".h5.tmp") || ends_with(name, STORE_MANIFEST ".tmp"))) ||
+            is_orphan(path)) {
             (void)unlink(path);
         }
     }
@@ -244,45 +174,10 @@ static void remove_temporaries(const char *folder)
     }
 }
 
-hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_error *err)
+hsgd_status hsgd_store_tidy(hsgd_comm *comm, const char *folder, hsgd_error *err)
 {
-    hsgd_status st = HSGD_OK;
-    int64_t *steps = NULL, count = 0;
-
     if (comm->rank == 0) {
-        st = list_checkpoints(folder, &steps, &count, err);
-        for (int64_t i = keep; st == HSGD_OK && i < count; i++) {
-            char path[STORE_PATH];
-
-            checkpoint_path(folder, steps[i], path, sizeof path);
-            if (unlink(path) != 0) {
-                st =
-                    hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot remove the old checkpoint: %s", path, strerror(errno));
-            }
-        }
-        remove_temporaries(folder);
+        tidy(folder);
     }
-    free(steps);
-    return hsgd_comm_agree(comm, st, err);
-}
-
-hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    int64_t *steps = NULL, count = 0;
-
-    if (comm->rank == 0) {
-        st = list_checkpoints(folder, &steps, &count, err);
-        for (int64_t i = 0; st == HSGD_OK && i < count; i++) {
-            char path[STORE_PATH], old[STORE_PATH + 8];
-
-            checkpoint_path(folder, steps[i], path, sizeof path);
-            (void)snprintf(old, sizeof old, "%s.old", path);
-            if (rename(path, old) != 0) {
-                st = hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot rename to .old: %s", path, strerror(errno));
-            }
-        }
-    }
-    free(steps);
-    return hsgd_comm_agree(comm, st, err);
+    return hsgd_comm_agree(comm, HSGD_OK, err);
 }

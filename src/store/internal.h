@@ -1,5 +1,6 @@
 /* src/store/internal.h - what the files of the store share. */
 #pragma once
+#include "store/manifest.h"
 #include "store/store.h"
 #include <hdf5.h>
 
@@ -10,6 +11,9 @@ enum {
     STORE_RESERVE_FILE = 65536,
     STORE_RESERVE_DATASET = 8192
 };
+
+/* What the name of a file's manifest ends with. */
+#define STORE_MANIFEST ".sha256"
 
 struct hsgd_store {
     hsgd_comm *comm;      /* borrowed */
@@ -30,6 +34,19 @@ hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err);
 hsgd_status store_reserve(hsgd_store *store, size_t bytes, hsgd_error *err);
 /* fsync of a file or folder.  Local.  Errors: HSGD_ERR_IO. */
 hsgd_status store_sync(const char *path, hsgd_error *err);
+/* unlink that does not mind a missing file.  Local.  Errors: HSGD_ERR_IO. */
+hsgd_status store_drop(const char *path, hsgd_error *err);
+/* Rename to path.old, without manifest; there may be no such file.  Local.  Errors: HSGD_ERR_IO. */
+hsgd_status store_rename_to_old(const char *path, hsgd_error *err);
+/* The path of a file's manifest.  Local. */
+void store_manifest_path(const char *file, char path[STORE_PATH]);
+/* Put the manifest m of folder/NAME = `file` in place, whole and on the disk.  Local.  Errors: HSGD_ERR_IO. */
+hsgd_status store_manifest_write(const char *folder, const char *file, const manifest *m, hsgd_error *err);
+/* Add what the present manifest of `file` says of the present file to m; nothing where there is none.  Local.
+ * Errors: HSGD_ERR_MEMORY. */
+hsgd_status store_manifest_extend(const char *file, manifest *m, hsgd_error *err);
+/* hsgd_store_check on one rank. */
+hsgd_status store_certified(const char *file, bool *certified, hsgd_error *err);
 /* mkdir -p.  Local.  Errors: HSGD_ERR_IO. */
 hsgd_status store_make_folder(const char *folder, hsgd_error *err);
 /* A variable-length UTF-8 string type (close it). */

@@ -184,6 +184,23 @@ done:
     return st;
 }
 
+hsgd_status hsgd_store_expect(hsgd_comm *comm, const char *file, const char *path, int rank, const int64_t *dims,
+                              hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    opened o = {.file = H5I_INVALID_HID, .dataset = H5I_INVALID_HID};
+    int64_t count = 0;
+
+    if (comm->rank == 0) {
+        st = open_dataset(file, path, &o, err);
+        if (st == HSGD_OK) {
+            st = check_shape(&o, file, path, rank, dims, &count, err);
+        }
+        close_dataset(&o);
+    }
+    return hsgd_comm_agree(comm, st, err);
+}
+
 /* On rank 0: check and read all values as `memory` type. */
 static hsgd_status read_values(const char *name, const char *path, int rank, const int64_t *dims, hid_t memory,
                                void *data, int64_t *count, hsgd_error *err)

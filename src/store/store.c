@@ -1,5 +1,6 @@
 /* src/store/store.c - files in the making: opened by all ranks under a temporary name, renamed when complete. */
 #include "base/clock.h"
+#include "base/hash.h"
 #include "store/internal.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -191,12 +192,12 @@ done:
     return st;
 }
 
-static hsgd_status finish(hsgd_store *store, bool keep_old, hsgd_error *err)
+/* Put the written file in place.  On rank 0. */
+static hsgd_status rename_all(const hsgd_store *store, bool keep_old, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     char old[STORE_PATH + 8];
 
-    HSGD_TRY(store_sync(store->temporary, err));
     (void)snprintf(old, sizeof old, "%s.old", store->final);
     HSGD_CHECK(!keep_old || rename(store->final, old) == 0 || errno == ENOENT, HSGD_ERR_IO, err,
                "%s: cannot rename to .old: %s", store->final, strerror(errno));
@@ -207,7 +208,32 @@ done:
     return st;
 }
 
-hsgd_status hsgd_store_commit(hsgd_store **out, bool keep_old, hsgd_error *err)
+/* The file's bytes are on the disk before it gets its name.  A manifest that is written last commits it; where a file is
+ * replaced, the manifest tells of both before, so that whichever a crash leaves is vouched for, and of one again after. */
+static hsgd_status finish(const hsgd_store *store, hsgd_commit how, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const bool certify = (how & (HSGD_COMMIT_CERTIFY | HSGD_COMMIT_LAST)) != 0, last = (how & HSGD_COMMIT_LAST) != 0;
+    manifest m = {.count = 1};
+
+    HSGD_TRY(store_sync(store->temporary, err));
+    if (certify) {
+        HSGD_TRY(hsgd_sha256_file(store->temporary, &m.entry[0].bytes, m.entry[0].sha256, err));
+        HSGD_TRY(store_manifest_extend(store->final, &m, err));
+        if (!last || m.count > 1) {
+            HSGD_TRY(store_manifest_write(store->folder, store->final, &m, err));
+        }
+    }
+    HSGD_TRY(rename_all(store, (how & HSGD_COMMIT_KEEP_OLD) != 0, err));
+    if (certify && (last || m.count > 1)) {
+        m.count = 1;
+        HSGD_TRY(store_manifest_write(store->folder, store->final, &m, err));
+    }
+done:
+    return st;
+}
+
+hsgd_status hsgd_store_commit(hsgd_store **out, hsgd_commit how, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_store *store = *out;
@@ -224,7 +250,7 @@ hsgd_status hsgd_store_commit(hsgd_store **out, bool keep_old, hsgd_error *err)
     store->file = H5I_INVALID_HID;
     HSGD_TRY(store_agree(store, st, err));
     if (store->comm->rank == 0) {
-        st = finish(store, keep_old, err);
+        st = finish(store, how, err);
     }
     HSGD_TRY(store_agree(store, st, err));
     (void)H5Pclose(store->transfer);

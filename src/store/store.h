@@ -52,9 +52,16 @@ hsgd_status hsgd_store_attribute_i64(hsgd_store *store, const char *object, cons
 hsgd_status hsgd_store_attribute_f64(hsgd_store *store, const char *object, const char *name, double value,
                                      hsgd_error *err);
 
-/* Flush, close, fsync, rename to the final name (the old file, if any, is replaced atomically; with keep_old it stays
- * beside as NAME.old), fsync of the folder; then free *store.  Collective. */
-hsgd_status hsgd_store_commit(hsgd_store **store, bool keep_old, hsgd_error *err);
+/* What a commit leaves beside the file; may be added up. */
+typedef enum {
+    HSGD_COMMIT_REPLACE = 0,  /* an older file of that name is replaced atomically ... */
+    HSGD_COMMIT_KEEP_OLD = 1, /* ... or stays as NAME.old */
+    HSGD_COMMIT_CERTIFY = 2,  /* a manifest NAME.sha256 (see manifest.h): the file is never without a valid one */
+    HSGD_COMMIT_LAST = 4,     /* CERTIFY, and the manifest of a new file is written last: it is what commits the file */
+} hsgd_commit;
+
+/* Flush, close, fsync, rename to the final name, fsync of the folder; then free *store.  Collective. */
+hsgd_status hsgd_store_commit(hsgd_store **store, hsgd_commit how, hsgd_error *err);
 /* Give up: close, remove the temporary file, free.  Accepts NULL.  Collective after success, else local. */
 void hsgd_store_abandon(hsgd_store **store);
 
@@ -63,15 +70,29 @@ void hsgd_store_abandon(hsgd_store **store);
 /* Does the file exist (as a regular file)? */
 hsgd_status hsgd_store_exists(hsgd_comm *comm, const char *folder, const char *name, bool *exists, hsgd_error *err);
 
-/* Remove folder/name, and what a killed run left of one in the making, so that not even a crash of the machine brings it
- * back; there may be none.  set_aside: rename it to NAME.old instead.  Collective.  Errors: HSGD_ERR_IO. */
+/* Compare a file with its manifest, before HDF5 is let near it; *certified: there is one, and it holds.  A file without
+ * one may be anybody's.  Collective.  Errors: HSGD_ERR_DATA (the file or the manifest is damaged). */
+hsgd_status hsgd_store_check(hsgd_comm *comm, const char *file, bool *certified, hsgd_error *err);
+
+/* Remove folder/name, its manifest, and what a killed run left of one in the making, so that not even a crash of the
+ * machine brings it back; there may be none.  set_aside: rename it to NAME.old instead, which has no manifest.
+ * Collective.  Errors: HSGD_ERR_IO. */
 hsgd_status hsgd_store_remove(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err);
 hsgd_status hsgd_store_set_aside(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err);
+/* hsgd_store_remove as far as it goes, after a failure, when the ranks may have parted.  Local. */
+void hsgd_store_discard(const char *folder, const char *name);
+/* Remove what killed runs left half-written: temporary files, and manifests without a file.  Collective. */
+hsgd_status hsgd_store_tidy(hsgd_comm *comm, const char *folder, hsgd_error *err);
 
 /* The dimensions of a dataset: *rank in [0, 4].  Errors: HSGD_ERR_DATA (file or dataset missing, not HDF5, damaged; links
  * to other places are not followed). */
 hsgd_status hsgd_store_dims(hsgd_comm *comm, const char *file, const char *path, int *rank, int64_t dims[4],
                             hsgd_error *err);
+
+/* Is the dataset there, with these dimensions (-1 fits any)?  To be asked before memory is taken for it.
+ * Errors: HSGD_ERR_DATA. */
+hsgd_status hsgd_store_expect(hsgd_comm *comm, const char *file, const char *path, int rank, const int64_t *dims,
+                              hsgd_error *err);
 
 /* All values of a numeric dataset whose dimensions must be dims (checked before memory is touched; -1 fits any):
  * as double / as int64_t.  Errors: HSGD_ERR_DATA (missing, wrong shape, not numeric, NaN or Inf among reals). */
@@ -103,13 +124,15 @@ hsgd_status hsgd_store_write_parameters(hsgd_store *store, const char *prefix, c
 hsgd_status hsgd_store_read_parameters(hsgd_comm *comm, const char *file, const char *prefix,
                                        const hsgd_parameter *list, int64_t count, double *flat, hsgd_error *err);
 
-/* The newest checkpoint-NNNNNNNN.h5 in the folder that opens and holds the attribute `step` equal to its name's number;
- * Only steps less than `below` are looked at.  *step is -1 where there is none.  A damaged newer one is reported through `warn` and the one before it taken.
- * Collective. */
+/* The newest checkpoint-NNNNNNNN.h5 in the folder that its manifest vouches for, and that holds the attribute `step` equal
+ * to its name's number; only steps less than `below` are looked at.  *step is -1 where there is none.  A newer one without
+ * manifest was never completed, one that differs from it is damaged: that is told through `warn`, and the one before it
+ * taken.  Collective. */
 hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t below, int64_t *step, char *file,
                                          size_t size, void (*warn)(void *context, const char *text), void *context,
                                          hsgd_error *err);
 /* Rename every checkpoint to NAME.old: they belong to a training that is started afresh.  Collective. */
 hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, hsgd_error *err);
-/* Remove all but the newest `keep` checkpoints, and left-over temporary files.  Collective. */
+/* Remove all but the newest `keep` checkpoints that have a manifest, and those older than these that have none; then
+ * tidy.  Collective. */
 hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_error *err);

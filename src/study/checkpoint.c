@@ -64,7 +64,7 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
                                          HSGD_STORE_F64, t->flat, err));
     HSGD_TRY(history_write(store, &t->history, err));
     HSGD_TRY(train_curvature_save(store, &t->curvature, s->m, err));
-    HSGD_TRY(hsgd_store_commit(&store, false, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_LAST, err));
     HSGD_TRY(hsgd_store_prune_checkpoints(s->comm, s->deck->run.output, s->deck->train.checkpoint_keep, err));
 done:
     hsgd_store_abandon(&store);
@@ -88,6 +88,9 @@ static hsgd_status read_history(training *t, const char *file, int64_t steps, hs
 
     HSGD_TRY(hsgd_store_dims(s->comm, file, "/test/step", &rank, dims, err));
     HSGD_CHECK(rank == 1 && dims[0] <= steps + 1, HSGD_ERR_DATA, err, "%s: /test/step has the wrong shape", file);
+    if (steps > 0) {
+        HSGD_TRY(hsgd_store_expect(s->comm, file, "/train/loss", 1, &steps, err));
+    }
     for (int64_t i = 0; i < steps; i++) {
         HSGD_TRY(history_add(h, 0.0, 0.0, err));
     }
@@ -161,11 +164,13 @@ hsgd_status training_written(training *t, const char hash[65], int64_t step, boo
         char path[STUDY_PATH], found[65] = "";
         hsgd_error unread = {0};
         int64_t at = -1;
+        bool certified;
 
         HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, names[i], written, err));
         output_path(s, names[i], path, sizeof path);
         *written =
-            *written && hsgd_store_read_attribute_i64(s->comm, path, "step", &at, &unread) == HSGD_OK && at == step &&
+            *written && hsgd_store_check(s->comm, path, &certified, &unread) == HSGD_OK &&
+            hsgd_store_read_attribute_i64(s->comm, path, "step", &at, &unread) == HSGD_OK && at == step &&
             hsgd_store_read_attribute_text(s->comm, path, "stage_hash", found, sizeof found, &unread) == HSGD_OK &&
             strcmp(found, hash) == 0;
     }
@@ -220,7 +225,7 @@ static hsgd_status resume_finished(training *t, hsgd_error *err)
     HSGD_TRY(training_written(t, hash, t->total, &written, err));
     if (written) {
         output_path(s, "weights.h5", file, sizeof file);
-        HSGD_TRY(hsgd_store_read_parameters(s->comm, file, "/params", s->parameters, s->parameter_count, t->flat, err));
+        HSGD_TRY(study_read_weights(s, file, t->flat, err));
         HSGD_TRY(hsgd_vector_set_full(t->sgd.weights, t->flat, err));
         output_path(s, "train.h5", file, sizeof file);
         HSGD_TRY(read_history(t, file, t->total, err));

@@ -230,7 +230,7 @@ static hsgd_status write(study_state *s, const spectrum *d, const char *operator
     HSGD_TRY(write_curves(store, d, err));
     HSGD_TRY(write_cumulative(store, d, err));
     HSGD_TRY(write_moments(store, d, err));
-    HSGD_TRY(hsgd_store_commit(&store, true, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, err));
 done:
     hsgd_store_abandon(&store);
     return st;

@@ -172,7 +172,7 @@ static hsgd_status write(study_state *s, const hsgd_eigen_result *r, const study
         HSGD_TRY(write_history(s, store, r, err));
     }
     HSGD_TRY(study_resample_eigen_write(resample, store, err));
-    HSGD_TRY(hsgd_store_commit(&store, true, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, err));
 done:
     hsgd_store_abandon(&store);
     return st;

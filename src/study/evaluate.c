@@ -29,7 +29,7 @@ hsgd_status stage_evaluate(study_state *s, hsgd_error *err)
     HSGD_TRY(output_scalar(store, "/accuracy", "1", "share of the test set classified correctly", loss.accuracy, err));
     HSGD_TRY(output_axis(store, "/class", "class number", classes, 0, err));
     HSGD_TRY(hsgd_store_write(store, &spec, confusion, err));
-    HSGD_TRY(hsgd_store_commit(&store, true, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, err));
     summary_add(s, "  test accuracy %.2f %%, loss %.5f (%lld samples)", 100.0 * loss.accuracy, loss.loss,
                 (long long)count);
 done:

@@ -24,7 +24,7 @@ static hsgd_status write(study_state *s, const hsgd_loss *loss, const double *gr
     HSGD_TRY(output_vector(store, "/gradient", "nats per parameter", "gradient of the mean loss", s->n, "/parameter",
                            gradient, err));
     HSGD_TRY(output_rows(s, store, &spec, products, err));
-    HSGD_TRY(hsgd_store_commit(&store, true, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, err));
 done:
     hsgd_store_abandon(&store);
     return st;

@@ -78,6 +78,9 @@ void study_close(study_state *s);
 hsgd_status study_set_weights(study_state *s, const double *weights, const char *source, hsgd_error *err);
 /* Find the weights of a study without training.  Collective. */
 hsgd_status study_find_weights(study_state *s, hsgd_error *err);
+/* Read a weights file into weights [n], after a look at its manifest where it has one.  Collective.  Errors:
+ * HSGD_ERR_DATA. */
+hsgd_status study_read_weights(study_state *s, const char *file, double *weights, hsgd_error *err);
 /* Read model.init: `default` draws, anything else is a weights file.  Collective. */
 hsgd_status study_initial_weights(study_state *s, double *weights, char *source, size_t size, hsgd_error *err);
 

@@ -6,7 +6,6 @@
 #include "base/hash.h"
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     COLUMNS = 8,       /* of a piece: as many as an operator gathers at a time */
@@ -192,7 +191,7 @@ static hsgd_status keep(void *context, const hsgd_snapshot *x, hsgd_error *err)
         HSGD_TRY(write_vectors(k, store, x->vectors, digest, err));
     }
     HSGD_TRY(hsgd_store_attribute_text(store, "/", STATE_HASH, digest, err));
-    HSGD_TRY(hsgd_store_commit(&store, false, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_CERTIFY, err));
     k->last = hsgd_clock();
     HSGD_CHECK(!k->stopping, HSGD_STOPPED, err, "%s: stopped with its state in %s/%s; run again with --restart",
                hsgd_stage_name(k->stage), folder_of(k->s), k->name);
@@ -221,20 +220,6 @@ done:
 
 /* ---- recalling ---- */
 
-static hsgd_status check_dims(study_state *s, const char *file, const char *path, int rank, int64_t first,
-                              int64_t second, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    int64_t dims[4] = {0};
-    int found = 0;
-
-    HSGD_TRY(hsgd_store_dims(s->comm, file, path, &found, dims, err));
-    HSGD_CHECK(found == rank && dims[0] == first && (rank == 1 || dims[1] == second), HSGD_ERR_DATA, err,
-               "%s: %s has another shape than was written", file, path);
-done:
-    return st;
-}
-
 /* How much there is of everything, checked against the datasets before any memory is taken. */
 static hsgd_status read_counts(study_state *s, const char *file, int64_t n, hsgd_snapshot *x, int64_t *columns,
                                hsgd_error *err)
@@ -248,14 +233,16 @@ static hsgd_status read_counts(study_state *s, const char *file, int64_t n, hsgd
     HSGD_CHECK(x->integers >= 0 && x->reals >= 0 && *columns >= 0, HSGD_ERR_DATA, err, "%s: holds negative counts",
                file);
     if (x->integers > 0) {
-        HSGD_TRY(check_dims(s, file, "/integers", 1, x->integers, 0, err));
+        HSGD_TRY(hsgd_store_expect(s->comm, file, "/integers", 1, &x->integers, err));
     }
     if (x->reals > 0) {
-        HSGD_TRY(check_dims(s, file, "/reals", 1, x->reals, 0, err));
+        HSGD_TRY(hsgd_store_expect(s->comm, file, "/reals", 1, &x->reals, err));
     }
     for (int64_t first = 0; first < *columns; first += COLUMNS) {
+        const int64_t dims[] = {piece_columns(*columns, first), n};
+
         piece_path(first, path, sizeof path);
-        HSGD_TRY(check_dims(s, file, path, 2, piece_columns(*columns, first), n, err));
+        HSGD_TRY(hsgd_store_expect(s->comm, file, path, 2, dims, err));
     }
 done:
     return st;
@@ -366,6 +353,18 @@ static hsgd_status recall(void *context, const hsgd_space *space, hsgd_snapshot 
 
 /* ---- beginning and end ---- */
 
+/* HSGD_ERR_DATA unless a manifest tells that the state is what was written.  Collective. */
+static hsgd_status vouched(study_state *s, const char *file, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    bool certified = false;
+
+    HSGD_TRY(hsgd_store_check(s->comm, file, &certified, err));
+    HSGD_CHECK(certified, HSGD_ERR_DATA, err, "%s: its manifest is missing", file);
+done:
+    return st;
+}
+
 /* A state that is there: of this very stage, or of what? */
 static hsgd_status look(study_keeper *k, hsgd_error *err)
 {
@@ -377,7 +376,10 @@ static hsgd_status look(study_keeper *k, hsgd_error *err)
     output_path(s, k->name, file, sizeof file);
     HSGD_TRY(output_stage_hash(s, k->stage, want, err));
     HSGD_TRY(output_deck_hash(s, k->stage, want_deck, err));
-    if (hsgd_store_read_attribute_text(s->comm, file, OUTPUT_HASH, hash, sizeof hash, &damage) != HSGD_OK ||
+    st = vouched(s, file, &damage);
+    HSGD_CHECK(st == HSGD_OK || st == HSGD_ERR_DATA, st, err, "%s", damage.text);
+    if (st != HSGD_OK ||
+        hsgd_store_read_attribute_text(s->comm, file, OUTPUT_HASH, hash, sizeof hash, &damage) != HSGD_OK ||
         hsgd_store_read_attribute_text(s->comm, file, DECK_HASH, deck, sizeof deck, &damage) != HSGD_OK) {
         return refuse(k, damage.text, err);
     }
@@ -436,18 +438,15 @@ hsgd_status study_keeper_finish(study_keeper *k, hsgd_error *err)
 
 void study_keeper_close(study_keeper **keeper, hsgd_status st)
 {
-    char file[STUDY_PATH];
-
     if (*keeper != NULL && st == HSGD_ERR_NUMERIC && (*keeper)->s->comm->rank == 0) {
-        output_path((*keeper)->s, (*keeper)->name, file, sizeof file);
-        (void)unlink(file); /* not together: after a failure the ranks may have parted */
+        hsgd_store_discard(folder_of((*keeper)->s), (*keeper)->name); /* not together: the ranks may have parted */
     }
     free(*keeper);
     *keeper = NULL;
 }
 
-/* The stage's hash in a file of run.output, or "" where there is none.  Collective. */
-static hsgd_status hash_in(study_state *s, const char *name, char hash[65], hsgd_error *err)
+/* The stage's hash in a file of run.output, a state or a result, or "" where there is none.  Collective. */
+static hsgd_status hash_in(study_state *s, const char *name, bool state, char hash[65], hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     char file[STUDY_PATH];
@@ -456,7 +455,8 @@ static hsgd_status hash_in(study_state *s, const char *name, char hash[65], hsgd
 
     HSGD_TRY(hsgd_store_exists(s->comm, folder_of(s), name, &exists, err));
     output_path(s, name, file, sizeof file);
-    if (!exists || hsgd_store_read_attribute_text(s->comm, file, OUTPUT_HASH, hash, 65, &unread) != HSGD_OK) {
+    if (!exists || (state && vouched(s, file, &unread) != HSGD_OK) ||
+        hsgd_store_read_attribute_text(s->comm, file, OUTPUT_HASH, hash, 65, &unread) != HSGD_OK) {
         hash[0] = '\0';
     }
 done:
@@ -474,8 +474,8 @@ hsgd_status study_keeper_sweep(study_state *s, hsgd_error *err)
         }
         name_of((hsgd_stage)stage, name, sizeof name);
         (void)snprintf(result, sizeof result, "%s.h5", hsgd_stage_name((hsgd_stage)stage));
-        HSGD_TRY(hash_in(s, name, kept, err));
-        HSGD_TRY(hash_in(s, result, finished, err));
+        HSGD_TRY(hash_in(s, name, true, kept, err));
+        HSGD_TRY(hash_in(s, result, false, finished, err));
         if (kept[0] != '\0' && strcmp(kept, finished) == 0) {
             HSGD_TRY(hsgd_store_remove(s->comm, folder_of(s), name, err));
         }

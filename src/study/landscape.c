@@ -261,7 +261,7 @@ hsgd_status stage_landscape(study_state *s, hsgd_error *err)
     if (axes.count == 2) {
         HSGD_TRY(write_plane(&l, store, err));
     }
-    HSGD_TRY(hsgd_store_commit(&store, true, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, err));
     summary_add(s, "  landscape: %lld points on %lld lines%s", (long long)l.total, (long long)lines.count,
                 axes.count == 2 ? " and a plane" : "");
 done:

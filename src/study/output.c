@@ -3,12 +3,8 @@
 #include "study/selection.h"
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 void output_path(const study_state *s, const char *name, char *path, size_t size)
 {
@@ -18,23 +14,13 @@ void output_path(const study_state *s, const char *name, char *path, size_t size
 /* SHA-256 of what `file` holds, read by rank 0; "" where it cannot be read (who uses the file says so). */
 static hsgd_status hash_file(study_state *s, const char *file, char hex[65], hsgd_error *err)
 {
-    struct stat info;
     const bool named = file[0] != '\0' && strcmp(file, "none") != 0 && strcmp(file, "default") != 0;
-    const int fd = named && s->comm->rank == 0 ? open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+    hsgd_error unread = {0};
+    int64_t bytes = 0;
 
     memset(hex, 0, 65);
-    if (fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0) {
-        const size_t size = (size_t)info.st_size;
-        void *mapped = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-        const void *bytes = mapped;
-
-        if (mapped != MAP_FAILED) {
-            (void)hsgd_sha256(1, &bytes, &size, hex, err);
-            (void)munmap(mapped, size);
-        }
-    }
-    if (fd >= 0) {
-        (void)close(fd);
+    if (named && s->comm->rank == 0) {
+        (void)hsgd_sha256_file(file, &bytes, hex, &unread);
     }
     return hsgd_comm_broadcast(s->comm, 0, 65, hex, err);
 }

@@ -53,6 +53,17 @@ hsgd_status study_set_weights(study_state *s, const double *weights, const char 
     return hsgd_sha256(1, &part, &bytes, s->weights_sha256, err);
 }
 
+hsgd_status study_read_weights(study_state *s, const char *file, double *weights, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    bool certified = false; /* others' weights have no manifest */
+
+    HSGD_TRY(hsgd_store_check(s->comm, file, &certified, err));
+    HSGD_TRY(hsgd_store_read_parameters(s->comm, file, "/params", s->parameters, s->parameter_count, weights, err));
+done:
+    return st;
+}
+
 hsgd_status study_initial_weights(study_state *s, double *weights, char *source, size_t size, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -61,8 +72,7 @@ hsgd_status study_initial_weights(study_state *s, double *weights, char *source,
         hsgd_network_init(s->network, (uint64_t)s->deck->run.seed, weights);
         (void)snprintf(source, size, "initialisation (seed %lld)", (long long)s->deck->run.seed);
     } else {
-        HSGD_TRY(hsgd_store_read_parameters(s->comm, s->deck->model.init, "/params", s->parameters, s->parameter_count,
-                                            weights, err));
+        HSGD_TRY(study_read_weights(s, s->deck->model.init, weights, err));
         (void)snprintf(source, size, "%s", s->deck->model.init);
     }
 done:
@@ -82,8 +92,7 @@ hsgd_status study_find_weights(study_state *s, hsgd_error *err)
     }
     if (exists) {
         output_path(s, "weights.h5", source, sizeof source);
-        HSGD_TRY(
-            hsgd_store_read_parameters(s->comm, source, "/params", s->parameters, s->parameter_count, weights, err));
+        HSGD_TRY(study_read_weights(s, source, weights, err));
     } else {
         HSGD_TRY(study_initial_weights(s, weights, source, sizeof source, err));
     }

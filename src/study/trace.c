@@ -329,7 +329,7 @@ static hsgd_status write(study_state *s, const traces *t, hsgd_error *err)
         HSGD_TRY(write_samples(t, store, err));
     }
     HSGD_TRY(study_resample_trace_write(&t->resample, store, err));
-    HSGD_TRY(hsgd_store_commit(&store, true, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, err));
 done:
     hsgd_store_abandon(&store);
     return st;

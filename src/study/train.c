@@ -277,12 +277,12 @@ static hsgd_status write_results(training *t, hsgd_error *err)
     HSGD_TRY(output_begin(s, "weights.h5", HSGD_STAGE_TRAIN, &store, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "step", t->sgd.step, err));
     HSGD_TRY(hsgd_store_write_parameters(store, "/params", s->parameters, s->parameter_count, type, s->weights, err));
-    HSGD_TRY(hsgd_store_commit(&store, true, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD | HSGD_COMMIT_CERTIFY, err));
     HSGD_TRY(output_begin(s, "train.h5", HSGD_STAGE_TRAIN, &store, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "step", t->sgd.step, err));
     HSGD_TRY(history_write(store, &t->history, err));
     HSGD_TRY(train_curvature_write(store, t, err));
-    HSGD_TRY(hsgd_store_commit(&store, true, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, err));
 done:
     hsgd_store_abandon(&store);
     return st;

@@ -383,6 +383,7 @@ hsgd_status train_curvature_load(training *t, const char *file, hsgd_error *err)
     HSGD_CHECK(marks >= 1 && marks <= t->total + 1, HSGD_ERR_DATA, err,
                "%s: %lld measurements of curvature; the file is damaged", file, (long long)marks);
     rows[0] = marks;
+    HSGD_TRY(hsgd_store_expect(s->comm, file, "/curvature/rows", 2, rows, err));
     HSGD_TRY(hsgd_comm_agree(s->comm, train_curvature_reserve(c, marks, err), err));
     HSGD_TRY(hsgd_store_read_i64(s->comm, file, "/curvature/step", 1, &marks, c->step, err));
     HSGD_TRY(hsgd_store_read_f64(s->comm, file, "/curvature/rows", 2, rows, c->row, err));

@@ -62,7 +62,7 @@ static hsgd_status write(study_state *s, const check *checks, int64_t count, hsg
     for (int64_t i = 0; i < count; i++) {
         HSGD_TRY(write_check(store, &checks[i], err));
     }
-    HSGD_TRY(hsgd_store_commit(&store, true, err));
+    HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, err));
 done:
     hsgd_store_abandon(&store);
     return st;

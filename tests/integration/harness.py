@@ -3,6 +3,7 @@
 ctest names the program and the launcher in HSGD_TEST_PROGRAM and HSGD_TEST_MPIEXEC (empty in a build without MPI).
 A file of tests ends with `harness.main()`: it leaves with 77, ctest's "skipped", where every test was skipped.
 """
+import hashlib
 import os
 import re
 import shutil
@@ -139,6 +140,17 @@ def datasets(path):
     with h5py.File(path, "r") as file:
         file.visititems(visit)
     return found
+
+
+def is_certified(path):
+    """Has the file a manifest, and is it what that tells of?"""
+    try:
+        lines = path.with_name(path.name + ".sha256").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return any(lines[i:i + 2] == [f"# {len(content)} bytes", f"{digest}  {path.name}"] for i in range(len(lines)))
 
 
 def scales(dataset):

@@ -20,7 +20,7 @@ class Restart(ProgramTest):
         """A training of 8 steps as a crash after step 4 leaves it: one checkpoint and no result."""
         folder = self.study(name, "run.stages=train")
         for path in folder.iterdir():
-            if path.name != "checkpoint-00000004.h5":
+            if not path.name.startswith("checkpoint-00000004.h5"):  # it and its manifest
                 path.unlink()
         return folder
 
@@ -164,6 +164,27 @@ class Restart(ProgramTest):
         self.program(*harness.SMALL, "train.lr=0.01", "--restart", "run.output=done", expect=EXIT_USAGE)
         self.assertEqual(snapshot(folder), before)
 
+    def test_a_checkpoint_without_a_manifest_was_never_completed(self):
+        whole = self.study("whole", "run.stages=train")
+        folder = self.study("half", "run.stages=train", "train.steps=5")
+        newest = sorted(folder.glob("checkpoint-*.h5"))[-1]
+        newest.with_name(newest.name + ".sha256").unlink()
+        done = self.program(*harness.SMALL, "run.stages=train", "--restart", "run.output=half")
+        self.assertIn(f"{newest.name}: was never completed", done.err)
+        self.assertIn("goes on from half/checkpoint-00000004.h5", done.out)
+        for path, values in harness.datasets(whole / "weights.h5").items():
+            self.assertEqual(values.tobytes(), harness.datasets(folder / "weights.h5")[path].tobytes(), path)
+
+    def test_weights_that_differ_from_their_manifest_are_refused(self):
+        folder = self.study("done", "run.stages=train")
+        with h5py.File(folder / "weights.h5", "r+") as file:
+            file["params/out/weight"][0, 0] += 1
+        words = ("run.stages=evaluate", "run.output=other", f"model.init={folder}/weights.h5")
+        done = self.program(*harness.SMALL, *words, expect=harness.EXIT_DATA)
+        self.assertIn("remove the manifest", done.errors[0])
+        (folder / "weights.h5.sha256").unlink()  # as anybody's weights
+        self.program(*harness.SMALL, *words, "--restart")
+
     def test_changed_bytes_of_a_checkpoint_are_noticed(self):
         whole = self.study("whole", "run.stages=train")
         folder = self.study("hurt", "run.stages=train", "train.steps=5")
@@ -176,7 +197,7 @@ class Restart(ProgramTest):
 
     def test_a_finished_training_without_checkpoints_is_kept(self):
         folder = self.study("done", "run.stages=train")
-        for path in folder.glob("checkpoint-*.h5"):
+        for path in folder.glob("checkpoint-*"):
             path.unlink()
         before = snapshot(folder)
         self.study("done", "run.stages=train", "--restart")

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "store/store.h"
+#include "base/hash.h"
+#include "store/internal.h"
 #include "support.h"
 
 typedef struct {
@@ -95,6 +96,20 @@ static inline bool scratch_exists(const scratch *s, const char *name)
 
     assert_ok(hsgd_store_exists(test_comm(), s->folder, name, &exists, &err));
     return exists;
+}
+
+/* On rank 0: give a changed file a manifest that tells of it as it is now, as whoever forges one would. */
+static inline void scratch_certify(scratch *s, const char *name)
+{
+    hsgd_error err = {0};
+
+    if (test_comm()->rank == 0) {
+        manifest m = {.count = 1};
+
+        assert_ok(hsgd_sha256_file(scratch_file(s, name), &m.entry[0].bytes, m.entry[0].sha256, &err));
+        assert_ok(store_manifest_write(s->folder, s->file, &m, &err));
+    }
+    assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
 }
 
 #define scratch_test(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)

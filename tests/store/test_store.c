@@ -38,7 +38,7 @@ static void the_name_appears_with_the_commit(void **state)
     begin(s, 5, &store);
     assert_false(scratch_exists(s, "t.h5"));
     assert_int_equal(scratch_entries(s), 1); /* the temporary file */
-    assert_ok(hsgd_store_commit(&store, false, &err));
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     assert_null(store);
     assert_true(scratch_exists(s, "t.h5"));
     assert_int_equal(scratch_entries(s), 1);
@@ -55,7 +55,7 @@ static void a_small_file_is_small(void **state)
     hsgd_error err = {0};
 
     begin(s, 5, &store);
-    assert_ok(hsgd_store_commit(&store, false, &err));
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     assert_int_equal(stat(scratch_file(s, "t.h5"), &info), 0);
     assert_in_range(info.st_size, 512, STORE_RESERVE_FILE / 2);
 }
@@ -67,7 +67,7 @@ static void giving_up_leaves_the_old_file_alone_and_nothing_else(void **state)
     hsgd_error err = {0};
 
     begin(s, 1, &store);
-    assert_ok(hsgd_store_commit(&store, false, &err));
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     begin(s, 2, &store);
     hsgd_store_abandon(&store);
     assert_null(store);
@@ -84,13 +84,13 @@ static void a_new_file_replaces_the_old_or_keeps_it_beside(void **state)
     hsgd_error err = {0};
 
     begin(s, 1, &store);
-    assert_ok(hsgd_store_commit(&store, true, &err)); /* nothing to keep yet */
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, &err)); /* nothing to keep yet */
     assert_int_equal(scratch_entries(s), 1);
     begin(s, 2, &store);
-    assert_ok(hsgd_store_commit(&store, false, &err));
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     assert_int_equal(scratch_entries(s), 1);
     begin(s, 3, &store);
-    assert_ok(hsgd_store_commit(&store, true, &err));
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, &err));
     assert_int_equal(scratch_entries(s), 2);
     assert_int_equal(content(s, "t.h5"), 3);
     assert_int_equal(content(s, "t.h5.old"), 2);
@@ -110,7 +110,7 @@ static void a_file_left_half_written_is_replaced(void **state)
     }
     assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
     begin(s, 4, &store);
-    assert_ok(hsgd_store_commit(&store, false, &err));
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     assert_int_equal(scratch_entries(s), 1);
     assert_int_equal(content(s, "t.h5"), 4);
 }
@@ -125,7 +125,7 @@ static void folders_are_made_as_needed(void **state)
 
     (void)snprintf(folder, sizeof folder, "%s/a/b//c/", s->folder);
     assert_ok(hsgd_store_create(test_comm(), folder, "t.h5", &scratch_provenance, &store, &err));
-    assert_ok(hsgd_store_commit(&store, false, &err));
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     assert_ok(hsgd_store_exists(test_comm(), folder, "t.h5", &exists, &err));
     assert_true(exists);
 }
@@ -138,7 +138,7 @@ static void a_folder_that_cannot_be_is_an_error_on_every_rank(void **state)
     hsgd_error err = {0};
 
     begin(s, 1, &store);
-    assert_ok(hsgd_store_commit(&store, false, &err));
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     (void)snprintf(folder, sizeof folder, "%s/t.h5", s->folder); /* a file */
     assert_int_equal(hsgd_store_create(test_comm(), folder, "u.h5", &scratch_provenance, &store, &err), HSGD_ERR_IO);
     assert_non_null(strstr(err.text, "not a folder"));
@@ -206,7 +206,7 @@ static void every_file_says_what_made_it(void **state)
     int year = 0;
 
     assert_ok(hsgd_store_create(comm, s->folder, "p.h5", &p, &store, &err));
-    assert_ok(hsgd_store_commit(&store, false, &err));
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     (void)scratch_file(s, "p.h5");
     assert_attribute(comm, s->file, "program", "hsgd-dist");
     assert_attribute(comm, s->file, "command", p.command);
@@ -252,7 +252,7 @@ static hsgd_status write_on_full_disk(const scratch *s, int culprit, const char 
     }
     st = hsgd_store_write(store, &spec, values, err);
     if (st == HSGD_OK) {
-        st = hsgd_store_commit(&store, false, err);
+        st = hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, err);
     }
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     hsgd_store_abandon(&store);

@@ -22,7 +22,7 @@ static void finish(hsgd_store **store)
 {
     hsgd_error err = {0};
 
-    assert_ok(hsgd_store_commit(store, false, &err));
+    assert_ok(hsgd_store_commit(store, HSGD_COMMIT_REPLACE, &err));
     assert_null(*store);
 }
 

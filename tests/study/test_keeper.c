@@ -177,7 +177,7 @@ static void a_state_comes_back_bit_for_bit(void **state)
     leave_state(*state, test_comm());
     assert_true(restart_finds(*state, test_comm()));
     assert_true(restart_finds(*state, test_comm())); /* it stays until the stage is done */
-    assert_int_equal(scratch_entries(*state), 1);
+    assert_int_equal(scratch_entries(*state), 2); /* and its manifest */
 }
 
 static void another_number_of_ranks_changes_no_bit(void **state)
@@ -256,6 +256,26 @@ static void a_damaged_state_is_not_taken(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         leave_state(*state, test_comm());
         damage(*state, cases[i].what, cases[i].size);
+        scratch_certify(*state, STATE); /* so that the state's own checksum has to notice */
+        assert_false(restart_finds(*state, test_comm()));
+        assert_false(scratch_exists(*state, STATE));
+        assert_true(scratch_exists(*state, "density-state.h5.old"));
+    }
+}
+
+/* HDF5 would read this one without complaint. */
+static void a_state_that_its_manifest_does_not_vouch_for_is_not_taken(void **state)
+{
+    const double vector[] = {entry(10, 7000), entry(10, 7001)};
+
+    for (int gone = 0; gone < 2; gone++) {
+        leave_state(*state, test_comm());
+        if (gone == 0) {
+            damage(*state, vector, sizeof vector);
+        } else if (test_comm()->rank == 0) {
+            assert_int_equal(unlink(scratch_file(*state, "density-state.h5.sha256")), 0);
+        }
+        everybody_here();
         assert_false(restart_finds(*state, test_comm()));
         assert_false(scratch_exists(*state, STATE));
         assert_true(scratch_exists(*state, "density-state.h5.old"));
@@ -304,7 +324,7 @@ static void write_result(lab *l)
     hsgd_error err = {0};
 
     assert_ok(output_begin(&l->state, "density.h5", HSGD_STAGE_DENSITY, &store, &err));
-    assert_ok(hsgd_store_commit(&store, false, &err));
+    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
 }
 
 /* The run was ended between the commit of the result and the removal of the state: that is no half-done stage. */
@@ -415,6 +435,7 @@ int main(void)
         scratch_test(another_number_of_ranks_changes_no_bit),
         scratch_test(a_state_without_vectors_or_numbers_is_one_too),
         scratch_test(a_damaged_state_is_not_taken),
+        scratch_test(a_state_that_its_manifest_does_not_vouch_for_is_not_taken),
         scratch_test(a_state_of_other_weights_is_set_aside),
         scratch_test(a_state_of_other_keys_or_samples_is_refused),
         scratch_test(a_state_beside_its_own_result_is_left_over),
