@@ -5,6 +5,7 @@
 #include "data/dataset.h"
 #include "model/layers.h"
 #include "solve/snapshot.h"
+#include "store/lock.h"
 #include "store/store.h"
 #include "study/study.h"
 
@@ -65,6 +66,7 @@ typedef struct {
 
     const hsgd_keeper *keeper; /* of the stage that runs, where it keeps its state; else NULL */
 
+    hsgd_lock *lock; /* of run.output; rank 0's, else NULL */
     char *deck_text; /* resolved */
     char summary[STUDY_SUMMARY];
     size_t summary_length;
@@ -174,6 +176,8 @@ hsgd_status output_axis(hsgd_store *store, const char *path, const char *descrip
 void output_path(const study_state *s, const char *name, char *path, size_t size);
 /* Refuse an output folder that holds results unless --restart was given.  Collective. */
 hsgd_status output_check_folder(study_state *s, hsgd_error *err);
+/* Take run.output for this run alone, for as long as s->lock is held, and tidy it.  Collective. */
+hsgd_status output_take(study_state *s, hsgd_error *err);
 
 /* ---- summary.c ---- */
 void summary_add(study_state *s, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -287,6 +287,22 @@ hsgd_status output_check_folder(study_state *s, hsgd_error *err)
     return hsgd_comm_agree(s->comm, st, err);
 }
 
+static void warn(void *context, const char *text)
+{
+    hsgd_progress_warn(((const study_state *)context)->progress, "%s", text);
+}
+
+hsgd_status output_take(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_lock_take(s->comm, s->deck->run.output, warn, s, &s->lock, err));
+    HSGD_TRY(output_check_folder(s, err)); /* again: another run may have come and gone in between */
+    HSGD_TRY(hsgd_store_tidy(s->comm, s->deck->run.output, err));
+done:
+    return st;
+}
+
 hsgd_status output_scalar(hsgd_store *store, const char *path, const char *units, const char *description, double value,
                           hsgd_error *err)
 {

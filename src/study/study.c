@@ -92,6 +92,7 @@ hsgd_status hsgd_study_run(const hsgd_study_setup *setup, hsgd_error *err)
         HSGD_TRY(study_dry_run(s, err));
         goto done;
     }
+    HSGD_TRY(output_take(s, err));
     if (setup->restart) {
         HSGD_TRY(study_keeper_sweep(s, err));
     }
@@ -105,6 +106,7 @@ done:
         setup->failing(st, err);
     }
     if (s != NULL) {
+        hsgd_lock_release(&s->lock);
         study_close(s);
     }
     free(s);

@@ -106,6 +106,28 @@ class Faults(ProgramTest):
         self.assertTrue((results / "weights.h5").exists())
         self.check_files(results)
 
+    def test_a_second_run_in_the_same_folder_is_refused_and_the_first_unharmed(self):
+        words = ("data.train_samples=600", "data.test_samples=50", CONV, "train.batch=60", "train.checkpoint_every=5",
+                 "train.steps=100000", "run.stages=train")
+        results = self.folder / "results"
+        process = harness.launch(*words, "run.output=results", cwd=self.folder)
+        self.wait_for(lambda: list(results.glob("checkpoint-*.h5.sha256")), process)
+        for more in ((), ("--restart",)):
+            done = self.program(*words, *more, "run.output=results", expect=harness.EXIT_USAGE)
+            self.assertEqual(len(done.errors), 1, str(done))
+        self.assertIn(f"process {process.pid} on ", done.errors[0])
+        process.send_signal(signal.SIGUSR1)
+        done = harness.finish(process, timeout=60)
+        self.assertEqual(done.code, harness.EXIT_STOPPED, str(done))
+        self.check_files(results)
+        steps = int(max(results.glob("checkpoint-*.h5")).stem.split("-")[1])
+        self.program(*words, f"train.steps={steps}", "run.output=whole")
+        self.program(*words, f"train.steps={steps}", "--restart", "run.output=results")
+        for name in ("weights.h5", "train.h5"):
+            first, second = (harness.datasets(self.folder / folder / name) for folder in ("results", "whole"))
+            self.assertEqual(first.keys(), second.keys())
+        self.assertTrue((first["/train/loss"] == second["/train/loss"]).all())
+
     def wait_for(self, condition, process, seconds=60):
         for _ in range(seconds * 20):
             if condition():

@@ -177,7 +177,7 @@ static void a_state_comes_back_bit_for_bit(void **state)
     leave_state(*state, test_comm());
     assert_true(restart_finds(*state, test_comm()));
     assert_true(restart_finds(*state, test_comm())); /* it stays until the stage is done */
-    assert_int_equal(scratch_entries(*state), 2); /* and its manifest */
+    assert_int_equal(scratch_entries(*state), 2);    /* and its manifest */
 }
 
 static void another_number_of_ranks_changes_no_bit(void **state)
