@@ -3,6 +3,7 @@
 #include "store/internal.h"
 #include <errno.h>
 #include <hdf5_hl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +65,11 @@ static hsgd_status put_attribute(hsgd_store *store, const char *object, const ch
     hid_t id;
     bool ok;
 
+    if (kind == ATTRIBUTE_F64 && !isfinite(*(const double *)value)) { /* the same on all ranks */
+        return hsgd_error_set(err, HSGD_ERR_NUMERIC,
+                              "%s: the attribute %s of %s would be NaN or infinity; the file is not written",
+                              store->final, name, object);
+    }
     errno = 0;
     id = H5Oopen(store->file, object, H5P_DEFAULT);
     ok = id >= 0;
@@ -186,6 +192,22 @@ done:
     return st;
 }
 
+/* What is not a number is no result: it is told, and no file with it appears. */
+static hsgd_status check_finite(const hsgd_store *store, const hsgd_dataset_spec *spec, const part *p, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const size_t count = spec->type == HSGD_STORE_F64 || spec->type == HSGD_STORE_F32 ? entries(spec, p) : 0;
+    const double *data = p->data;
+
+    for (size_t i = 0; i < count; i++) {
+        HSGD_CHECK(spec->type == HSGD_STORE_F64 ? isfinite(data[i]) : isfinite((float)data[i]), HSGD_ERR_NUMERIC, err,
+                   "%s: %s would hold NaN or infinity (entry %zu of rank %d's part); the file is not written",
+                   store->final, spec->path, i, store->comm->rank);
+    }
+done:
+    return st;
+}
+
 /* Bytes of the whole dataset; 8 an entry is the most. */
 static size_t whole_bytes(const hsgd_dataset_spec *spec)
 {
@@ -221,6 +243,8 @@ static hsgd_status write_part(hsgd_store *store, const hsgd_dataset_spec *spec, 
     void *staged = NULL;
     char what[320];
 
+    st = check_finite(store, spec, p, err);
+    HSGD_TRY(hsgd_comm_agree(store->comm, st, err)); /* no failure of HDF5: the file can be closed as ever */
     HSGD_TRY(store_reserve(store, whole_bytes(spec) + STORE_RESERVE_DATASET, err));
     st = stage(spec, p, &staged, err);
     (void)snprintf(what, sizeof what, "write %.300s", spec->path);

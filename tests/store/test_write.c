@@ -2,6 +2,7 @@
  * ranks: 1 2 4
  * The datasets have three rows, so that on four ranks one of them has nothing to write. */
 #include <hdf5_hl.h>
+#include <math.h>
 #include "scratch.h"
 #include "store/internal.h"
 
@@ -270,6 +271,38 @@ static void all_ranks_write_together_through_mpi_io(void **state)
 }
 #endif
 
+/* On whichever rank the number stands, all learn of it, and no file is left. */
+static void a_number_that_is_not_finite_is_never_written(void **state)
+{
+    static const double bad[] = {NAN, INFINITY, -INFINITY, 1e39};
+    scratch *s = *state;
+    double data[3], attribute = NAN;
+
+    for (int at = 0; at < 3; at++) {
+        for (int i = 0; i < 4; i++) {
+            const hsgd_store_type type = i == 3 ? HSGD_STORE_F32 : HSGD_STORE_F64; /* 1e39 is infinite in single */
+            const hsgd_dataset_spec spec = describe("/x", type, 1);
+            hsgd_store *store = begin(s);
+            hsgd_error err = {0};
+
+            data[0] = data[1] = data[2] = 1.0;
+            data[at] = bad[i];
+            assert_int_equal(hsgd_store_write(store, &spec, data, &err), HSGD_ERR_NUMERIC);
+            assert_non_null(strstr(err.text, "t.h5: /x would hold NaN or infinity"));
+            hsgd_store_abandon(&store);
+            assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
+            assert_int_equal(scratch_entries(s), 0);
+        }
+    }
+    {
+        hsgd_store *store = begin(s);
+        hsgd_error err = {0};
+
+        assert_int_equal(hsgd_store_attribute_f64(store, "/", "x", attribute, &err), HSGD_ERR_NUMERIC);
+        hsgd_store_abandon(&store);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +315,7 @@ int main(void)
         scratch_test(all_ranks_write_together_through_mpi_io),
 #endif
         scratch_test(a_dataset_written_twice_is_refused_with_its_name),
+        scratch_test(a_number_that_is_not_finite_is_never_written),
     };
     return test_run(tests);
 }
