@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { MOST_PIECE = 1 << 28 }; /* bytes */
+
 static hsgd_status open_file(const char *path, hid_t *file, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -98,7 +100,20 @@ done:
     return st;
 }
 
-/* The values must stand in the file itself, not in others that it names. */
+/* Bytes of one piece of a dataset that is stored in pieces; each is read and unpacked whole. */
+static double piece_bytes(hid_t creation)
+{
+    hsize_t dims[H5S_MAX_RANK];
+    const int rank = H5Pget_layout(creation) == H5D_CHUNKED ? H5Pget_chunk(creation, H5S_MAX_RANK, dims) : 0;
+    double bytes = sizeof(double);
+
+    for (int d = 0; d < rank && d < H5S_MAX_RANK; d++) {
+        bytes *= (double)dims[d];
+    }
+    return bytes;
+}
+
+/* The values must stand in the file itself, not in others that it names, and in pieces of the usual size. */
 static hsgd_status check_storage(const opened *o, const char *name, const char *path, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -107,6 +122,9 @@ static hsgd_status check_storage(const opened *o, const char *name, const char *
     HSGD_CHECK(creation >= 0 && H5Pget_layout(creation) != H5D_VIRTUAL && H5Pget_external_count(creation) == 0,
                HSGD_ERR_DATA, err, "%s: %s keeps its values in other files, which are not read; store the data itself",
                name, path);
+    HSGD_CHECK(piece_bytes(creation) <= MOST_PIECE, HSGD_ERR_DATA, err,
+               "%s: %s is stored in pieces of %.0f bytes; store it in pieces of at most %d", name, path,
+               piece_bytes(creation), MOST_PIECE);
 done:
     if (creation >= 0) {
         (void)H5Pclose(creation);

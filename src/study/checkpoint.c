@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const int64_t MOST_STEPS = INT64_C(1) << 53; /* of a training; more are damage */
+
 static hsgd_store_type weight_type(const study_state *s)
 {
     return s->backend->precision == HSGD_DOUBLE ? HSGD_STORE_F64 : HSGD_STORE_F32; /* exact: weights are rounded */
@@ -190,6 +192,8 @@ static hsgd_status fits(training *t, const char *file, int64_t step, bool *afres
     HSGD_TRY(output_stage_hash(s, HSGD_STAGE_TRAIN, want, err));
     HSGD_TRY(hsgd_store_read_attribute_text(s->comm, file, "stage_hash", found, sizeof found, err));
     HSGD_TRY(hsgd_store_read_attribute_i64(s->comm, file, "total_steps", &total, err));
+    HSGD_CHECK(total >= step && total <= MOST_STEPS, HSGD_ERR_DATA, err, "%s: damaged: %lld steps in all, at step %lld",
+               file, (long long)total, (long long)step);
     if (strcmp(want, found) != 0) {
         HSGD_TRY(training_written(t, found, step, &finished, err));
         HSGD_CHECK(finished, HSGD_ERR_USAGE, err,
