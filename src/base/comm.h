@@ -42,8 +42,9 @@ struct hsgd_comm {
     int rank, ranks;
     int local_rank, local_ranks; /* among the ranks of this node */
     char host[64];
-    double
-        seconds; /* this rank's, in the calls below so far, waiting for slower ranks included; device's calls are not */
+    /* This rank's seconds so far: in the calls below, waiting for slower ranks included, but not in a device's calls; and
+     * in the calls of the store, without what these spend in the calls below. */
+    double seconds, file_seconds;
 };
 
 /* Make the communicator of a single process.  Local.  Errors: HSGD_ERR_MEMORY. */

@@ -137,6 +137,14 @@ void hsgd_json_real(hsgd_json *j, const char *name, double value)
     append_member(j, name, spelled);
 }
 
+void hsgd_json_rounded(hsgd_json *j, const char *name, double value)
+{
+    char spelled[340]; /* the largest has 309 digits before the point */
+
+    (void)snprintf(spelled, sizeof spelled, "%.6f", value);
+    append_member(j, name, isfinite(value) ? spelled : "null");
+}
+
 void hsgd_json_flag(hsgd_json *j, const char *name, bool value)
 {
     append_member(j, name, value ? "true" : "false");

@@ -28,6 +28,8 @@ void hsgd_json_integer(hsgd_json *j, const char *name, int64_t value);
 /* With 17 digits, so that a reader has the same bits, and always with a point or an exponent; JSON knows no NaN and no
  * infinity: null. */
 void hsgd_json_real(hsgd_json *j, const char *name, double value);
+/* With six digits behind the point: for what was read from a clock.  Not finite: null. */
+void hsgd_json_rounded(hsgd_json *j, const char *name, double value);
 void hsgd_json_flag(hsgd_json *j, const char *name, bool value);
 
 /* Close the object and the line; returns the text, which ends with a newline and a 0, and lives as long as *j. */

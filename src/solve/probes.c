@@ -93,10 +93,29 @@ static hsgd_status keep(hsgd_probes *p, hsgd_error *err)
     return hsgd_keeper_keep(p->options->keeper, &s, err);
 }
 
+/* Tell how far it is. */
+static void tell(const hsgd_probes *p)
+{
+    const hsgd_trace_options *o = p->options;
+    const int64_t *done = p->done, samples = done[PROBES_SAMPLED];
+    hsgd_estimate e = {0};
+
+    if (o->monitor != NULL) {
+        if (samples > 0) {
+            e = hsgd_estimate_of(samples, p->width, p->sample, p->known[0]);
+        }
+        o->monitor(o->context, done[PROBES_SKETCHED] + done[PROBES_MULTIPLIED] + samples, 2 * p->sketch + p->samples,
+                   samples, &e);
+    }
+}
+
+/* After a batch. */
 static hsgd_status keep_if_due(hsgd_probes *p, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     bool due = false;
+
+    tell(p);
 
     HSGD_TRY(hsgd_keeper_due(p->options->keeper, &due, err));
     if (due) {

@@ -9,6 +9,12 @@
 /* A look at the interval is taken after so many samples, and after so many more, and so on. */
 enum { HSGD_TRACE_LOOK = 8 };
 
+/* A mean with its standard error and Student's interval of confidence HSGD_CONFIDENCE.  One sample has neither:
+ * error -1, low = high = mean. */
+typedef struct {
+    double mean, error, low, high;
+} hsgd_estimate;
+
 typedef struct {
     int64_t probes;   /* the most: of Hutchinson's samples, or of Hutch++'s products in all */
     double tolerance; /* stop when the interval's half width is at most this times |trace| at two looks in a row, so not
@@ -18,13 +24,11 @@ typedef struct {
     int64_t ranges;            /* may be 0 */
     const int64_t *bounds;     /* [ranges + 1] ascending, within [0, n]: range r is rows [bounds[r], bounds[r+1]) */
     const hsgd_keeper *keeper; /* may be NULL */
+    /* Told after each batch of products, of which `most` may be made, with the estimate so far where a sample is made
+     * (samples > 0); may be NULL. */
+    void (*monitor)(void *context, int64_t products, int64_t most, int64_t samples, const hsgd_estimate *so_far);
+    void *context;
 } hsgd_trace_options;
-
-/* A mean with its standard error and Student's interval of confidence HSGD_CONFIDENCE.  One sample has neither:
- * error -1, low = high = mean. */
-typedef struct {
-    double mean, error, low, high;
-} hsgd_estimate;
 
 typedef struct {
     int64_t products;        /* columns given to the operator, also by the runs before an interruption */

@@ -161,6 +161,7 @@ done:
 
 hsgd_status hsgd_store_check(hsgd_comm *comm, const char *file, bool *certified, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
     int64_t yes = 0;
 

@@ -108,6 +108,7 @@ hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, in
                                          size_t size, void (*warn)(void *context, const char *text), void *context,
                                          hsgd_error *err)
 {
+    STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
     int64_t *steps = NULL, count = 0;
 
@@ -178,6 +179,7 @@ done:
 
 hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
     int64_t *steps = NULL, count = 0;
 
@@ -196,6 +198,7 @@ done:
 
 hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
     int64_t *steps = NULL, count = 0;
 

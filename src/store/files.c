@@ -1,4 +1,5 @@
 /* src/store/files.c - folders, names and fsync: what makes a file appear whole or not at all. */
+#include "base/clock.h"
 #include "store/internal.h"
 #include <dirent.h>
 #include <errno.h>
@@ -6,6 +7,20 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+store_span store_span_begin(hsgd_comm *comm)
+{
+    return (store_span){
+        .comm = comm, .start = hsgd_clock(), .seconds = comm->seconds, .file_seconds = comm->file_seconds};
+}
+
+void store_span_end(const store_span *span)
+{
+    hsgd_comm *comm = span->comm;
+
+    comm->file_seconds += hsgd_clock() - span->start - (comm->seconds - span->seconds) -
+                          (comm->file_seconds - span->file_seconds);
+}
 
 hsgd_status store_sync(const char *path, hsgd_error *err)
 {
@@ -48,6 +63,7 @@ done:
 
 hsgd_status hsgd_store_exists(hsgd_comm *comm, const char *folder, const char *name, bool *exists, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     char path[STORE_PATH];
     struct stat info;
     int64_t found = 0;
@@ -93,6 +109,7 @@ done:
 
 hsgd_status hsgd_store_remove(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     return hsgd_comm_agree(comm, comm->rank == 0 ? remove_file(folder, name, err) : HSGD_OK, err);
 }
 
@@ -131,6 +148,7 @@ done:
 
 hsgd_status hsgd_store_set_aside(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     return hsgd_comm_agree(comm, comm->rank == 0 ? set_aside(folder, name, err) : HSGD_OK, err);
 }
 
@@ -176,6 +194,7 @@ static void tidy(const char *folder)
 
 hsgd_status hsgd_store_tidy(hsgd_comm *comm, const char *folder, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     if (comm->rank == 0) {
         tidy(folder);
     }

@@ -24,6 +24,17 @@ struct hsgd_store {
     bool failed;      /* an HDF5 call failed on some rank: no further one is made */
 };
 
+/* The time of a call of the store goes to comm->file_seconds when it returns, whichever way; without that of the
+ * communication in it, and without that of calls of the store in it, which have told theirs.  First among a function's
+ * variables. */
+typedef struct {
+    hsgd_comm *comm; /* borrowed */
+    double start, seconds, file_seconds;
+} store_span;
+store_span store_span_begin(hsgd_comm *comm);
+void store_span_end(const store_span *span);
+#define STORE_TIMED(comm) const store_span span __attribute__((cleanup(store_span_end))) = store_span_begin(comm)
+
 /* Record the failure `what` on `file` with HDF5's innermost description or the system's; returns HSGD_ERR_IO. */
 hsgd_status store_failure(const char *file, const char *what, hsgd_error *err);
 /* Agree on st; after a failure the store makes no further HDF5 call. */

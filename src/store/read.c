@@ -153,6 +153,7 @@ done:
 hsgd_status hsgd_store_dims(hsgd_comm *comm, const char *file, const char *path, int *rank, int64_t dims[4],
                             hsgd_error *err)
 {
+    STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
     opened o = {.file = H5I_INVALID_HID, .dataset = H5I_INVALID_HID};
 
@@ -205,6 +206,7 @@ done:
 hsgd_status hsgd_store_expect(hsgd_comm *comm, const char *file, const char *path, int rank, const int64_t *dims,
                               hsgd_error *err)
 {
+    STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
     opened o = {.file = H5I_INVALID_HID, .dataset = H5I_INVALID_HID};
     int64_t count = 0;
@@ -265,12 +267,14 @@ done:
 hsgd_status hsgd_store_read_f64(hsgd_comm *comm, const char *file, const char *path, int rank, const int64_t *dims,
                                 double *data, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     return read_for_all(comm, file, path, rank, dims, false, data, err);
 }
 
 hsgd_status hsgd_store_read_i64(hsgd_comm *comm, const char *file, const char *path, int rank, const int64_t *dims,
                                 int64_t *data, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     return read_for_all(comm, file, path, rank, dims, true, data, err);
 }
 
@@ -323,6 +327,7 @@ done:
 hsgd_status hsgd_store_read_attribute_i64(hsgd_comm *comm, const char *file, const char *name, int64_t *value,
                                           hsgd_error *err)
 {
+    STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
 
     if (comm->rank == 0) {
@@ -337,6 +342,7 @@ done:
 hsgd_status hsgd_store_read_attribute_text(hsgd_comm *comm, const char *file, const char *name, char *text, size_t size,
                                            hsgd_error *err)
 {
+    STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
 
     if (comm->rank == 0) {
@@ -424,6 +430,7 @@ done:
 hsgd_status hsgd_store_read_parameters(hsgd_comm *comm, const char *file, const char *prefix,
                                        const hsgd_parameter *list, int64_t count, double *flat, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
     char path[256];
 

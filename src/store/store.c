@@ -114,6 +114,16 @@ done:
     return st;
 }
 
+const char *hsgd_store_build_version(void)
+{
+    return HSGD_VERSION;
+}
+
+const char *hsgd_store_build_commit(void)
+{
+    return HSGD_GIT_COMMIT;
+}
+
 static hsgd_status write_provenance(hsgd_store *store, const hsgd_provenance *p, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -159,6 +169,7 @@ done:
 hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *name, const hsgd_provenance *provenance,
                               hsgd_store **out, hsgd_error *err)
 {
+    STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
     hsgd_store *store = calloc(1, sizeof *store);
 
@@ -235,6 +246,7 @@ done:
 
 hsgd_status hsgd_store_commit(hsgd_store **out, hsgd_commit how, hsgd_error *err)
 {
+    STORE_TIMED((*out)->comm);
     hsgd_status st = HSGD_OK;
     hsgd_store *store = *out;
 

@@ -19,6 +19,10 @@ typedef struct {
     int64_t seed, threads, group, least_group, tf32;
 } hsgd_provenance;
 
+/* The version of this build, and the commit of its sources, as every file tells them.  Local. */
+const char *hsgd_store_build_version(void);
+const char *hsgd_store_build_commit(void);
+
 typedef struct hsgd_store hsgd_store;
 
 /* Begin `folder`/`name` under a temporary name, open on all ranks.  Makes the folder (and its parents) if needed.

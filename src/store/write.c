@@ -89,18 +89,21 @@ static hsgd_status put_attribute(hsgd_store *store, const char *object, const ch
 hsgd_status hsgd_store_attribute_text(hsgd_store *store, const char *object, const char *name, const char *value,
                                       hsgd_error *err)
 {
+    STORE_TIMED(store->comm);
     return put_attribute(store, object, name, ATTRIBUTE_TEXT, value, err);
 }
 
 hsgd_status hsgd_store_attribute_i64(hsgd_store *store, const char *object, const char *name, int64_t value,
                                      hsgd_error *err)
 {
+    STORE_TIMED(store->comm);
     return put_attribute(store, object, name, ATTRIBUTE_I64, &value, err);
 }
 
 hsgd_status hsgd_store_attribute_f64(hsgd_store *store, const char *object, const char *name, double value,
                                      hsgd_error *err)
 {
+    STORE_TIMED(store->comm);
     return put_attribute(store, object, name, ATTRIBUTE_F64, &value, err);
 }
 
@@ -266,6 +269,7 @@ done:
 
 hsgd_status hsgd_store_write(hsgd_store *store, const hsgd_dataset_spec *spec, const void *data, hsgd_error *err)
 {
+    STORE_TIMED(store->comm);
     part p = {.data = data};
     int64_t low = 0, high = 0, row = 1;
 
@@ -285,6 +289,7 @@ hsgd_status hsgd_store_write(hsgd_store *store, const hsgd_dataset_spec *spec, c
 hsgd_status hsgd_store_write_rows(hsgd_store *store, const hsgd_dataset_spec *spec, int64_t low, int64_t high,
                                   const double *data, hsgd_error *err)
 {
+    STORE_TIMED(store->comm);
     part p = {.first = {0, (hsize_t)low}, .count = {(hsize_t)spec->dims[0], (hsize_t)(high - low)}, .data = data};
 
     return write_part(store, spec, &p, err);
@@ -293,6 +298,7 @@ hsgd_status hsgd_store_write_rows(hsgd_store *store, const hsgd_dataset_spec *sp
 hsgd_status hsgd_store_write_parameters(hsgd_store *store, const char *prefix, const hsgd_parameter *list,
                                         int64_t count, hsgd_store_type type, const double *flat, hsgd_error *err)
 {
+    STORE_TIMED(store->comm);
     hsgd_status st = HSGD_OK;
 
     for (int64_t i = 0; i < count; i++) {

@@ -1,5 +1,7 @@
 /* src/study/checkpoint.c - training on disk: all that a bit-exact continuation needs. */
+#include "base/clock.h"
 #include "base/hash.h"
+#include "study/metrics.h"
 #include "study/train.h"
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +44,7 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
     hsgd_status st = HSGD_OK;
     study_state *s = t->study;
     hsgd_store *store = NULL;
+    const double start = hsgd_clock();
     char name[64], state[65];
 
     (void)snprintf(name, sizeof name, "checkpoint-%08lld.h5", (long long)t->sgd.step);
@@ -68,6 +71,7 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
     HSGD_TRY(train_curvature_save(store, &t->curvature, s->m, err));
     HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_LAST, err));
     HSGD_TRY(hsgd_store_prune_checkpoints(s->comm, s->deck->run.output, s->deck->train.checkpoint_keep, err));
+    metrics_file(s, "checkpoint", HSGD_STAGE_TRAIN, name, t->sgd.step, hsgd_clock() - start);
 done:
     hsgd_store_abandon(&store);
     return st;
@@ -272,6 +276,7 @@ hsgd_status checkpoint_resume(training *t, hsgd_error *err)
     HSGD_TRY(st);
     hsgd_progress_say(s->progress, "train: goes on from %s (step %lld of %lld)", file, (long long)step,
                       (long long)t->total);
+    metrics_file(s, "resume", HSGD_STAGE_TRAIN, strrchr(file, '/') + 1, step, -1.0);
 done:
     return st;
 }

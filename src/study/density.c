@@ -2,6 +2,7 @@
 #include "solve/quadrature.h"
 #include "study/deflation.h"
 #include "study/limits.h"
+#include "study/metrics.h"
 #include "study/probe_groups.h"
 #include <math.h>
 #include <stdlib.h>
@@ -23,8 +24,9 @@ static void monitor(void *context, int64_t products, int64_t total)
 {
     const study_state *s = context;
 
-    hsgd_progress_update(s->progress, "density", products, total, "%lld of %lld products", (long long)products,
-                         (long long)total);
+    hsgd_progress_update(s->progress, "density", "products", products, total, "%lld of %lld products",
+                         (long long)products, (long long)total);
+    metrics_add_progress(s, metrics_progress(s, "density", "products", products, total));
 }
 
 static hsgd_status create(study_state *s, spectrum *d, hsgd_error *err)
@@ -239,11 +241,19 @@ done:
 static void report(study_state *s, const spectrum *d)
 {
     double low = d->node[0], high = d->node[0];
+    hsgd_json *line;
 
     for (int64_t i = 0; i < d->probes * d->nodes; i++) {
         low = fmin(low, d->node[i]);
         high = fmax(high, d->node[i]);
     }
+    line = metrics_event(s, "result", "density");
+    hsgd_json_integer(line, "probes", d->probes);
+    hsgd_json_integer(line, "steps", d->steps);
+    hsgd_json_integer(line, "deflated", d->deflated.count);
+    hsgd_json_real(line, "lowest_ritz", low);
+    hsgd_json_real(line, "highest_ritz", high);
+    metrics_add(s, line);
     summary_add(s, "  density: Ritz values from %+.6e to %+.6e (%lld probes of %lld steps)", low, high,
                 (long long)d->probes, (long long)d->steps);
     if (s->groups > 1) {

@@ -1,21 +1,32 @@
 /* src/study/eigen.c - top eigenvalues and eigenvectors with their true residuals. */
 #include "study/limits.h"
+#include "study/metrics.h"
 #include "study/resample.h"
+#include <math.h>
 #include <stdlib.h>
 
 static void monitor(void *context, int64_t products, int64_t converged, int64_t wanted, double worst)
 {
     const study_state *s = context;
 
-    hsgd_progress_update(s->progress, "eigen", products, s->deck->eigen.max_products,
+    const int64_t most = s->deck->eigen.max_products;
+    hsgd_json *line;
+
+    hsgd_progress_update(s->progress, "eigen", "products", products, most,
                          "%lld products, %lld of %lld pairs converged, worst residual %.2e", (long long)products,
                          (long long)converged, (long long)wanted, worst);
+    line = metrics_progress(s, "eigen", "products", products, most);
+    hsgd_json_integer(line, "converged", converged);
+    hsgd_json_integer(line, "wanted", wanted);
+    hsgd_json_real(line, "worst_residual", worst);
+    metrics_add_progress(s, line);
 }
 
 /* One line a restart, as eigen-solvers' monitors have it. */
 static void record(void *context, const hsgd_eigen_mark *m)
 {
     const study_state *s = context;
+    hsgd_json *line;
 
     hsgd_progress_say(
         s->progress,
@@ -23,6 +34,13 @@ static void record(void *context, const hsgd_eigen_mark *m)
         "s, communication %.1f s, orthogonalization %.1f s",
         (long long)m->products, (long long)m->converged, (long long)m->basis, m->worst, m->seconds_products,
         m->seconds_communication, m->seconds_orthogonalization);
+    line = metrics_event(s, "ritz", "eigen");
+    hsgd_json_integer(line, "products", m->products);
+    hsgd_json_integer(line, "converged", m->converged);
+    hsgd_json_integer(line, "basis", m->basis);
+    hsgd_json_real(line, "worst_residual", m->worst / m->largest);
+    hsgd_json_real(line, "largest", m->largest);
+    metrics_add(s, line);
 }
 
 static hsgd_status write_vectors(study_state *s, hsgd_store *store, const hsgd_eigen_result *r, hsgd_error *err)
@@ -215,6 +233,24 @@ done:
     return st;
 }
 
+static void tell_result(const study_state *s, const hsgd_eigen_result *r)
+{
+    hsgd_json *line = metrics_event(s, "result", "eigen");
+    double worst = 0.0, scale = 0.0;
+
+    for (int64_t i = 0; i < r->count; i++) {
+        worst = fmax(worst, r->residuals[i]);
+        scale = fmax(scale, fabs(r->values[i]));
+    }
+    hsgd_json_integer(line, "products", r->products);
+    hsgd_json_integer(line, "converged", r->count - hsgd_eigen_open(r));
+    hsgd_json_integer(line, "wanted", r->count);
+    hsgd_json_real(line, "worst_residual", worst / scale);
+    hsgd_json_real(line, "largest", r->count > 0 ? r->values[0] : (double)NAN);
+    hsgd_json_real(line, "smallest", r->count > 0 ? r->values[r->count - 1] : (double)NAN);
+    metrics_add(s, line);
+}
+
 static hsgd_status report(study_state *s, const hsgd_eigen_result *r, const study_resample *resample, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -223,6 +259,7 @@ static hsgd_status report(study_state *s, const hsgd_eigen_result *r, const stud
         summary_add(s, "  eigenvalue %2lld: %+.8e  residual %.1e  %s", (long long)i + 1, r->values[i], r->residuals[i],
                     r->converged[i] ? "converged" : "NOT converged");
     }
+    tell_result(s, r);
     summary_add(s, "  eigen: %lld products; stopped because %s", (long long)r->products, r->reason);
     study_resample_eigen_summarize(resample);
     HSGD_TRY(report_open(s, hsgd_eigen_open(r), r->count, "", err));

@@ -1,5 +1,5 @@
 /* src/study/evaluate.c - loss, accuracy and confusion of the weights on the test set. */
-#include "study/internal.h"
+#include "study/metrics.h"
 #include <stdlib.h>
 
 hsgd_status stage_evaluate(study_state *s, hsgd_error *err)
@@ -10,6 +10,7 @@ hsgd_status stage_evaluate(study_state *s, hsgd_error *err)
     int64_t *index = malloc((size_t)count * sizeof *index);
     int64_t *confusion = calloc((size_t)(classes * classes), sizeof *confusion);
     hsgd_store *store = NULL;
+    hsgd_json *line;
     hsgd_loss loss = {0};
     const hsgd_dataset_spec spec = {.path = "/confusion",
                                     .type = HSGD_STORE_I64,
@@ -30,6 +31,11 @@ hsgd_status stage_evaluate(study_state *s, hsgd_error *err)
     HSGD_TRY(output_axis(store, "/class", "class number", classes, 0, err));
     HSGD_TRY(hsgd_store_write(store, &spec, confusion, err));
     HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, err));
+    line = metrics_event(s, "result", "evaluate");
+    hsgd_json_integer(line, "samples", count);
+    hsgd_json_real(line, "loss", loss.loss);
+    hsgd_json_real(line, "accuracy", loss.accuracy);
+    metrics_add(s, line);
     summary_add(s, "  test accuracy %.2f %%, loss %.5f (%lld samples)", 100.0 * loss.accuracy, loss.loss,
                 (long long)count);
 done:

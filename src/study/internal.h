@@ -31,8 +31,23 @@ typedef struct {
     int64_t first, count; /* of the parameters' list */
 } study_part;
 
+typedef struct study_metrics study_metrics; /* metrics.h */
+#define METRICS_FILE "metrics.jsonl"
+
+/* Where time went (times.h): of the stages, by their numbers, then set-up and all. */
+enum { TIMES_SETUP = HSGD_STAGES, TIMES_STUDY, TIMES_PARTS };
+enum { TIMES_ALL, TIMES_COMPUTE, TIMES_COMMUNICATION, TIMES_FILES, TIMES_KINDS };
 typedef struct {
-    const hsgd_study_setup *setup;
+    bool known;
+    double mean[TIMES_KINDS], most[TIMES_KINDS]; /* seconds, over the ranks */
+} study_time;
+typedef struct {
+    double all, communication, files; /* seconds; only differences have a meaning */
+} study_clock;
+
+typedef struct {
+    const hsgd_study_setup *setup; /* as main gave it, but for `stop` */
+    const hsgd_study_setup *asked; /* as main gave it */
     const hsgd_deck *deck;
     hsgd_comm *comm;
     hsgd_progress *progress;
@@ -71,6 +86,8 @@ typedef struct {
     char summary[STUDY_SUMMARY];
     size_t summary_length;
     double started;
+    study_metrics *metrics; /* of rank 0; NULL: nothing is written */
+    study_time time[TIMES_PARTS];
 } study_state;
 
 /* ---- setup.c ---- */

@@ -2,6 +2,7 @@
  * so that no rank ever holds more than these whole; a SHA-256 over all of it, formed from hashes of blocks of rows where
  * they live, is the same for any number of ranks. */
 #include "study/keeper.h"
+#include "study/metrics.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include <stdlib.h>
@@ -179,6 +180,7 @@ static hsgd_status keep(void *context, const hsgd_snapshot *x, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     study_keeper *k = context;
+    const double start = hsgd_clock();
     hsgd_store *store = NULL;
     char digest[65];
 
@@ -193,6 +195,7 @@ static hsgd_status keep(void *context, const hsgd_snapshot *x, hsgd_error *err)
     HSGD_TRY(hsgd_store_attribute_text(store, "/", STATE_HASH, digest, err));
     HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_CERTIFY, err));
     k->last = hsgd_clock();
+    metrics_file(k->s, "state", k->stage, k->name, -1, k->last - start);
     HSGD_CHECK(!k->stopping, HSGD_STOPPED, err, "%s: stopped with its state in %s/%s; run again with --restart",
                hsgd_stage_name(k->stage), folder_of(k->s), k->name);
 done:
@@ -342,6 +345,7 @@ static hsgd_status recall(void *context, const hsgd_space *space, hsgd_snapshot 
     if (st == HSGD_OK) {
         *found = true;
         hsgd_progress_say(k->s->progress, "%s: goes on from %s", hsgd_stage_name(k->stage), file);
+        metrics_file(k->s, "resume", k->stage, k->name, -1, -1.0);
         return HSGD_OK;
     }
     hsgd_snapshot_clear(x);

@@ -1,6 +1,8 @@
 /* src/study/landscape.c - the loss along directions through the weights, and on a plane of two of them. */
 #include "base/hash.h"
 #include "study/directions.h"
+#include "study/metrics.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,8 +64,9 @@ static hsgd_status look(landscape *l, hsgd_error *err)
         l->value[2 * l->done] = loss[j].loss;
         l->value[2 * l->done + 1] = loss[j].accuracy;
     }
-    hsgd_progress_update(s->progress, "landscape", l->done - l->from, l->total - l->from, "%lld of %lld points",
+    hsgd_progress_update(s->progress, "landscape", "points", l->done, l->total, "%lld of %lld points",
                          (long long)l->done, (long long)l->total);
+    metrics_add_progress(s, metrics_progress(s, "landscape", "points", l->done, l->total));
 done:
     return st;
 }
@@ -241,6 +244,21 @@ done:
     return st;
 }
 
+static void tell_result(const landscape *l)
+{
+    hsgd_json *line = metrics_event(l->s, "result", "landscape");
+    double low = l->value[0], high = l->value[0];
+
+    for (int64_t i = 0; i < l->total; i++) {
+        low = fmin(low, l->value[2 * i]);
+        high = fmax(high, l->value[2 * i]);
+    }
+    hsgd_json_integer(line, "points", l->total);
+    hsgd_json_real(line, "lowest_loss", low);
+    hsgd_json_real(line, "highest_loss", high);
+    metrics_add(l->s, line);
+}
+
 hsgd_status stage_landscape(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -262,6 +280,7 @@ hsgd_status stage_landscape(study_state *s, hsgd_error *err)
         HSGD_TRY(write_plane(&l, store, err));
     }
     HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD, err));
+    tell_result(&l);
     summary_add(s, "  landscape: %lld points on %lld lines%s", (long long)l.total, (long long)lines.count,
                 axes.count == 2 ? " and a plane" : "");
 done:

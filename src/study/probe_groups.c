@@ -205,6 +205,9 @@ void study_probe_groups_close(study_probe_groups **g)
             selection_close_space(&(*g)->part);
         }
         hsgd_space_destroy(&(*g)->space);
+        if ((*g)->comm != NULL) { /* its calls were this rank's too */
+            (*g)->whole->comm->seconds += (*g)->comm->seconds;
+        }
         hsgd_comm_destroy(&(*g)->comm);
     }
     free(*g);

@@ -1,5 +1,6 @@
 /* src/study/resample_eigen.c - eigenpairs without each group of samples; see resample.h. */
 #include "solve/student.h"
+#include "study/metrics.h"
 #include "study/resample.h"
 #include <math.h>
 #include <stdlib.h>
@@ -158,10 +159,20 @@ static void monitor(void *context, int64_t products, int64_t converged, int64_t 
     const leaving_out *l = context;
     const study_state *s = l->r->s;
 
-    hsgd_progress_update(s->progress, "eigen", products, s->deck->eigen.max_products,
+    const int64_t most = s->deck->eigen.max_products;
+    hsgd_json *line;
+
+    hsgd_progress_update(s->progress, "eigen", "products", products, most,
                          "without group %lld of %lld: %lld products, %lld of %lld pairs converged, worst residual %.2e",
                          (long long)l->r->done + 1, (long long)l->r->groups, (long long)products, (long long)converged,
                          (long long)wanted, worst);
+    line = metrics_progress(s, "eigen", "products", products, most);
+    hsgd_json_integer(line, "converged", converged);
+    hsgd_json_integer(line, "wanted", wanted);
+    hsgd_json_real(line, "worst_residual", worst);
+    hsgd_json_integer(line, "group", l->r->done + 1);
+    hsgd_json_integer(line, "groups", l->r->groups);
+    metrics_add_progress(s, line);
 }
 
 static hsgd_status solve(void *context, const int64_t *index, int64_t count, double *row, hsgd_error *err)

@@ -1,6 +1,7 @@
 /* src/study/resample_trace.c - the trace without each group of samples; see resample.h. */
 #include "solve/jackknife.h"
 #include "solve/probing.h"
+#include "study/metrics.h"
 #include "study/resample.h"
 #include <math.h>
 #include <stdlib.h>
@@ -59,8 +60,10 @@ static hsgd_status find(void *context, const int64_t *index, int64_t count, doub
     HSGD_TRY(g->plan->exact ? exact(g, index, count, row, err) : probe(g, index, count, row, err));
     HSGD_CHECK(isfinite(row[0]), HSGD_ERR_NUMERIC, err, "trace: that of group %lld is not finite; check the weights",
                (long long)r->done + 1);
-    hsgd_progress_update(r->s->progress, "trace", r->done + 1, r->groups, "group %lld of %lld (%lld samples): %.6e",
-                         (long long)r->done + 1, (long long)r->groups, (long long)count, row[0]);
+    hsgd_progress_update(r->s->progress, "trace", "groups", r->done + 1, r->groups,
+                         "group %lld of %lld (%lld samples): %.6e", (long long)r->done + 1, (long long)r->groups,
+                         (long long)count, row[0]);
+    metrics_add_progress(r->s, metrics_progress(r->s, "trace", "groups", r->done + 1, r->groups));
 done:
     return st;
 }

@@ -5,6 +5,7 @@
 #include "study/probe_groups.h"
 #include "study/selection.h"
 #include "study/resample.h"
+#include "study/times.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -202,10 +203,12 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
                                        .train_samples = deck->data.train_samples,
                                        .test_samples = deck->data.test_samples,
                                        .seed = (uint64_t)deck->run.seed};
+    study_clock begin;
 
-    s->started = hsgd_clock();
     HSGD_TRY(hsgd_deck_format(deck, &s->deck_text, err));
+    begin = times_now(s);
     HSGD_TRY(hsgd_dataset_load(&data, s->comm, &s->data, err));
+    times_count_input(s, &begin);
     if (s->data->generated) {
         hsgd_progress_warn(s->progress,
                            "no MNIST was named or found: the built-in GENERATED DIGITS serve instead; fetch "

@@ -1,6 +1,8 @@
 /* src/study/study.c - the stages of a deck, one after the other. */
 #include "base/clock.h"
 #include "study/keeper.h"
+#include "study/metrics.h"
+#include "study/times.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,11 +19,16 @@ static const struct {
 hsgd_status study_run_kept(study_state *s, hsgd_stage stage, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
+    const double start = hsgd_clock();
     const hsgd_keeper *outer = s->keeper; /* of the stage that needs this one first */
     study_keeper *keeper = NULL;
 
+    metrics_begin(s, stage);
     if (study_keeper_serves(stage)) {
         HSGD_TRY(study_keeper_open(s, stage, &keeper, err));
+    }
+    if (stage != HSGD_STAGE_TRAIN) { /* which may still be refused, and sees to it itself */
+        HSGD_TRY(metrics_open(s, err));
     }
     s->keeper = study_keeper_face(keeper);
     st = stages[stage].run(s, err);
@@ -30,13 +37,22 @@ hsgd_status study_run_kept(study_state *s, hsgd_stage stage, hsgd_error *err)
     HSGD_TRY(study_keeper_finish(keeper, err));
 done:
     study_keeper_close(&keeper, st);
+    metrics_end(s, stage, st, hsgd_clock() - start);
     return st;
+}
+
+/* What is over, done or stopped, has its row in the table of times; failures pass.  Collective where that is what became of it. */
+static hsgd_status add_time(study_state *s, int part, const study_clock *start, hsgd_status st, hsgd_error *err)
+{
+    const hsgd_status added = st == HSGD_OK || st == HSGD_STOPPED ? times_add(s, part, start, err) : HSGD_OK;
+
+    return added != HSGD_OK ? added : st;
 }
 
 static hsgd_status run_stage(study_state *s, hsgd_stage stage, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const double start = hsgd_clock();
+    const study_clock start = times_now(s);
     bool finished = false;
 
     if (stages[stage].file != NULL) {
@@ -45,6 +61,7 @@ static hsgd_status run_stage(study_state *s, hsgd_stage stage, hsgd_error *err)
     if (finished) {
         hsgd_progress_say(s->progress, "%s: done before (%s)", hsgd_stage_name(stage), stages[stage].file);
         summary_add(s, "  %-10s done before: %s/%s", hsgd_stage_name(stage), s->deck->run.output, stages[stage].file);
+        metrics_file(s, "kept", stage, stages[stage].file, -1, -1.0);
         goto done;
     }
     hsgd_progress_say(s->progress, "%s: begins", hsgd_stage_name(stage));
@@ -53,8 +70,8 @@ static hsgd_status run_stage(study_state *s, hsgd_stage stage, hsgd_error *err)
     if (st == HSGD_STOPPED && stage != HSGD_STAGE_TRAIN) { /* which tells it itself */
         hsgd_progress_say(s->progress, "%s: stopped; run again with --restart to go on", hsgd_stage_name(stage));
     }
-    HSGD_TRY(st);
-    summary_add(s, "  %-10s took %.1f s", hsgd_stage_name(stage), hsgd_clock() - start);
+    HSGD_TRY(add_time(s, (int)stage, &start, st, err));
+    summary_add(s, "  %-10s took %.1f s", hsgd_stage_name(stage), hsgd_clock() - start.all);
 done:
     return st;
 }
@@ -73,39 +90,72 @@ done:
     return st;
 }
 
+/* What study_state asks in place of main: a run whose metrics cannot be written is to stop as well. */
+static bool stop(void *context)
+{
+    const study_state *s = context;
+
+    return metrics_failed(s) || (s->asked->stop != NULL && s->asked->stop(s->asked->stop_context));
+}
+
+/* After set-up: the stages, and what is told at the end. */
+static hsgd_status run(study_state *s, const study_clock *start, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(output_take(s, err));
+    HSGD_TRY(times_add(s, TIMES_SETUP, start, err));
+    metrics_describe(s);
+    if (s->setup->restart) {
+        HSGD_TRY(study_keeper_sweep(s, err));
+    }
+    st = add_time(s, TIMES_STUDY, start, run_stages(s, err), err);
+    if (st == HSGD_OK || st == HSGD_STOPPED) {
+        times_report(s);
+        hsgd_progress_say(s->progress, "summary (%.1f s in all, results in %s)\n%s", hsgd_clock() - s->started,
+                          s->deck->run.output, s->summary);
+    }
+done:
+    return st;
+}
+
 hsgd_status hsgd_study_run(const hsgd_study_setup *setup, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     study_state *s = calloc(1, sizeof *s);
+    hsgd_study_setup own = *setup;
+    study_clock start;
 
     HSGD_TRY(hsgd_comm_agree(setup->comm, s != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-    s->setup = setup;
+    own.stop = stop;
+    own.stop_context = s;
+    s->asked = setup;
+    s->setup = &own;
     s->deck = setup->deck;
     s->comm = setup->comm;
     s->progress = setup->progress;
+    s->started = hsgd_clock();
+    start = times_now(s);
     if (!setup->dry_run) {
         HSGD_TRY(output_check_folder(s, err));
+        HSGD_TRY(metrics_create(s, err));
     }
     st = study_open(s, err);
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     if (setup->dry_run) {
         HSGD_TRY(study_dry_run(s, err));
-        goto done;
-    }
-    HSGD_TRY(output_take(s, err));
-    if (setup->restart) {
-        HSGD_TRY(study_keeper_sweep(s, err));
-    }
-    st = run_stages(s, err);
-    if (st == HSGD_OK || st == HSGD_STOPPED) {
-        hsgd_progress_say(s->progress, "summary (%.1f s in all, results in %s)\n%s", hsgd_clock() - s->started,
-                          s->deck->run.output, s->summary);
+    } else {
+        st = run(s, &start, err);
     }
 done:
+    if (s != NULL && !setup->dry_run) {
+        st = metrics_finish(s, st, err);
+    }
     if (st != HSGD_OK && setup->failing != NULL) {
         setup->failing(st, err);
     }
     if (s != NULL) {
+        metrics_destroy(s);
         hsgd_lock_release(&s->lock);
         study_close(s);
     }

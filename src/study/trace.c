@@ -1,6 +1,7 @@
 /* src/study/trace.c - the trace, exact where that holds, else by Hutchinson's estimate or Hutch++; whole and per layer. */
 #include "solve/hutchpp.h"
 #include "study/limits.h"
+#include "study/metrics.h"
 #include "study/resample.h"
 #include "study/selection.h"
 #include <math.h>
@@ -193,6 +194,23 @@ done:
     return st;
 }
 
+static void monitor(void *context, int64_t products, int64_t most, int64_t samples, const hsgd_estimate *so_far)
+{
+    const study_state *s = context;
+    char estimate[96] = "";
+    hsgd_json *line;
+
+    if (samples > 1) {
+        (void)snprintf(estimate, sizeof estimate, ", trace %.6e, standard error %.1e", so_far->mean, so_far->error);
+    }
+    hsgd_progress_update(s->progress, "trace", "products", products, most, "%lld of %lld products%s",
+                         (long long)products, (long long)most, estimate);
+    line = metrics_progress(s, "trace", "products", products, most);
+    hsgd_json_real(line, "trace", samples > 0 ? so_far->mean : (double)NAN);
+    hsgd_json_real(line, "stderr", samples > 1 ? so_far->error : (double)NAN);
+    metrics_add_progress(s, line);
+}
+
 static hsgd_status probe(study_state *s, traces *t, hsgd_error *err)
 {
     enum { COLUMNS = HSGD_TRACE_LOOK }; /* so that no sample is made that a look then leaves away */
@@ -201,7 +219,9 @@ static hsgd_status probe(study_state *s, traces *t, hsgd_error *err)
                                   .seed = (uint64_t)s->deck->run.seed,
                                   .columns = COLUMNS,
                                   .ranges = t->layers,
-                                  .bounds = t->bounds};
+                                  .bounds = t->bounds,
+                                  .monitor = monitor,
+                                  .context = s};
     hsgd_status st = HSGD_OK;
     hsgd_linop *op = NULL;
 
@@ -339,7 +359,13 @@ static void summarize(study_state *s, const traces *t)
 {
     const hsgd_estimate *e = &t->estimate[0];
     const long long products = (long long)t->result.products;
+    hsgd_json *line = metrics_event(s, "result", "trace");
 
+    hsgd_json_text(line, "method", method_of(t));
+    hsgd_json_integer(line, "products", t->result.products);
+    hsgd_json_real(line, "trace", e->mean);
+    hsgd_json_real(line, "stderr", e->error >= 0.0 ? e->error : (double)NAN);
+    metrics_add(s, line);
     if (t->exact) {
         summary_add(s, "  trace %.8e (exact)", e->mean);
     } else if (e->error >= 0.0) {

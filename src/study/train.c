@@ -2,6 +2,7 @@
 #include "study/train.h"
 #include "base/clock.h"
 #include "data/batch.h"
+#include "study/metrics.h"
 #include <stdlib.h>
 
 enum { SAMPLES_BETWEEN_STOP_CHECKS = 1000 }; /* a look is one more tiny all-reduce */
@@ -107,18 +108,29 @@ static void batch(training *t, int64_t step, const int64_t **index, int64_t *cou
     *count = left < s->deck->train.batch ? left : s->deck->train.batch;
 }
 
+static double epochs(const training *t)
+{
+    return (double)t->sgd.step / (double)t->steps_per_epoch;
+}
+
 static hsgd_status test(training *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     study_state *s = t->study;
+    hsgd_json *line;
     hsgd_loss loss;
 
     HSGD_TRY(hsgd_objective_evaluate(t->tester, t->sgd.weights, t->test_index, s->data->test.count, NULL, &loss, err));
     HSGD_TRY(history_add_test(&t->history, t->sgd.step, &loss, err));
     hsgd_progress_done(s->progress);
     hsgd_progress_say(s->progress, "train: step %lld, epoch %.2f, test loss %.5f, test accuracy %.2f %%",
-                      (long long)t->sgd.step, (double)t->sgd.step / (double)t->steps_per_epoch, loss.loss,
-                      100.0 * loss.accuracy);
+                      (long long)t->sgd.step, epochs(t), loss.loss, 100.0 * loss.accuracy);
+    line = metrics_event(s, "test", "train");
+    hsgd_json_integer(line, "step", t->sgd.step);
+    hsgd_json_real(line, "epoch", epochs(t));
+    hsgd_json_real(line, "loss", loss.loss);
+    hsgd_json_real(line, "accuracy", loss.accuracy);
+    metrics_add(s, line);
 done:
     return st;
 }
@@ -168,13 +180,30 @@ done:
     return st;
 }
 
-static void report(const training *t, int64_t from, int64_t seen, double began)
+/* Where the run of steps began, and what it has seen. */
+typedef struct {
+    double clock;
+    int64_t step, images;
+} beginning;
+
+static void report(const training *t, const beginning *from)
 {
     const training_history *h = &t->history;
+    const double seconds = hsgd_clock() - from->clock, loss = h->loss[h->steps - 1], lr = h->lr[h->steps - 1];
+    const double done = (double)(t->sgd.step - from->step), left = (double)(t->total - t->sgd.step);
+    const double rate = (double)from->images / seconds;
+    hsgd_json *line = metrics_event(t->study, "step", "train");
 
-    hsgd_progress_update(t->study->progress, "train", t->sgd.step - from, t->total - from,
-                         "step %lld loss %.5f lr %g %.0f images/s", (long long)t->sgd.step, h->loss[h->steps - 1],
-                         h->lr[h->steps - 1], (double)seen / (hsgd_clock() - began));
+    hsgd_progress_update(t->study->progress, "train", NULL, t->sgd.step - from->step, t->total - from->step,
+                         "step %lld loss %.5f lr %g %.0f images/s", (long long)t->sgd.step, loss, lr, rate);
+    hsgd_json_integer(line, "step", t->sgd.step);
+    hsgd_json_integer(line, "total", t->total);
+    hsgd_json_real(line, "epoch", epochs(t));
+    hsgd_json_real(line, "loss", loss);
+    hsgd_json_real(line, "lr", lr);
+    hsgd_json_rounded(line, "rate", rate);
+    hsgd_json_rounded(line, "eta", seconds * left / done);
+    metrics_add(t->study, line);
 }
 
 /* A request to stop that a measurement hears loses the measurement, but not the steps before it: they are saved. */
@@ -189,8 +218,13 @@ static hsgd_status measure(training *t, double lr, bool *stop, hsgd_error *err)
 /* HSGD_STOPPED, said; the checkpoint of the present step is there. */
 static hsgd_status stopped(const training *t, hsgd_error *err)
 {
+    hsgd_json *line;
+
     hsgd_progress_say(t->study->progress, "train: stopped at step %lld with a checkpoint; go on with --restart",
                       (long long)t->sgd.step);
+    line = metrics_event(t->study, "stop", "train");
+    hsgd_json_integer(line, "step", t->sgd.step);
+    metrics_add(t->study, line);
     return hsgd_error_set(err, HSGD_STOPPED, "train: stopped at step %lld; go on with --restart",
                           (long long)t->sgd.step);
 }
@@ -236,9 +270,7 @@ done:
 static hsgd_status run(training *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const double began = hsgd_clock();
-    const int64_t from = t->sgd.step;
-    int64_t seen = 0;
+    beginning from = {.clock = hsgd_clock(), .step = t->sgd.step};
 
     HSGD_TRY(before_steps(t, err));
     while (t->sgd.step < t->total) {
@@ -250,7 +282,7 @@ static hsgd_status run(training *t, hsgd_error *err)
 
         batch(t, t->sgd.step, &index, &count);
         HSGD_TRY(hsgd_sgd_step(&t->options, lr, t->objective, index, count, &t->sgd, err));
-        seen += count;
+        from.images += count;
         due = duties_of(t);
         if (due.look) {
             HSGD_TRY(stop_asked(t, &stop, err));
@@ -259,7 +291,7 @@ static hsgd_status run(training *t, hsgd_error *err)
             HSGD_TRY(settle(t, err));
         }
         if (due.log) {
-            report(t, from, seen, began);
+            report(t, &from);
         }
         HSGD_TRY(after_step(t, &due, lr, stop, err));
     }
@@ -297,6 +329,7 @@ hsgd_status stage_train(study_state *s, hsgd_error *err)
     st = create(&t, s, err);
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     HSGD_TRY(start(&t, err));
+    HSGD_TRY(metrics_open(s, err));
     if (t.sgd.step == t.total && s->setup->restart) {
         char hash[65];
 

@@ -5,6 +5,7 @@
 #include "solve/eigen.h"
 #include "solve/probing.h"
 #include "study/limits.h"
+#include "study/metrics.h"
 #include "study/selection.h"
 #include "study/small_vectors.h"
 #include "study/train.h"
@@ -182,12 +183,21 @@ static void tell(training *t, const double *row)
     const study_state *s = t->study;
     const double *single = row + PAIRED * c->pairs;
     const int64_t open = count_open(c, c->marks - 1);
+    hsgd_json *line;
 
     hsgd_progress_say(
         s->progress,
         "train: step %lld, largest eigenvalue %.4g (2/lr %.4g), trace %.4g, %.1f %% of the gradient along "
         "the top %lld",
         (long long)t->sgd.step, row[0], single[TWO_OVER_LR], single[TRACE], 100.0 * single[SHARE], (long long)c->pairs);
+    line = metrics_event(s, "curvature", "train");
+    hsgd_json_integer(line, "step", t->sgd.step);
+    hsgd_json_real(line, "largest", row[0]);
+    hsgd_json_real(line, "two_over_lr", single[TWO_OVER_LR]);
+    hsgd_json_real(line, "trace", single[TRACE]);
+    hsgd_json_real(line, "gradient_share", single[SHARE]);
+    hsgd_json_integer(line, "not_converged", open);
+    metrics_add(s, line);
     if (open > 0 && !c->warned) { /* once: what keeps one measurement from converging keeps the next */
         hsgd_progress_warn(s->progress,
                            "train: %lld of %lld eigenpairs of step %lld did not converge to train.curvature_tolerance "

@@ -1,5 +1,6 @@
 /* src/study/verify.c - certify the curvature before anyone trusts it. */
 #include "study/checks.h"
+#include "study/metrics.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,13 +12,16 @@ static hsgd_status run_checks(check_bench *b, check *checks, int64_t *count, hsg
     static hsgd_status (*const all[])(check_bench *, check *, hsgd_error *) = {
         check_symmetry,  check_null_space, check_central_difference, check_cached, check_layout,
         check_precision, check_block};
-    const int64_t layers = b->s->parameter_count / 2;
+    const int64_t layers = b->s->parameter_count / 2, always = sizeof all / sizeof all[0];
+    const int64_t total = always + layers - 1 < CHECKS_MOST ? always + layers - 1 : CHECKS_MOST;
 
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        HSGD_TRY(all[i](b, &checks[(*count)++], err));
-    }
-    for (int64_t layer = 0; layer + 1 < layers && *count < CHECKS_MOST; layer++) {
-        HSGD_TRY(check_rescaling(b, layer, &checks[(*count)++], err));
+    while (*count < total) {
+        const int64_t i = (*count)++;
+
+        HSGD_TRY(i < always ? all[i](b, &checks[i], err) : check_rescaling(b, i - always, &checks[i], err));
+        hsgd_progress_update(b->s->progress, "verify", "checks", *count, total, "%lld of %lld checks",
+                             (long long)*count, (long long)total);
+        metrics_add_progress(b->s, metrics_progress(b->s, "verify", "checks", *count, total));
     }
 done:
     return st;
@@ -73,6 +77,7 @@ static hsgd_status judge(study_state *s, const check *checks, int64_t count, hsg
     hsgd_status st = HSGD_OK;
     int64_t passed = 0, skipped = 0;
     const check *failed = NULL;
+    hsgd_json *line;
 
     for (int64_t i = 0; i < count; i++) {
         const check *c = &checks[i];
@@ -86,6 +91,11 @@ static hsgd_status judge(study_state *s, const check *checks, int64_t count, hsg
         passed += holds(c);
         failed = holds(c) || failed != NULL ? failed : c;
     }
+    line = metrics_event(s, "result", "verify");
+    hsgd_json_integer(line, "hold", passed);
+    hsgd_json_integer(line, "skipped", skipped);
+    hsgd_json_integer(line, "fail", count - passed - skipped);
+    metrics_add(s, line);
     summary_add(s, "  verify: %lld certificates hold, %lld do not apply, %lld fail", (long long)passed,
                 (long long)skipped, (long long)(count - passed - skipped));
     HSGD_CHECK(failed == NULL, HSGD_ERR_NUMERIC, err,

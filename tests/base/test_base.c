@@ -143,7 +143,7 @@ static void record(int rank, bool quiet, bool verbose, char *output, char *error
     if (hsgd_progress_create(rank, quiet, verbose, &p, &err) == HSGD_OK) {
         hsgd_progress_say(p, "said %d", 1);
         hsgd_progress_detail(p, "detail %d", 2);
-        hsgd_progress_update(p, "train", 0, 10, "loss %g", 0.5);
+        hsgd_progress_update(p, "train", "steps", 0, 10, "loss %g", 0.5);
         hsgd_progress_done(p);
         hsgd_progress_warn(p, "beware of %d", 3);
         hsgd_progress_destroy(&p);

@@ -67,8 +67,25 @@ static void what_is_not_finite_is_null(void **state)
 
         hsgd_json_begin(&j);
         hsgd_json_real(&j, "x", values[i]);
-        assert_string_equal(hsgd_json_end(&j), "{\"x\": null}\n");
+        hsgd_json_rounded(&j, "y", values[i]);
+        assert_string_equal(hsgd_json_end(&j), "{\"x\": null, \"y\": null}\n");
     }
+}
+
+static void times_are_told_to_a_millionth(void **state)
+{
+    hsgd_json j;
+    const char *line;
+
+    (void)state;
+    hsgd_json_begin(&j);
+    hsgd_json_rounded(&j, "a", 0.0);
+    hsgd_json_rounded(&j, "b", 86400.12345678);
+    assert_string_equal(hsgd_json_end(&j), "{\"a\": 0.000000, \"b\": 86400.123457}\n");
+    hsgd_json_begin(&j);
+    hsgd_json_rounded(&j, "x", -DBL_MAX);
+    line = hsgd_json_end(&j);
+    assert_int_equal(strlen(line), strlen("{\"x\": -.000000}\n") + 309);
 }
 
 static void quotes_backslashes_and_control_characters_are_escaped(void **state)
@@ -170,6 +187,7 @@ int main(void)
         cmocka_unit_test(members_stand_in_order_with_their_types),
         cmocka_unit_test(reals_keep_their_bits_and_look_like_reals),
         cmocka_unit_test(what_is_not_finite_is_null),
+        cmocka_unit_test(times_are_told_to_a_millionth),
         cmocka_unit_test(quotes_backslashes_and_control_characters_are_escaped),
         cmocka_unit_test(utf8_passes_and_anything_else_becomes_the_replacement_character),
         cmocka_unit_test(a_text_is_cut_and_a_member_without_room_is_left_out),

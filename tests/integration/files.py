@@ -84,7 +84,8 @@ class Files(ProgramTest):
                     self.assertEqual(file[path].shape, shape)
 
     def test_no_file_is_left_under_a_temporary_name(self):
-        allowed = re.compile(r"(checkpoint-\d{8}|train|weights|evaluate|verify|hvp|eigen|density|trace|landscape)\.h5")
+        allowed = re.compile(r"(checkpoint-\d{8}|train|weights|evaluate|verify|hvp|eigen|density|trace|landscape)\.h5"
+                             r"|metrics\.jsonl")
         self.assertEqual([p.name for p in self.results.iterdir() if not allowed.fullmatch(p.name)], [])
 
     def test_every_file_says_how_it_was_made(self):
