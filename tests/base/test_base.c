@@ -4,6 +4,7 @@
 #include "base/nearest.h"
 #include "base/progress.h"
 #include "support.h"
+#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -186,6 +187,55 @@ static void progress_says_what_was_asked_for_and_on_rank_zero_alone(void **state
     }
 }
 
+static void keep_text(void *context, const char *warning)
+{
+    (void)snprintf(context, 64, "%s", warning);
+}
+
+static void warnings_are_heard_on_rank_zero_until_nobody_listens(void **state)
+{
+    (void)state;
+    for (int rank = 0; rank < 2; rank++) {
+        hsgd_progress *p = NULL;
+        hsgd_error err = {0};
+        char heard[64] = "";
+
+        assert_ok(hsgd_progress_create(rank, true, false, &p, &err));
+        hsgd_progress_listen(p, keep_text, heard);
+        hsgd_progress_warn(p, "a warning of a test: %d", 1);
+        assert_string_equal(heard, rank == 0 ? "a warning of a test: 1" : "");
+        hsgd_progress_listen(p, NULL, NULL);
+        hsgd_progress_warn(p, "a warning of a test: %d", 2);
+        assert_string_equal(heard, rank == 0 ? "a warning of a test: 1" : "");
+        hsgd_progress_destroy(&p);
+    }
+}
+
+static void the_pace_is_told_from_the_second_update_on_also_when_quiet(void **state)
+{
+    hsgd_progress *p = NULL;
+    hsgd_error err = {0};
+    double rate = 0.0, left = 0.0, began;
+
+    (void)state;
+    assert_ok(hsgd_progress_create(0, true, false, &p, &err));
+    for (int stage = 0; stage < 2; stage++) { /* each begins its own estimate */
+        hsgd_progress_pace(p, &rate, &left);
+        assert_true(isnan(rate) && isnan(left));
+        hsgd_progress_update(p, "eigen", "products", 10, 50, "of a state");
+        hsgd_progress_pace(p, &rate, &left);
+        assert_true(isnan(rate) && isnan(left));
+        began = hsgd_clock();
+        while (hsgd_clock() == began) {
+        }
+        hsgd_progress_update(p, "eigen", "products", 20, 50, "more");
+        hsgd_progress_pace(p, &rate, &left);
+        assert_true(rate > 0.0 && fabs(left * rate - 30.0) < 1e-9); /* what is left, at that rate */
+        hsgd_progress_done(p);
+    }
+    hsgd_progress_destroy(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +247,8 @@ int main(void)
         cmocka_unit_test(shares_cover_everything_evenly),
         cmocka_unit_test(time_is_iso_8601_and_does_not_run_backwards),
         cmocka_unit_test(progress_says_what_was_asked_for_and_on_rank_zero_alone),
+        cmocka_unit_test(warnings_are_heard_on_rank_zero_until_nobody_listens),
+        cmocka_unit_test(the_pace_is_told_from_the_second_update_on_also_when_quiet),
     };
 
     return test_run(tests);

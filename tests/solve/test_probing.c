@@ -323,6 +323,44 @@ static void refuses_the_state_of_another_work(void **state)
     free(a);
 }
 
+typedef struct {
+    int64_t told, products, most;
+    double mean;
+} listener;
+
+static void listen(void *context, int64_t products, int64_t most, int64_t samples, const hsgd_estimate *so_far)
+{
+    listener *l = context;
+
+    assert_true(products > l->products && products <= most && samples == products);
+    *l = (listener){.told = l->told + 1, .products = products, .most = most, .mean = so_far->mean};
+}
+
+static void the_monitor_hears_of_every_batch_and_of_the_estimate_so_far(void **state)
+{
+    double d[N], *a = calloc((size_t)N * N, sizeof *a);
+    listener l = {0};
+    hsgd_trace_options options = options_of(PROBES, 1, 4);
+    hsgd_trace_result r = {0};
+    matrix m;
+    hsgd_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        d[i] = i;
+    }
+    matrix_diagonal(N, d, a);
+    matrix_create(&m, N, a, HSGD_REDUCTION_REPRODUCIBLE);
+    options.monitor = listen;
+    options.context = &l;
+    assert_ok(hsgd_hutchinson(m.op, &options, &r, &err));
+    assert_true(l.told == 3 && l.products == PROBES && l.most == PROBES); /* 4 + 4 + 3 */
+    assert_true(l.mean == r.estimate[0].mean);
+    hsgd_trace_result_clear(&r);
+    matrix_destroy(&m);
+    free(a);
+}
+
 static void a_matrix_of_nan_is_an_error(void **state)
 {
     const double a[4] = {NAN, 0.0, 0.0, 1.0};
@@ -351,6 +389,7 @@ int main(void)
         cmocka_unit_test(stops_at_the_second_narrow_look),
         cmocka_unit_test(goes_on_after_every_interruption),
         cmocka_unit_test(refuses_the_state_of_another_work),
+        cmocka_unit_test(the_monitor_hears_of_every_batch_and_of_the_estimate_so_far),
         cmocka_unit_test(a_matrix_of_nan_is_an_error),
     };
     return test_run(tests);

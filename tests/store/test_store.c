@@ -4,6 +4,7 @@
 #include <hdf5_hl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include "base/clock.h"
 #include "scratch.h"
 #include "store/internal.h"
 
@@ -290,6 +291,24 @@ static void a_full_disk_is_an_error_on_all_ranks_and_leaves_nothing(void **state
     free(values);
 }
 
+/* Calls within calls, and the communication in them, must not count twice: together they cannot take more than all. */
+static void time_in_the_store_counts_once(void **state)
+{
+    const scratch *s = *state;
+    hsgd_comm *comm = test_comm();
+    const double start = hsgd_clock(), seconds = comm->seconds, files = comm->file_seconds;
+    hsgd_store *store = NULL;
+    hsgd_error err = {0};
+    char file[512];
+    int64_t step = 0;
+
+    begin(s, 1, &store);
+    assert_ok(hsgd_store_commit(&store, false, &err));
+    assert_ok(hsgd_store_newest_checkpoint(comm, s->folder, INT64_MAX, &step, file, sizeof file, NULL, NULL, &err));
+    assert_true(comm->file_seconds > files);
+    assert_true(comm->file_seconds - files + comm->seconds - seconds <= hsgd_clock() - start + 1e-6); /* rounding */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +322,7 @@ int main(void)
         scratch_test(a_folder_without_permission_is_an_error_on_every_rank),
         scratch_test(every_file_says_what_made_it),
         scratch_test(a_full_disk_is_an_error_on_all_ranks_and_leaves_nothing),
+        scratch_test(time_in_the_store_counts_once),
     };
 
     (void)signal(SIGXFSZ, SIG_IGN); /* as main does */
