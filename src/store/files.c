@@ -18,8 +18,8 @@ void store_span_end(const store_span *span)
 {
     hsgd_comm *comm = span->comm;
 
-    comm->file_seconds += hsgd_clock() - span->start - (comm->seconds - span->seconds) -
-                          (comm->file_seconds - span->file_seconds);
+    comm->file_seconds +=
+        hsgd_clock() - span->start - (comm->seconds - span->seconds) - (comm->file_seconds - span->file_seconds);
 }
 
 hsgd_status store_sync(const char *path, hsgd_error *err)
