@@ -14,6 +14,10 @@ typedef struct {
     hsgd_reduction reduction;
     const hsgd_split *split;
     float mean, deviation; /* pixel normalisation; 0 and 1: none */
+    /* Told by one thread, now and then in a sweep over samples, how many of this rank's groups have been handed to the
+     * device, or on the CPU are done; NULL: nobody wants to know.  context: of it. */
+    void (*told)(void *context, int64_t done, int64_t groups);
+    void *context;
 } hsgd_problem;
 
 /* The mean cross-entropy of batches of problem->split, of at most `samples` each, as an objective over replicated weights.

@@ -354,6 +354,13 @@ static hsgd_status run_group(void *context, int id, int64_t g, hsgd_error *err)
     samples.index = sweep->index + first;
     HSGD_TRY(sweep->body(sweep->context, sweep, worker, g, &samples, err));
     HSGD_TRY(add_group(sweep, worker, err));
+    if (problem->told != NULL) {
+        const int64_t done = (int64_t)atomic_fetch_add(&sweep->done, 1) + 1;
+
+        if (id == 0) { /* whoever listens need not be safe for threads */
+            problem->told(problem->context, done, sweep->groups.high - sweep->groups.low);
+        }
+    }
 done:
     return st;
 }
@@ -367,6 +374,7 @@ hsgd_status hsgd_sweep_run(hsgd_sweep *sweep, hsgd_sweep_body body, void *contex
 
     sweep->body = body;
     sweep->context = context;
+    atomic_store(&sweep->done, 0);
     HSGD_TRY(backend->ops->for_groups(backend->self, sweep->groups.high - sweep->groups.low, !reproducible(sweep),
                                       run_group, sweep, err));
     for (int w = 0; w < backend->workers; w++) {

@@ -8,6 +8,7 @@
 #include "algebra/exchange.h"
 #include "curvature/curvature.h"
 #include "data/batch.h"
+#include <stdatomic.h>
 
 typedef struct {
     int64_t samples; /* in a sum at most */
@@ -66,6 +67,7 @@ struct hsgd_sweep {
     double scale;
     hsgd_sweep_body body;
     void *context;
+    atomic_int_fast64_t done; /* groups, by all workers */
 };
 
 /* Local.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE. */

@@ -2,10 +2,15 @@
 #include "study/metrics.h"
 #include <stdlib.h>
 
+static void tell_groups(void *context, int64_t done, int64_t groups)
+{
+    metrics_sweep(context, HSGD_STAGE_EVALUATE, done, groups);
+}
+
 hsgd_status stage_evaluate(study_state *s, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const hsgd_problem problem = study_problem(s, s->backend, true);
+    hsgd_problem problem = study_problem(s, s->backend, true);
     const int64_t classes = s->network->classes, count = s->data->test.count;
     int64_t *index = malloc((size_t)count * sizeof *index);
     int64_t *confusion = calloc((size_t)(classes * classes), sizeof *confusion);
@@ -24,6 +29,8 @@ hsgd_status stage_evaluate(study_state *s, hsgd_error *err)
     for (int64_t i = 0; i < count; i++) {
         index[i] = i;
     }
+    problem.told = tell_groups;
+    problem.context = s;
     HSGD_TRY(hsgd_network_evaluate(&problem, s->weights, index, count, &loss, confusion, err));
     HSGD_TRY(output_begin(s, "evaluate.h5", HSGD_STAGE_EVALUATE, &store, err));
     HSGD_TRY(output_scalar(store, "/loss", "nats", "mean cross-entropy on the test set", loss.loss, err));

@@ -113,9 +113,9 @@ hsgd_status study_operator(study_state *s, hsgd_linop **out, hsgd_error *err);
 /* The same over the samples index[count] (copied) of hessian.split in place of all that are studied.  Collective. */
 hsgd_status study_operator_over(study_state *s, const int64_t *index, int64_t count, hsgd_linop **out, hsgd_error *err);
 /* Exact trace of each part that is studied, parts [s->parts], over the samples index[count] at the studied weights.
- * Collective.  Errors: as hsgd_exact_trace. */
-hsgd_status study_exact_trace(const study_state *s, const int64_t *index, int64_t count, double *parts,
-                              hsgd_error *err);
+ * told: as hsgd_problem's, with s; may be NULL.  Collective.  Errors: as hsgd_exact_trace. */
+hsgd_status study_exact_trace(study_state *s, const int64_t *index, int64_t count,
+                              void (*told)(void *s, int64_t done, int64_t groups), double *parts, hsgd_error *err);
 /* Measure the noise floor of the products and refuse a tolerance, of the deck's `key`, below it: it could not be met, and is
  * told before the work.  Collective.  Errors: HSGD_ERR_NUMERIC, those of hsgd_eigen_noise. */
 hsgd_status study_check_noise(const study_state *s, hsgd_linop *op, const char *key, double tolerance, double *noise,

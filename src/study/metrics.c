@@ -90,6 +90,15 @@ void metrics_add_progress(const study_state *s, hsgd_json *line)
     }
 }
 
+void metrics_sweep(const study_state *s, hsgd_stage stage, int64_t done, int64_t groups)
+{
+    const char *name = hsgd_stage_name(stage);
+
+    hsgd_progress_update(s->progress, name, "groups", done, groups, "%lld of %lld groups of samples", (long long)done,
+                         (long long)groups);
+    metrics_add_progress(s, metrics_progress(s, name, "groups", done, groups));
+}
+
 static void hear(void *context, const char *warning)
 {
     const study_state *s = context;

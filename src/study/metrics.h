@@ -37,6 +37,9 @@ void metrics_add(const study_state *s, hsgd_json *line);
 hsgd_json *metrics_progress(const study_state *s, const char *stage, const char *unit, int64_t done, int64_t total);
 void metrics_add_progress(const study_state *s, hsgd_json *line);
 
+/* The progress of a stage that is one sweep over the samples, for people and programs: groups of rank 0.  Local. */
+void metrics_sweep(const study_state *s, hsgd_stage stage, int64_t done, int64_t groups);
+
 /* A stage begins; it ends after so many seconds.  Local. */
 void metrics_begin(const study_state *s, hsgd_stage stage);
 void metrics_end(const study_state *s, hsgd_stage stage, hsgd_status status, double seconds);

@@ -58,13 +58,16 @@ done:
     return st;
 }
 
-hsgd_status study_exact_trace(const study_state *s, const int64_t *index, int64_t count, double *parts, hsgd_error *err)
+hsgd_status study_exact_trace(study_state *s, const int64_t *index, int64_t count,
+                              void (*told)(void *s, int64_t done, int64_t groups), double *parts, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const hsgd_problem problem = study_studied(s, s->backend);
+    hsgd_problem problem = study_studied(s, s->backend);
     double *found = calloc((size_t)s->parameter_count, sizeof *found); /* room for the finer of the two */
     bool apart = false;
 
+    problem.told = told;
+    problem.context = s;
     HSGD_TRY(hsgd_comm_agree(s->comm, found != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     for (int64_t i = 0; i < s->parts; i++) {
         apart = apart || s->part[i].count == 1;

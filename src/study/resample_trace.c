@@ -19,7 +19,7 @@ static hsgd_status exact(const grouping *g, const int64_t *index, int64_t count,
 {
     hsgd_status st = HSGD_OK;
 
-    HSGD_TRY(study_exact_trace(g->r->s, index, count, row + 1, err));
+    HSGD_TRY(study_exact_trace(g->r->s, index, count, NULL, row + 1, err));
     row[0] = 0.0;
     for (int64_t i = 0; i < g->plan->layers; i++) {
         row[0] += row[1 + i];

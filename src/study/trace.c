@@ -172,6 +172,11 @@ done:
     return st;
 }
 
+static void tell_groups(void *context, int64_t done, int64_t groups)
+{
+    metrics_sweep(context, HSGD_STAGE_TRACE, done, groups);
+}
+
 static hsgd_status exact(study_state *s, traces *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -181,7 +186,7 @@ static hsgd_status exact(study_state *s, traces *t, hsgd_error *err)
     if (t->resample.resumed) {
         HSGD_TRY(take(t, err));
     } else {
-        HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, t->layer, err));
+        HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, tell_groups, t->layer, err));
     }
     for (int64_t i = 0; i < t->layers; i++) {
         const double x = t->layer[i];

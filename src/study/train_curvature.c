@@ -148,7 +148,7 @@ static hsgd_status find_trace(study_state *s, hsgd_linop **op, double *trace, hs
     *trace = 0.0;
     if (study_trace_is_exact(s)) {
         hsgd_linop_destroy(op); /* its memory is the sweep's */
-        HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, part, err));
+        HSGD_TRY(study_exact_trace(s, s->samples, s->sample_count, NULL, part, err));
         for (int64_t i = 0; i < layers; i++) {
             *trace += part[i];
         }

@@ -78,7 +78,7 @@ class Metrics(ProgramTest):
 
     def check_fields(self, event):
         own = f"{event['event']} {event['stage']}"
-        fields = {**ALWAYS, **FIELDS[own if own in FIELDS else event["event"]]}
+        fields = {**ALWAYS, **FIELDS[own if own in FIELDS and event.get("unit") != "groups" else event["event"]]}
         self.assertEqual(event.keys(), fields.keys(), event)
         for name, kind in fields.items():
             if event[name] is not None or name not in MAY_BE_NULL:
@@ -97,7 +97,7 @@ class Study(Metrics):
         case = ProgramTest()
         ProgramTest.setUp(case)
         cls.addClassCleanup(case.doCleanups)
-        words = ("trace.method=hutchinson", "run.output=results", "--quiet", "run.snapshot_every=0")
+        words = ("trace.method=hutchinson", "run.output=results", "--quiet", "run.snapshot_every=0", "device.threads=1")
         cls.done = case.program(*harness.SMALL, *words, ranks=2 if MPIEXEC else 1)
         cls.results = case.folder / "results"
 
@@ -153,6 +153,8 @@ class Study(Metrics):
             self.assertEqual((done, done[-1], {line["total"] for line in lines}), (sorted(done), total, {total}), stage)
             self.assertIsNone(lines[0]["rate"])  # of one look at the clock there is none
             self.assertIsNone(lines[0]["eta"])
+        groups = self.of("progress", "evaluate")  # of rank 0
+        self.assertEqual((groups[0]["done"], groups[-1]["done"]), (1, groups[-1]["total"]))
         self.assertEqual(self.of("progress", "eigen")[-1]["done"], self.of("ritz")[-1]["products"])
 
     def test_states_are_told_of(self):
@@ -222,6 +224,12 @@ class Runs(Metrics):
         end = self.events(self.folder / "results")[-1]
         self.assertEqual((end["event"], end["stage"], end["exit"]), ("end", "study", EXIT_NUMERIC))
         self.assertEqual(done.errors, [f"{harness.ERROR} {end['message']}"])
+
+    def test_an_exact_trace_tells_of_its_samples(self):
+        folder = self.study("results", "run.stages=trace", "trace.method=exact", "device.threads=1")
+        lines = [line for line in self.events(folder) if line["event"] == "progress"]
+        self.assertEqual([(line["unit"], line["done"], line["total"]) for line in lines if line["done"] == line["total"]],
+                         [("groups", 7, 7)])  # 64 samples by tens
 
     def test_a_stop_is_told_with_its_step(self):
         self.program(*STEPS, "train.steps=10000000", "train.checkpoint_every=0", "run.time_limit=1",
