@@ -37,11 +37,11 @@ hsgd_status hsgd_journal_create(const char *folder, const char *name, hsgd_journ
     *out = NULL;
     HSGD_CHECK(j != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the journal of the run");
     j->fd = -1;
+    /* a failure is told when it is opened */
     if (snprintf(j->path, sizeof j->path, "%s/%s", folder, name) >= (int)sizeof j->path) {
-        st = hsgd_error_set(&j->failure, HSGD_ERR_IO, "%.200s...: the folder's name is too long", folder);
+        (void)hsgd_error_set(&j->failure, HSGD_ERR_IO, "%.200s...: the folder's name is too long", folder);
     }
     (void)snprintf(j->folder, sizeof j->folder, "%s", folder);
-    st = HSGD_OK; /* told when it is opened */
     *out = j;
 done:
     return st;
