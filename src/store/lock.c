@@ -181,8 +181,11 @@ static hsgd_status take(hsgd_lock *lock, const char *folder, teller *warn, void 
                        other.pid, other.host, other.job);
         warn(context, text);
     }
-    HSGD_CHECK(write_self(lock->fd, &self), HSGD_ERR_IO, err,
-               "%s: cannot write the lock: %s; check free space and quota", lock->path, strerror(errno));
+    if (!write_self(lock->fd, &self)) {
+        st = hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot write the lock: %s; check free space and quota", lock->path,
+                            strerror(errno));
+        (void)unlink(lock->path); /* it is ours, and empty */
+    }
 done:
     return st;
 }
