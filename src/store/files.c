@@ -171,7 +171,13 @@ static bool is_orphan(const char *path)
     return access(file, F_OK) != 0 && errno == ENOENT;
 }
 
-/* A name with a dot before it and .tmp behind is one of ours in the making, and nobody is making it now. */
+/* One of ours in the making: a dot before the name and .tmp behind it; MPI-IO puts more behind that, to try locks. */
+static bool is_temporary(const char *name)
+{
+    return name[0] == '.' && (strstr(name, ".h5.tmp") != NULL || strstr(name, STORE_MANIFEST ".tmp") != NULL);
+}
+
+/* Nobody is making anything now. */
 static void tidy(const char *folder)
 {
     DIR *dir = opendir(folder);
@@ -182,8 +188,7 @@ static void tidy(const char *folder)
         const char *name = entry->d_name;
 
         (void)snprintf(path, sizeof path, "%.1700s/%.255s", folder, name);
-        if ((name[0] == '.' && (ends_with(name, ".h5.tmp") || ends_with(name, STORE_MANIFEST ".tmp"))) ||
-            is_orphan(path)) {
+        if (is_temporary(name) || is_orphan(path)) {
             (void)unlink(path);
         }
     }
