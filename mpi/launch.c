@@ -2,7 +2,28 @@
 #include "launch.h"
 #include "base/cores.h"
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+/* The number for this node out of a list over all as srun writes it, "4" or "8(x3),5"; 0: there is none. */
+static long slurms_ranks(const char *list, const char *node)
+{
+    long before = node != NULL ? strtol(node, NULL, 10) : 0;
+
+    while (list != NULL && *list != '\0') {
+        char *end;
+        const long ranks = strtol(list, &end, 10);
+        const long nodes = strncmp(end, "(x", 2) == 0 ? strtol(end + 2, &end, 10) : 1;
+
+        if (before < nodes) {
+            return ranks;
+        }
+        before -= nodes;
+        list = strchr(end, ',');
+        list = list != NULL ? list + 1 : NULL;
+    }
+    return 0;
+}
 
 /* The ranks of this node, as the launcher tells them to each of its processes; 0: it does not. */
 static long ranks_of_node(void)
@@ -16,7 +37,7 @@ static long ranks_of_node(void)
             return strtol(value, NULL, 10);
         }
     }
-    return 0;
+    return slurms_ranks(getenv("SLURM_STEP_TASKS_PER_NODE"), getenv("SLURM_NODEID"));
 }
 
 bool hsgd_launch_is_crowded(long ranks)

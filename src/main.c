@@ -13,8 +13,9 @@
 #include <unistd.h>
 
 enum {
-    PATIENCE = 20,      /* seconds that ranks are given to leave together after a failure */
-    SLURM_MARGIN = 180, /* seconds before Slurm's end of the job that a run stops by itself */
+    PATIENCE = 20, /* seconds that ranks are given to leave together after a failure */
+    SLURM_MARGIN =
+        180, /* seconds before Slurm's end of the job that a run stops by itself, of at least four times that */
 };
 
 static const char USAGE[] =
@@ -160,18 +161,29 @@ static hsgd_status make_backend(void *context, hsgd_precision precision, hsgd_ba
     return hsgd_devices_backend(context, precision, out, err);
 }
 
-/* The monotonic time at which to stop, or 0: run.time_limit, by default from Slurm's end of the job. */
+/* The monotonic time at which to stop, or 0: run.time_limit, by default from Slurm's end of the job.  A short job keeps
+ * three quarters of its time; an end in the past is that of a job whose limit was raised, and tells nothing. */
 static double stop_time(const hsgd_deck *deck)
 {
     const char *end = getenv("SLURM_JOB_END_TIME");
+    const double left = end != NULL ? (double)(strtoll(end, NULL, 10) - (long long)time(NULL)) : 0.0;
 
     if (deck->run.time_limit > 0.0) {
         return hsgd_clock() + deck->run.time_limit;
     }
-    if (deck->run.time_limit < 0.0 && end != NULL && strtoll(end, NULL, 10) > 0) {
-        return hsgd_clock() + (double)(strtoll(end, NULL, 10) - (long long)time(NULL)) - SLURM_MARGIN;
+    if (deck->run.time_limit < 0.0 && left > 0.0) {
+        return hsgd_clock() + left - (left / 4.0 < SLURM_MARGIN ? left / 4.0 : SLURM_MARGIN);
     }
     return 0.0;
+}
+
+/* Did srun start this rank?  Then a TERM is Slurm's own, sent to ranks alone, with time before the KILL; from mpirun it
+ * means a second. */
+static bool is_slurms_task(void)
+{
+    const char *job = getenv("PMIX_NAMESPACE");
+
+    return job != NULL && strncmp(job, "slurm.", strlen("slurm.")) == 0;
 }
 
 static bool stop(void *context)
@@ -306,7 +318,7 @@ int main(int argc, char **argv)
     handle(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write(), not a death */
     handle(SIGALRM, on_alarm);
     HSGD_TRY(make_comm(&comm, &err));
-    if (comm->ranks == 1) {
+    if (comm->ranks == 1 || is_slurms_task()) {
         handle(SIGTERM, on_stop);
     }
     HSGD_TRY(parse(argc, argv, &a, &err));

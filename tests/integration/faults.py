@@ -172,6 +172,17 @@ class Stopped(ProgramTest):
         self.assertEqual(done.errors, [])
         self.assertEqual(len(list((self.folder / "results").glob("checkpoint-*.h5"))), 1)
 
+    def test_slurms_end_of_the_job_leaves_most_of_a_short_one_to_the_run(self):
+        # 160 s are less than what a long job keeps in reserve; an end in the past is that of a limit since raised.
+        endless = "train.steps=1000000"
+        for name, seconds, words, expect in (("short", 160, (), 0), ("past", -50, (), 0),
+                                             ("near", 2, (endless,), harness.EXIT_STOPPED),
+                                             ("told", 160, (endless, "run.time_limit=0.01"), harness.EXIT_STOPPED)):
+            # 100 steps: the clock is looked at every 1000 samples.
+            self.program(*harness.SMALL, "run.stages=train", "train.steps=100", *words, f"run.output={name}",
+                         expect=expect, SLURM_JOB_END_TIME=str(int(time.time()) + seconds))
+            self.assertEqual((self.folder / name / "weights.h5").exists(), expect == 0, name)
+
 
 if __name__ == "__main__":
     harness.main()

@@ -33,6 +33,28 @@ static void ranks_yield_where_they_are_more_than_the_cores(void **state)
     assert_null(prepared(NULL, NULL)); /* a launcher that tells nothing */
 }
 
+/* Of four nodes by srun, the last has one rank and the others many. */
+static void srun_tells_the_ranks_of_each_node(void **state)
+{
+    (void)state;
+    (void)setenv("SLURM_STEP_TASKS_PER_NODE", "100000(x2),90000,1", 1);
+    for (int node = 0; node <= 4; node++) { /* the fifth is in no list */
+        const char *const names[] = {"0", "1", "2", "3", "4"};
+
+        (void)setenv("SLURM_NODEID", names[node], 1);
+        if (node < 3) {
+            assert_string_equal(prepared(NULL, NULL), "1");
+        } else {
+            assert_null(prepared(NULL, NULL));
+        }
+        assert_null(prepared("1", NULL)); /* mpirun within a batch job knows better */
+    }
+    (void)unsetenv("SLURM_NODEID");
+    (void)setenv("SLURM_STEP_TASKS_PER_NODE", "100000", 1);
+    assert_string_equal(prepared(NULL, NULL), "1");
+    (void)unsetenv("SLURM_STEP_TASKS_PER_NODE");
+}
+
 static void the_users_word_stands(void **state)
 {
     (void)state;
@@ -65,6 +87,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_yield_where_they_are_more_than_the_cores),
+        cmocka_unit_test(srun_tells_the_ranks_of_each_node),
         cmocka_unit_test(the_users_word_stands),
         cmocka_unit_test(open_mpi_hears_it),
     };
