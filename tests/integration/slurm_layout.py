@@ -1,4 +1,4 @@
-"""How the batch scripts place their ranks, told by a stand-in for mpirun, for allocations with and without GPUs."""
+"""How the batch scripts place their ranks, start and stop them, told by stand-ins for mpirun, srun and scontrol."""
 import os
 import subprocess
 import unittest
@@ -8,10 +8,24 @@ import harness
 from harness import ProgramTest
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs" / "slurm"
-SCRIPTS = ("train.sh", "spectrum.sh", "landscape.sh")
-MPIRUN = """#!/bin/sh
+SCRIPTS = ("train.sh", "spectrum.sh", "landscape.sh", "array.sh")
+LAUNCHER = """#!/bin/sh
 printf '%s\\n' "$@"
 env | grep -E '^SLURM_(GPUS|GPU_BIND|TRES_PER_TASK|NTASKS_PER_GPU)' | sed 's/^/leaked /'
+"""
+# srun where MPI needs no more, in which two ranks do not find each other, and without the means for it.
+SRUN = """#!/bin/sh
+case "$*" in
+    --mpi=list) echo 'MPI plugin types are... none %s' ;;
+    *--version) printf '%s' ;;
+    *) printf '%%s\\n' "$@" ;;
+esac
+"""
+SRUNS = {"serves": SRUN % ("pmix", "program 1\\n"), "alone": SRUN % ("pmix", "program 1\\nprogram 1\\n"),
+         "none": SRUN % ("pmi2", "program 1\\n")}
+# Slurm's word on a job, here one of the folder of the scripts.
+SCONTROL = f"""#!/bin/sh
+echo "JobId=7 JobName=x JobState=RUNNING EndTime=2030-01-02T03:04:05 Command={JOBS}/train.sh a=/b/c.sh WorkDir=/tmp"
 """
 # What Slurm 22.05 was seen to set.
 FOUR = {"SLURM_GPUS_ON_NODE": "4", "SLURM_GPUS_PER_NODE": "4", "SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS": "4",
@@ -22,10 +36,14 @@ TWICE_FOUR = FOUR | {"SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "8", "SLURM_TAS
 class Layout(ProgramTest):
     def setUp(self):
         super().setUp()
-        stand_in = self.folder / "bin" / "mpirun"
-        stand_in.parent.mkdir()
-        stand_in.write_text(MPIRUN)
-        stand_in.chmod(0o755)
+        for name in ("mpirun", "srun"):
+            self.stand_in(name, LAUNCHER)
+
+    def stand_in(self, name, text):
+        path = self.folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
 
     def run_script(self, script, words, variables):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "HSGD_", "OMPI_"))}
@@ -34,7 +52,7 @@ class Layout(ProgramTest):
                               capture_output=True, text=True, timeout=60, check=False)
 
     def placed(self, *words, script="train.sh", **variables):
-        """mpirun's options, and the program's words but for the stages."""
+        """The launcher's options, and the program's words but for the stages."""
         done = self.run_script(script, words, variables)
         self.assertEqual(done.returncode, 0, done.stderr)
         lines = done.stdout.splitlines()
@@ -62,7 +80,7 @@ class Layout(ProgramTest):
         self.assertEqual(self.placed(), ([], ["device.threads=1", "--restart"]))
 
     def test_four_gpus_of_a_node(self):
-        for script in SCRIPTS:
+        for script in SCRIPTS[:3]:
             options, words = self.placed(script=script, **FOUR)
             self.assertEqual(options, self.layout(4, 1), script)
             self.assertEqual(words, ["device.backend=cuda", "device.threads=8", "--restart"], script)
@@ -130,10 +148,146 @@ class Layout(ProgramTest):
                                     "SLURM_TRES_PER_TASK": "gres:gpu:1", "SLURM_NTASKS_PER_GPU": "1"})
         self.assertEqual(sorted(self.leaked), ["leaked SLURM_GPUS_ON_NODE=4", "leaked SLURM_GPUS_PER_NODE=4"])
 
-    def test_the_scripts_differ_in_name_and_stages_alone(self):
+    # ---- srun ----
+
+    def by_srun(self, *words, **variables):
+        return self.placed(*words, HSGD_LAUNCHER="srun", **variables)
+
+    def test_srun_starts_slurms_tasks(self):
+        options, words = self.by_srun(SLURM_NTASKS="8", SLURM_CPUS_PER_TASK="2", SLURM_CPUS_ON_NODE="16")
+        self.assertEqual(options, ["--mpi=pmix", "--kill-on-bad-exit=1", "--ntasks=8", "--cpus-per-task=2"])
+        self.assertEqual(words, ["device.threads=2", "--restart"])
+
+    def test_srun_starts_a_rank_for_each_gpu_which_sees_all_of_its_node(self):
+        for more in ({}, {"SLURM_GPUS": "8", "SLURM_GPU_BIND": "single:1", "SLURM_TRES_PER_TASK": "cpu:8"}):
+            options, words = self.by_srun(**TWICE_FOUR | more)
+            self.assertEqual(options, ["--mpi=pmix", "--kill-on-bad-exit=1", "--ntasks=8", "--cpus-per-task=8",
+                                       "--ntasks-per-node=4", "--gpus-per-node=4", "--gpu-bind=none"])
+            self.assertEqual(words, ["device.backend=cuda", "device.threads=8", "--restart"])
+            self.assertEqual(sorted(self.leaked), ["leaked SLURM_GPUS_ON_NODE=4", "leaked SLURM_GPUS_PER_NODE=4"])
+
+    def test_srun_puts_more_gpus_than_cores_to_use(self):
+        options, words = self.by_srun(**FOUR | {"SLURM_NTASKS": "2", "SLURM_CPUS_PER_TASK": "1",
+                                                "SLURM_CPUS_ON_NODE": "2"})
+        self.assertIn("--overcommit", options)
+        self.assertIn("--ntasks=4", options)
+        self.assertIn("device.threads=1", words)
+
+    def test_srun_keeps_one_gpu_for_each_task_where_they_are_spread(self):
+        options, _ = self.by_srun(**TWICE_FOUR | {"SLURM_GPUS_PER_TASK": "a100:1", "SLURM_NTASKS": "6",
+                                                  "SLURM_TASKS_PER_NODE": "4,2", "SLURM_CPUS_PER_TASK": "3"})
+        self.assertEqual(options, ["--mpi=pmix", "--kill-on-bad-exit=1", "--ntasks=6", "--cpus-per-task=3",
+                                   "--gpus-per-task=1", "--gpu-bind=none"])
+
+    def test_srun_is_taken_where_a_trial_shows_that_it_serves(self):
+        self.stand_in("scontrol", SCONTROL)
+        for name, text in SRUNS.items():
+            self.stand_in("srun", text)
+            options, _ = self.placed(SLURM_JOB_ID="7", SLURM_NTASKS="2", SLURM_CPUS_PER_TASK="1")
+            self.assertEqual(options[:1], ["--mpi=pmix"] if name == "serves" else [], name)
+        self.stand_in("srun", SRUNS["serves"])
+        self.assertEqual(self.placed(SLURM_JOB_ID="7", SLURM_NTASKS="2", HSGD_LAUNCHER="mpirun")[0], [])
+        done = self.run_script("train.sh", (), {"HSGD_LAUNCHER": "rsh"})
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("HSGD_LAUNCHER=rsh", done.stderr)
+
+    # ---- what goes on around the ranks ----
+
+    def test_the_common_part_is_found_from_the_copy_that_slurm_runs(self):
+        spool, other = self.folder / "spool", self.folder / "elsewhere"
+        spool.mkdir()
+        other.mkdir()
+        copy = spool / "slurm_script"
+        copy.write_text((JOBS / "train.sh").read_text())
+        silent = "#!/bin/sh\nexit 1\n"
+        for scontrol, variables, code in ((SCONTROL, {"SLURM_JOB_ID": "7"}, 0),
+                                          (silent, {"HSGD_HOME": str(JOBS.parents[1])}, 0),
+                                          (silent, {"SLURM_SUBMIT_DIR": str(JOBS.parents[1])}, 0), (silent, {}, 1)):
+            self.stand_in("scontrol", scontrol)
+            done = self.run_script(copy, (), {"SLURM_SUBMIT_DIR": str(other), "HSGD_LAUNCHER": "mpirun"} | variables)
+            self.assertEqual(done.returncode, code, f"{variables}: {done.stderr}")
+            self.assertEqual("the-program" in done.stdout.splitlines(), code == 0, variables)
+
+    def test_the_end_of_the_job_is_told_to_the_program(self):
+        self.stand_in("mpirun", "#!/bin/sh\necho end $SLURM_JOB_END_TIME\n")
+        for scontrol, before, told in ((SCONTROL, "", "1893553445"), (SCONTROL, "99", "99"),
+                                       (SCONTROL.replace("2030-01-02T03:04:05", "Unknown"), "", "")):
+            self.stand_in("scontrol", scontrol)
+            done = self.run_script("train.sh", (), {"SLURM_JOB_ID": "7", "HSGD_LAUNCHER": "mpirun", "TZ": "UTC",
+                                                    "SLURM_JOB_END_TIME": before})
+            self.assertEqual(done.stdout.strip(), f"end {told}".strip(), done.stderr)
+
+    def test_the_programs_code_is_the_jobs(self):
+        for code in (0, 2, 75, 127, 137):
+            self.stand_in("mpirun", f"#!/bin/sh\nexit {code}\n")
+            self.assertEqual(self.run_script("train.sh", (), {}).returncode, code)
+
+    def test_a_request_that_comes_before_the_ranks_listen_is_a_stop_as_well(self):
+        # The stand-in's parent is the script; what tells it is a TERM or a USR1, what it hears then is USR1.
+        for name in ("USR1", "TERM"):
+            self.stand_in("mpirun", f"""#!/usr/bin/env python3
+import os, signal, time
+signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+os.kill(os.getppid(), signal.SIG{name})
+time.sleep(50)
+""")
+            done = self.run_script("train.sh", (), {})
+            self.assertEqual(done.returncode, harness.EXIT_STOPPED, done.stderr)
+            self.assertEqual(done.stderr.count("asked to stop"), 1, done.stderr)
+        self.stand_in("mpirun", "#!/bin/sh\nkill -USR1 $$\nexit 3\n")  # not asked; and ignored until it listens
+        self.assertEqual(self.run_script("train.sh", (), {}).returncode, 3)
+
+    # ---- arrays ----
+
+    def test_an_array_deals_out_decks_and_seeds(self):
+        decks = [self.folder / f"{name}.ini" for name in "abc"]
+        for deck in decks:
+            deck.write_text("[train]\nlr = 0.1\n")
+        names = "\n".join(str(deck) for deck in decks)
+        for number, variables, before in (
+                ("5", {}, ["run.seed=5", "run.output=results/array/5-seed-5"]),
+                ("1", {"HSGD_SEEDS": "7 11"}, ["run.seed=11", "run.output=results/array/1-seed-11"]),
+                ("2", {"HSGD_DECKS": names}, [str(decks[2]), "run.output=results/array/2-c"]),
+                ("3", {"HSGD_DECKS": names, "HSGD_SEEDS": "7\n11", "HSGD_OUTPUT": "out"},
+                 [str(decks[1]), "run.seed=11", "run.output=out/3-b-seed-11"]),
+                ("0", {"HSGD_DECK": str(decks[0]), "HSGD_SEEDS": "9"},
+                 [str(decks[0]), "run.seed=9", "run.output=results/array/0-a-seed-9"])):
+            _, words = self.placed("train.epochs=1", script="array.sh", SLURM_ARRAY_TASK_ID=number, **variables)
+            self.assertEqual(words, [*before, "device.threads=1", "--restart", "train.epochs=1"])
+
+    def test_an_array_refuses_what_would_go_wrong(self):
+        for words, variables, text in (((), {}, "--array"),
+                                       ((), {"SLURM_ARRAY_TASK_ID": "2", "HSGD_SEEDS": "7 11"}, "past the end"),
+                                       (("run.output=x",), {"SLURM_ARRAY_TASK_ID": "0"}, "HSGD_OUTPUT")):
+            done = self.run_script("array.sh", words, variables)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
+            self.assertIn(text, done.stderr)
+
+    # ---- the pipeline ----
+
+    def test_a_pipeline_is_submitted_whole_or_not_at_all(self):
+        self.stand_in("scancel", "#!/bin/sh\necho cancelled $*\n")
+        counting = """#!/bin/sh
+n=$(cat count 2>/dev/null || echo 10); echo $((n + 1)) >count
+echo "$@" >>submitted
+[ "$n" -lt %d ] && echo "$n;cluster"
+"""
+        for most, code, told in ((99, 0, "10 train.sh\n11 spectrum.sh\n12 landscape.sh\n"),
+                                 (12, 1, "10 train.sh\n11 spectrum.sh\ncancelled 10 11\n")):
+            self.stand_in("sbatch", counting % most)
+            (self.folder / "count").unlink(missing_ok=True)
+            done = self.run_script("pipeline.sh", ("--ntasks=2", "train.epochs=1"), {})
+            self.assertEqual((done.returncode, done.stdout), (code, told), done.stderr)
+        lines = (self.folder / "submitted").read_text().splitlines()
+        self.assertEqual(lines[0], f"--parsable --ntasks=2 {JOBS}/train.sh train.epochs=1")
+        self.assertEqual(lines[2], "--parsable --ntasks=2 --dependency=afterok:11 --kill-on-invalid-dep=yes "
+                                   f"{JOBS}/landscape.sh train.epochs=1")
+
+    def test_the_scripts_begin_alike(self):
         def shared(script):
-            body = (JOBS / script).read_text().split("set -euo pipefail", 1)[1]
-            return [line.split("run.stages=")[0].replace(script, "") for line in body.splitlines()]
+            lines = (JOBS / script).read_text().split("common.sh\"\n", 1)[0].splitlines()
+            kept = [line for line in lines if line.startswith("#SBATCH") or not line.startswith("#")]
+            return [line for line in kept if not line.startswith(("#SBATCH --job-name", "#SBATCH --output"))]
 
         for script in SCRIPTS[1:]:
             self.assertEqual(shared(script), shared(SCRIPTS[0]), script)

@@ -1,0 +1,190 @@
+# shellcheck shell=bash
+# jobs/slurm/common.sh - what the batch scripts share: where ranks go, how a job is stopped, how it goes on.
+#
+# Read by the scripts beside it.  They find it in $HSGD_HOME/jobs/slurm, beside the script that was submitted, or in
+# jobs/slurm under the folder of submission: Slurm runs a copy of the script from a folder of its own.  What they heed:
+#
+#   HSGD_BIN            the program; else hsgd-dist on PATH, else build/hsgd-dist of the sources that this file lies in
+#   HSGD_DECK           the input deck; else the program's defaults, which are those of inputs/mnist.ini
+#   HSGD_DATA           the folder of the images, unless the deck or a word says data.dir=...
+#   HSGD_LAUNCHER       srun or mpirun; else srun where a trial shows that it can start the program's MPI
+#   HSGD_REQUEUE        no: a stopped job ends with 75, and is submitted again by hand
+#   HSGD_MOST_RESTARTS  how often a job is put back into the queue [20], so that one that cannot get on comes to an end
+#
+# Slurm's warning before the time limit (--signal=B:USR1@180 in the scripts; with a limit below ten minutes ask for a
+# shorter one) and a TERM (preemption) become USR1 to the launcher, which hands it to the ranks.  They save all within
+# one block of samples and end with 75; the job goes back into the queue and later goes on to the same bits.  Any other
+# exit code of the program is the job's.
+set -euo pipefail
+
+if [[ -n ${SLURM_ARRAY_JOB_ID:-} ]]; then # one task's own number may be that of the whole array
+    job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+else
+    job=${SLURM_JOB_ID:-}
+fi
+say() { echo "job ${job:-outside Slurm}: $*" >&2; }
+
+sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "${SLURM_SUBMIT_DIR:-.}" # relative paths of deck and results are meant from here
+program=${HSGD_BIN:-$(command -v hsgd-dist || echo "$sources/build/hsgd-dist")}
+
+# Threads of a rank need the cores that Slurm gave it, not the single one that mpirun would bind it to: the program
+# itself puts each of them on one of these.
+export OMPI_MCA_hwloc_base_binding_policy=none OPENBLAS_NUM_THREADS=1
+export HDF5_USE_FILE_LOCKING=BEST_EFFORT # parallel file systems may have no locks
+
+# What Slurm says of this job after $1=; empty where it says nothing.
+job_says() {
+    if [[ -n $job ]]; then
+        scontrol --oneliner show job "$job" 2>/dev/null | sed -n "s/.*[[:space:]]$1=\([^ ]*\).*/\1/p" || true
+    fi
+}
+
+deck_says() { [[ -n ${HSGD_DECK:-} ]] && grep -Eq "^[[:space:]]*$1" "$HSGD_DECK"; }
+
+# A rank for each GPU of the allocation, with its share of the cores; without GPUs, or where a word or the deck says
+# backend=cpu, a rank for each of Slurm's tasks.  Every rank sees all GPUs of its node and takes that of its own number.
+# Sets ranks, per_node (empty: Slurm's tasks as they are), threads, gpus and the words that tell the program.
+place_ranks() {
+    local nodes=${SLURM_JOB_NUM_NODES:-1} each=${SLURM_GPUS_PER_TASK:-} total commas
+    gpus=${SLURM_GPUS_ON_NODE:-0} threads=${SLURM_CPUS_PER_TASK:-1} ranks=${SLURM_NTASKS:-} per_node='' words=()
+    each=${each##*:} # "a100:1" names the kind as well
+    if ((gpus == 0)) && [[ -n ${SLURM_JOB_GPUS:-} ]]; then # an older Slurm tells their numbers alone
+        commas=${SLURM_JOB_GPUS//[^,]/}
+        gpus=$((${#commas} + 1))
+    fi
+    if [[ " $* " == *" device.backend=cpu "* ]] || deck_says 'backend[[:space:]]*[=:][[:space:]]*cpu'; then gpus=0; fi
+    if ((gpus > 0)); then
+        total=${SLURM_GPUS:-$((gpus * nodes))} total=${total##*:}
+        if [[ $each != 1 ]]; then # else Slurm's tasks are what is wanted, however they are spread
+            if ((total != gpus * nodes)) || [[ -n $each && ${SLURM_TASKS_PER_NODE:-} == *,* ]]; then
+                say "not each of $nodes nodes has $gpus GPUs; ask for as many on each: --gpus-per-node=N"
+                exit 2
+            fi
+            if ((total != ${ranks:-0})); then threads=$((${SLURM_CPUS_ON_NODE:-$gpus} / gpus)); fi
+            ranks=$total per_node=$gpus
+        fi
+        # A GPU is there to be used: one that cannot be is an error, not a slow run.
+        if ! deck_says 'backend[[:space:]]*[=:]'; then words+=(device.backend=cuda); fi
+    fi
+    threads=$((threads > 0 ? threads : 1))
+    if ! deck_says 'threads[[:space:]]*[=:]'; then words+=("device.threads=$threads"); fi
+}
+
+# Can srun start the program's MPI?  Ranks that found each other tell the version once, those that did not once each.
+srun_serves() {
+    local nodes=${SLURM_JOB_NUM_NODES:-1} told
+    [[ -n $job ]] && srun --mpi=list 2>&1 | grep -q pmix &&
+        told=$(timeout 120 srun --quiet --mpi=pmix --overcommit --nodes="$nodes" --ntasks=$((nodes + 1)) \
+            --cpus-per-task=1 "$program" --version 2>/dev/null) && [[ $told != *$'\n'* ]]
+}
+
+# Sets launch, the command line in front of the program's.
+choose_launcher() {
+    local launcher=${HSGD_LAUNCHER:-}
+    # What the job asked for is not for srun to read, neither here nor where mpirun starts a process on each node by it,
+    # which must get all GPUs of the node, not one task's and not the whole job's number.
+    unset SLURM_TRES_PER_TASK
+    if ((gpus > 0)); then
+        unset SLURM_GPUS SLURM_GPUS_PER_TASK SLURM_NTASKS_PER_GPU SLURM_GPU_BIND SLURM_GPUS_PER_SOCKET
+    fi
+    if [[ -z $launcher ]]; then launcher=$(srun_serves && echo srun || echo mpirun); fi
+    case $launcher in
+        mpirun) # has the hosts from Slurm, and without a layout the number of ranks and their places
+            launch=(mpirun)
+            if [[ -n $per_node ]]; then # OVERSUBSCRIBE: Slurm's tasks, its slots, may be fewer
+                launch+=(-np "$ranks" --map-by "ppr:$per_node:node:OVERSUBSCRIBE")
+            fi
+            ;;
+        srun) # by itself it waits for the others where a rank is lost
+            launch=(srun --mpi=pmix --kill-on-bad-exit=1 ${ranks:+--ntasks="$ranks"} --cpus-per-task="$threads")
+            if [[ -n $per_node ]]; then
+                launch+=(--ntasks-per-node="$per_node" --gpus-per-node="$per_node")
+                if ((per_node * threads > ${SLURM_CPUS_ON_NODE:-0})); then launch+=(--overcommit); fi
+            elif ((gpus > 0)); then
+                launch+=(--gpus-per-task=1)
+            fi
+            # Where a task sees its own GPU alone, NCCL cannot reach the neighbours' memory.
+            if ((gpus > 0)); then launch+=(--gpu-bind=none); fi
+            ;;
+        *)
+            say "HSGD_LAUNCHER=$launcher: say srun or mpirun"
+            exit 2
+            ;;
+    esac
+    say "${ranks:-all} ranks by $launcher"
+}
+
+# Hand a request to stop to the launcher, if it is there; run tells it otherwise.
+on_request() {
+    say "asked to stop"
+    asked=yes
+    if [[ -n $pid ]]; then kill -USR1 "$pid" 2>/dev/null || true; fi
+}
+
+# Run the command line given; sets code.
+run() {
+    local second=0 last=0
+    (
+        trap '' USR1 # until the launcher listens
+        exec "$@"
+    ) &
+    pid=$!
+    code=0
+    if [[ $asked == no ]]; then
+        wait "$pid" || code=$? # a signal ends it early
+    else
+        kill -USR1 "$pid" 2>/dev/null || true
+    fi
+    while [[ $asked == yes ]] && kill -0 "$pid" 2>/dev/null; do
+        sleep 1 &
+        wait $! || true
+        # Told again every 10 s: a launcher that had just begun did not hear.
+        if ((++second % 10 == 0)); then kill -USR1 "$pid" 2>/dev/null || true; fi
+    done
+    wait "$pid" 2>/dev/null || last=$?
+    if ((last != 127)); then code=$last; fi # 127: waited for before
+    if ((code == 128 + 10)) && [[ $asked == yes ]]; then code=75; fi # USR1 came before there was anything to save
+}
+
+# Put a job that saved all back into the queue, if it may go there.
+go_on() {
+    local state count=${SLURM_RESTART_COUNT:-0} most=${HSGD_MOST_RESTARTS:-20}
+    local by_hand="submit the same job again to go on"
+    if [[ -z $job ]]; then return; fi
+    state=$(job_says JobState)
+    if [[ ${HSGD_REQUEUE:-yes} == no ]]; then
+        say "stopped with everything saved; $by_hand"
+    elif [[ $state != RUNNING ]]; then # else a job that was cancelled would come back
+        say "stopped with everything saved, and ${state:-unknown to Slurm}; $by_hand"
+    elif ((count >= most)); then
+        say "stopped with everything saved, for the last of $most restarts (HSGD_MOST_RESTARTS); $by_hand"
+    else
+        say "stopped with everything saved; back into the queue, restart $((count + 1))"
+        scontrol requeue "$job" || say "it could not go there; $by_hand"
+    fi
+}
+
+# hsgd_job WORDS... -- WORDS...: the study of deck and words; the user's own, after --, come last and so decide.
+hsgd_job() {
+    local own=() end
+    pid='' asked=no
+    trap on_request USR1 TERM
+    while [[ $1 != -- ]]; do
+        own+=("$1")
+        shift
+    done
+    shift
+    # For run.time_limit: an older Slurm does not tell.  (Of an unlimited job it says Unknown, which is no date.)
+    end=$(job_says EndTime)
+    if [[ -z ${SLURM_JOB_END_TIME:-} ]] && end=$(date --date="${end:-Unknown}" +%s 2>/dev/null); then
+        export SLURM_JOB_END_TIME=$end
+    fi
+    place_ranks "$@"
+    choose_launcher
+    # (An empty list is unset to a bash before 4.4.)
+    run "${launch[@]}" "$program" ${HSGD_DECK:+"$HSGD_DECK"} ${own[@]+"${own[@]}"} ${words[@]+"${words[@]}"} \
+        --restart "$@"
+    if ((code == 75)); then go_on; fi
+    exit "$code"
+}
