@@ -24,6 +24,10 @@ submitted=$(sed -n 's|.* Command=\(/[^ ]*\)/.*|\1|p;q' <<<"$job")
 for folder in "${HSGD_HOME:-.}/jobs/slurm" "$(dirname "$0")" "$submitted" "${SLURM_SUBMIT_DIR:-.}/jobs/slurm"; do
     if [[ -r $folder/common.sh ]]; then break; fi
 done
+if [[ ! -r $folder/common.sh ]]; then
+    echo "common.sh was not found: let HSGD_HOME name the folder that has jobs/slurm" >&2
+    exit 2
+fi
 # shellcheck source=jobs/slurm/common.sh
 . "$folder/common.sh"
 

@@ -202,16 +202,18 @@ class Layout(ProgramTest):
         silent = "#!/bin/sh\nexit 1\n"
         for scontrol, variables, code in ((SCONTROL, {"SLURM_JOB_ID": "7"}, 0),
                                           (silent, {"HSGD_HOME": str(JOBS.parents[1])}, 0),
-                                          (silent, {"SLURM_SUBMIT_DIR": str(JOBS.parents[1])}, 0), (silent, {}, 1)):
+                                          (silent, {"SLURM_SUBMIT_DIR": str(JOBS.parents[1])}, 0), (silent, {}, 2)):
             self.stand_in("scontrol", scontrol)
             done = self.run_script(copy, (), {"SLURM_SUBMIT_DIR": str(other), "HSGD_LAUNCHER": "mpirun"} | variables)
             self.assertEqual(done.returncode, code, f"{variables}: {done.stderr}")
             self.assertEqual("the-program" in done.stdout.splitlines(), code == 0, variables)
+            self.assertEqual("HSGD_HOME" in done.stderr, code == 2, done.stderr)
 
     def test_the_end_of_the_job_is_told_to_the_program(self):
         self.stand_in("mpirun", "#!/bin/sh\necho end $SLURM_JOB_END_TIME\n")
         for scontrol, before, told in ((SCONTROL, "", "1893553445"), (SCONTROL, "99", "99"),
-                                       (SCONTROL.replace("2030-01-02T03:04:05", "Unknown"), "", "")):
+                                       (SCONTROL.replace("2030-01-02T03:04:05", "Unknown"), "", ""),
+                                       ("#!/bin/sh\nexit 1\n", "", "")):
             self.stand_in("scontrol", scontrol)
             done = self.run_script("train.sh", (), {"SLURM_JOB_ID": "7", "HSGD_LAUNCHER": "mpirun", "TZ": "UTC",
                                                     "SLURM_JOB_END_TIME": before})
