@@ -26,7 +26,7 @@ TRAIN = [*SMALL, "run.stages=train", "train.steps=400", "train.checkpoint_every=
          "train.evaluate_every=200"]
 SILENT = [*TRAIN, "train.checkpoint_every=1000000"]
 ENDLESS = [*TRAIN, "train.steps=100000000"]
-PATIENCE = 150  # seconds: more than Slurm takes for a limit of one minute, a requeue and what the machine does beside
+PATIENCE = 240  # seconds: more than Slurm takes for a limit of one minute, a requeue and what the machine does beside
 
 
 def wait_until(condition, what, seconds=PATIENCE, pause=0.3):
