@@ -123,6 +123,17 @@ end() {
     wait_for test ! -d "/proc/$pid" || kill -KILL "$pid"
 }
 
+# End what is left of jobs, where the daemons were ended before it.
+end_jobs() {
+    local entry
+    for entry in /proc/[0-9]*; do
+        if grep -qzx "SLURM_CONF=$folder/slurm.conf" "$entry/environ" 2>/dev/null &&
+            { grep -qz '^SLURM_JOB_ID=' "$entry/environ" || [[ $(readlink "$entry/exe") == */slurmstepd* ]]; }; then
+            kill -KILL "${entry#/proc/}" || true
+        fi
+    done
+}
+
 queue_is_empty() { [[ -z $(squeue --noheader) ]]; }
 
 stop() {
@@ -134,6 +145,7 @@ stop() {
     end slurmd "$folder/slurmd-spare.pid"
     end slurmctld "$folder/slurmctld.pid"
     end munged "$folder/munge.pid"
+    end_jobs
 }
 
 # Open MPI believes the CPUs that Slurm pretends to have; the program sees by itself that its ranks must yield.
