@@ -6,8 +6,9 @@
 #   tests/slurm-local.sh stop /tmp/slurm
 #
 # All it writes is in FOLDER; it needs root, slurm-wlm and munge, but no systemd, cgroups or accounting, and listens on
-# the loopback only.  The node pretends to have 32 CPUs, so that several jobs of --ntasks=8 fit any machine.  A second one,
-# of two CPUs, serves the partitions spare and urgent: a job in urgent takes them from one in spare, which has 30 s to end.
+# the loopback only.  The node pretends to have 32 CPUs, so that several jobs of --ntasks=8 fit any machine.  A second
+# one, of two CPUs, serves the partitions spare and urgent: a job in urgent takes them from one in spare, which has 30 s
+# to end.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 

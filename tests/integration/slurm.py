@@ -1,4 +1,4 @@
-"""The batch scripts on a real Slurm of this machine: done, stopped and gone on to the same bits, lost, cancelled, failed.
+"""The batch scripts on a real Slurm of this machine: done, stopped and gone on to the same bits, lost, cancelled.
 
 The jobs of all tests run at the same time, as most of their time is Slurm's: waiting for a limit, or in the queue.
 """
