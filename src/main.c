@@ -1,6 +1,6 @@
 /* src/main.c - command line, wiring, exit code. */
 #include "base/clock.h"
-#include "base/nearest.h"
+#include "deck/arguments.h"
 #include "study/study.h"
 #include "wiring/devices.h"
 #ifdef HSGD_MPI
@@ -34,13 +34,6 @@ static const char USAGE[] =
     "\n"
     "exit: 0 done, 2 usage or deck or existing output, 3 data or weights, 4 numerical failure, 5 input/output,\n"
     "      6 MPI, NCCL, device or memory, 75 stopped with everything saved: run again with --restart\n";
-
-typedef struct {
-    const char *input;
-    const char **words;
-    int count;
-    bool dry_run, restart, quiet, verbose, help, version;
-} arguments;
 
 /* What a signal handler can reach. */
 static volatile sig_atomic_t stop_asked;
@@ -88,49 +81,7 @@ static void handle(int signal, void (*handler)(int))
     (void)sigaction(signal, &action, NULL);
 }
 
-static hsgd_status parse_option(const char *word, arguments *a, hsgd_error *err)
-{
-    static const char *const names[] = {"--dry-run", "--restart", "--quiet", "--verbose", "--help", "--version"};
-    bool *const flags[] = {&a->dry_run, &a->restart, &a->quiet, &a->verbose, &a->help, &a->version};
-    const size_t count = sizeof names / sizeof names[0];
-    const char *near;
-
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(word, names[i]) == 0) {
-            *flags[i] = true;
-            return HSGD_OK;
-        }
-    }
-    near = hsgd_nearest(word, names, count);
-    return hsgd_error_set(err, HSGD_ERR_USAGE, "command line: unknown option '%s'; %s%s%s", word,
-                          near != NULL ? "did you mean '" : "see --help", near != NULL ? near : "",
-                          near != NULL ? "'?" : "");
-}
-
-static hsgd_status parse(int argc, char **argv, arguments *a, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-
-    a->words = calloc((size_t)argc + 1, sizeof *a->words);
-    HSGD_CHECK(a->words != NULL, HSGD_ERR_MEMORY, err, "memory: cannot read the command line");
-    for (int i = 1; i < argc; i++) {
-        if (argv[i][0] == '-') {
-            HSGD_TRY(parse_option(argv[i], a, err));
-        } else if (strchr(argv[i], '=') != NULL) {
-            a->words[a->count++] = argv[i];
-        } else {
-            HSGD_CHECK(a->input == NULL, HSGD_ERR_USAGE, err,
-                       "command line: two input decks, '%s' and '%s'; give one, and overrides as section.key=value",
-                       a->input, argv[i]);
-            a->input = argv[i];
-        }
-    }
-    HSGD_CHECK(!a->quiet || !a->verbose, HSGD_ERR_USAGE, err, "command line: --quiet and --verbose; give one of them");
-done:
-    return st;
-}
-
-static hsgd_status read_deck(hsgd_comm *comm, const arguments *a, hsgd_deck *deck, hsgd_error *err)
+static hsgd_status read_deck(hsgd_comm *comm, const hsgd_arguments *a, hsgd_deck *deck, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     char *text = NULL;
@@ -209,7 +160,7 @@ static char *join(int argc, char **argv)
 }
 
 /* *comm may be replaced: see hsgd_devices_open. */
-static hsgd_status study(hsgd_comm **comm, hsgd_devices **devices, int argc, char **argv, const arguments *a,
+static hsgd_status study(hsgd_comm **comm, hsgd_devices **devices, int argc, char **argv, const hsgd_arguments *a,
                          hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -310,7 +261,7 @@ int main(int argc, char **argv)
     hsgd_error err = {0};
     hsgd_comm *comm = NULL;
     hsgd_devices *devices = NULL;
-    arguments a = {0};
+    hsgd_arguments a = {0};
     bool first;
 
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
@@ -321,7 +272,7 @@ int main(int argc, char **argv)
     if (comm->ranks == 1 || is_slurms_task()) {
         handle(SIGTERM, on_stop);
     }
-    HSGD_TRY(parse(argc, argv, &a, &err));
+    HSGD_TRY(hsgd_arguments_parse(argc, argv, &a, &err));
     if (a.help || a.version) {
         if (comm->rank == 0 && a.version) {
             (void)printf("hsgd-dist %s (%s)\n", HSGD_VERSION, HSGD_GIT_COMMIT);
@@ -344,7 +295,7 @@ done:
     if (first) { /* told */
         text_at_alarm[0] = '\0';
     }
-    free(a.words);
+    hsgd_arguments_free(&a);
     if (st == HSGD_ERR_IO && comm != NULL) {
         leave_unwritten(comm);
     }
