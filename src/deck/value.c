@@ -79,19 +79,27 @@ void hsgd_key_range(const hsgd_key *key, char *out, size_t size)
     }
 }
 
-static bool read_integer(const hsgd_key *key, const char *text, int64_t *out, char *why)
+/* The reason `what` and the range: told where it is needed alone, since most values are good. */
+static bool refuse_number(const hsgd_key *key, const char *text, const char *what, char *why)
 {
-    char range[QUOTED], *end = NULL;
-    long long value;
+    char range[QUOTED];
 
     hsgd_key_range(key, range, sizeof range);
+    return refuse(why, text, "%s, %s", what, range);
+}
+
+static bool read_integer(const hsgd_key *key, const char *text, int64_t *out, char *why)
+{
+    char *end = NULL;
+    long long value;
+
     errno = 0;
     value = strtoll(text, &end, 10);
     if (end == text || *end != '\0') {
-        return refuse(why, text, "is not a whole number; give one, %s", range);
+        return refuse_number(key, text, "is not a whole number; give one", why);
     }
     if (errno == ERANGE || value < key->least || value > key->most) {
-        return refuse(why, text, "is out of range; give a whole number, %s", range);
+        return refuse_number(key, text, "is out of range; give a whole number", why);
     }
     *out = value;
     return true;
@@ -99,10 +107,9 @@ static bool read_integer(const hsgd_key *key, const char *text, int64_t *out, ch
 
 static bool read_real(const hsgd_key *key, const char *text, double *out, char *why)
 {
-    char range[QUOTED], *end = NULL;
+    char *end = NULL;
     double value;
 
-    hsgd_key_range(key, range, sizeof range);
     if (key->type == HSGD_KEY_SECONDS && strcmp(text, "auto") == 0) {
         *out = -1.0;
         return true;
@@ -111,11 +118,11 @@ static bool read_real(const hsgd_key *key, const char *text, double *out, char *
     value = strtod(text, &end);
     /* strtod also takes nan, inf and hexadecimal numbers: none has a place in a deck */
     if (end == text || *end != '\0' || strspn(text, "0123456789+-.eE") != strlen(text)) {
-        return refuse(why, text, "is not a number; give one, %s", range);
+        return refuse_number(key, text, "is not a number; give one", why);
     }
     if (errno == ERANGE || !isfinite(value) || value < key->low || value > key->high ||
         (key->above && value <= key->low) || (key->below && value >= key->high)) {
-        return refuse(why, text, "is out of range; give a number, %s", range);
+        return refuse_number(key, text, "is out of range; give a number", why);
     }
     *out = value;
     return true;
