@@ -63,6 +63,7 @@ static const broken table[] = {
     {"count of 2^32 - 1", TRAIN_IMAGES, false, false, SET, 4, 0xffffffff, "truncated"},
     {"count of 2^32 - 1, .gz", TRAIN_IMAGES, true, false, SET, 4, 0xffffffff, "bytes of gzip can hold"},
     {"labels of 2^32 - 1, .gz", TEST_LABELS, true, false, SET, 4, 0xffffffff, "bytes of gzip can hold"},
+    {"a few times what gzip can hold", TEST_LABELS, true, false, SET, 4, 100000, "bytes of gzip can hold"},
     {"half a magic", TRAIN_IMAGES, false, false, CUT, 2, 0, "truncated: 2 bytes"},
     {"half a header", TRAIN_IMAGES, false, false, CUT, 15, 0, "truncated: 15 bytes"},
     {"half a header of labels", TEST_LABELS, false, false, CUT, 7, 0, "truncated: 7 bytes"},
@@ -252,6 +253,36 @@ static void the_set_without_a_defect_loads(void **state)
     remove_folder(dir);
 }
 
+static void an_edge_of_just_the_largest_length_loads(void **state)
+{
+    hsgd_comm *comm = test_comm();
+    hsgd_dataset *data = NULL;
+    hsgd_error err = {0};
+    char dir[64];
+
+    (void)state;
+    make_folder(dir);
+    if (comm->rank == 0) {
+        blob *b = malloc(sizeof *b);
+
+        assert_non_null(b);
+        for (int f = 0; f < FILES; f++) {
+            if (f == TRAIN_IMAGES || f == TEST_IMAGES) {
+                make_images(b, 4, 4096, 2);
+            } else {
+                make_labels(b, 4, 3);
+            }
+            write_blob(b, dir, file_names[f], false);
+        }
+        free(b);
+    }
+    together();
+    assert_ok(hsgd_dataset_load(&(hsgd_dataset_options){.dir = dir}, comm, &data, &err));
+    assert_int_equal(data->train.height, 4096);
+    hsgd_dataset_destroy(&data);
+    remove_folder(dir);
+}
+
 /* The end of a compressed file is checked also when only its first samples are used. */
 static void damage_beyond_the_samples_in_use_is_found(void **state)
 {
@@ -278,6 +309,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_set_without_a_defect_loads),
         cmocka_unit_test(each_defect_has_its_own_text_on_every_rank),
+        cmocka_unit_test(an_edge_of_just_the_largest_length_loads),
         cmocka_unit_test(damage_beyond_the_samples_in_use_is_found),
     };
     (void)test_comm();

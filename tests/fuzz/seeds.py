@@ -71,6 +71,7 @@ def gzip_files():
     yield "bomb", PART + packed(images(400, 20, 20)[:16] + bytes(400 * 400))
     yield "bomb_behind", LABELS + packed(labels() + bytes(100000))
     yield "promises", IMAGES + packed(struct.pack(">IIII", 0x803, 0xffffffff, 4096, 4096))
+    yield "promises_a_little_more", LABELS + packed(struct.pack(">II", 0x801, 100000))
     yield "cut", IMAGES + packed(images())[:-6]
 
 
