@@ -7,11 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum {
-    NAME = 64,
-    QUOTED = 96,
-    FOLD = 110, /* bytes of a value in one line of a written deck: readable, and well within inih's line */
-};
+enum { NAME = 64, QUOTED = 96 };
 
 hsgd_status hsgd_resolution_refuse(const hsgd_resolution *r, int row, hsgd_error *err, const char *format, ...)
 {
@@ -216,21 +212,27 @@ bool hsgd_deck_is_explicit(const hsgd_deck *deck, const char *section, const cha
     return row >= 0 && deck->explicit_[row];
 }
 
-/* Where to fold `value`: behind a blank if there is one, and never so that the next line begins with a blank or a
- * comment, which would be lost. */
+/* May a line of a written deck begin at `at`, which no line's first byte is?  Not within a character either. */
+static bool may_begin(const char *at)
+{
+    return strchr(HSGD_UNFIT, *at) == NULL && ((unsigned char)*at & 0xC0) != 0x80;
+}
+
+/* Where to fold `value`: behind a blank if there is one.  Where no value has more than HSGD_FOLD / 2 bytes in a row that
+ * cannot begin a line (value.c), there is a place. */
 static size_t fold(const char *value)
 {
-    size_t cut = FOLD;
+    size_t cut = HSGD_FOLD;
 
-    if (strlen(value) <= FOLD) {
+    if (strlen(value) <= HSGD_FOLD) {
         return strlen(value);
     }
-    for (size_t i = FOLD; i > FOLD / 2; i--) {
-        if (value[i - 1] == ' ' && value[i] != ' ') {
+    for (size_t i = HSGD_FOLD; i > HSGD_FOLD / 2; i--) {
+        if (value[i - 1] == ' ' && may_begin(value + i)) {
             return i;
         }
     }
-    while (cut > 1 && strchr(" \t#;", value[cut]) != NULL) {
+    while (cut > 1 && !may_begin(value + cut)) {
         cut--;
     }
     return cut;

@@ -27,7 +27,11 @@ typedef struct {
     const char *help;
 } hsgd_key;
 
-enum { HSGD_WHY = 512 }; /* bytes of the reason why a value is refused */
+enum {
+    HSGD_WHY = 512, /* bytes of the reason why a value is refused */
+    HSGD_FOLD = 110 /* bytes of a value in one line of a written deck: readable, and well within inih's line */
+};
+#define HSGD_UNFIT " \t#;" /* what cannot begin such a line: it would be lost as a blank or a comment */
 
 /* The rows, section by section.  Local. */
 const hsgd_key *hsgd_schema(int *count);

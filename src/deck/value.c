@@ -206,6 +206,9 @@ static bool read_text(const hsgd_key *key, const char *text, char *out, char *wh
         return refuse(why, text, "is empty; give %s", key->form);
     }
     for (size_t i = 0, step; i < length; i += step) {
+        if (strspn(text + i, HSGD_UNFIT) > HSGD_FOLD / 2) {
+            return refuse(why, text, "holds more than %d blanks, tabs, '#' or ';' in a row; use fewer", HSGD_FOLD / 2);
+        }
         step = character((const unsigned char *)text + i);
         if (step == 0) {
             return refuse(why, text, "holds a byte (0x%02x) that is no UTF-8 text; write plain text",

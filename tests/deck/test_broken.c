@@ -135,6 +135,9 @@ static const broken TOGETHER[] = {
     {"[landscape]\nplane = eigenvector eigenvector1\n", NULL, "are one direction"},
 };
 
+#define TABS_7  "\t\t\t\t\t\t\t"
+#define TABS_28 TABS_7 TABS_7 TABS_7 TABS_7
+
 /* Words, alone or beside a file. */
 static const broken WORDS[] = {
     {NULL, "train.bathc=3", "word 'train.bathc=3': unknown key 'bathc' in [train]; did you mean 'batch'?"},
@@ -154,6 +157,9 @@ static const broken WORDS[] = {
     {NULL, "run.output=a;b ;c", "holds a comment"},
     {NULL, "run.output=a\nb", "holds a byte (0x0a)"},
     {NULL, "run.output=a\\", "ends with a backslash"},
+    {NULL, "run.output=a" TABS_28 TABS_28 "b", "holds more than 55 blanks, tabs, '#' or ';' in a row"},
+    {NULL, "run.output=a########################################################",
+     "holds more than 55 blanks, tabs, '#' or ';' in a row"},
     {NULL, "run.stages=", "word 'run.stages=': '' is empty"},
     {NULL, "run.stages= ", "word 'run.stages= ': '' is empty"},
     {NULL, "eigen.method=power", "word 'eigen.method=power': power finds eigenvalues by magnitude alone"},

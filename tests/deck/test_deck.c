@@ -238,6 +238,36 @@ static void a_long_value_comes_back_from_the_formatted_deck(void **state)
     assert_int_equal(strlen(deck.run.output), HSGD_TEXT - 1);
 }
 
+/* Whatever stands where a line would be full: runs that cannot begin the next one, and characters of several bytes. */
+static void a_value_is_folded_where_nothing_of_it_is_lost(void **state)
+{
+    static const char *const unfit[] = {"\t", "#", ";#", " \t"};
+    hsgd_deck deck, again;
+
+    (void)state;
+    for (int kind = 0; kind < 4; kind++) {
+        for (int shift = 1; shift < 120; shift++) {
+            char word[HSGD_TEXT] = "run.output=", *text;
+
+            memset(word + strlen(word), 'a', (size_t)shift); /* zeros behind it */
+            for (size_t i = 0; i < HSGD_FOLD / 2; i += strlen(unfit[kind])) {
+                strcat(word, i + strlen(unfit[kind]) <= HSGD_FOLD / 2 ? unfit[kind] : "");
+            }
+            for (int i = 0; i < 100; i++) {
+                strcat(word, "\xe2\x82\xac");
+            }
+            resolve(NULL, word, &deck);
+            text = format(&deck);
+            resolve(text, NULL, &again);
+            assert_string_equal(again.run.output, deck.run.output);
+            for (const char *line = text; (line = strstr(line, "\\\n    ")) != NULL; line += 6) {
+                assert_int_not_equal((unsigned char)line[6] & 0xC0, 0x80); /* no character is cut in two */
+            }
+            free(text);
+        }
+    }
+}
+
 /* Any double survives, shown as shortly as it can be. */
 static void numbers_come_back_bit_for_bit(void **state)
 {
@@ -471,6 +501,7 @@ int main(void)
         cmocka_unit_test(a_comment_may_be_longer_than_a_line),
         cmocka_unit_test(only_what_differs_or_is_a_word_counts_as_asked_for),
         cmocka_unit_test(a_long_value_comes_back_from_the_formatted_deck),
+        cmocka_unit_test(a_value_is_folded_where_nothing_of_it_is_lost),
         cmocka_unit_test(numbers_come_back_bit_for_bit),
         cmocka_unit_test(a_damaged_deck_is_refused_or_consistent),
         cmocka_unit_test(the_keys_of_a_stage_are_those_its_result_depends_on),

@@ -28,6 +28,16 @@ void fuzz_check_refusal(hsgd_status status, const hsgd_error *err, hsgd_status p
     }
 }
 
+/* A written deck is stored as UTF-8 line by line: no line parts a character. */
+static void check_characters(const char *text)
+{
+    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
+        const bool goes_on = (c[1] & 0xC0) == 0x80;
+
+        MUST(*c < 0x80 ? !goes_on : *c < 0xC0 || goes_on);
+    }
+}
+
 /* The layers of a deck for images of MNIST's size. */
 static void check_layers(const char *layers)
 {
@@ -58,6 +68,7 @@ void fuzz_check_deck(const hsgd_deck *deck)
     MUST(hsgd_deck_resolve_text("again", text, NULL, 0, &again, &err) == HSGD_OK);
     MUST(hsgd_deck_format(&again, &same, &err) == HSGD_OK);
     MUST(strcmp(text, same) == 0);
+    check_characters(text);
     MUST(hsgd_deck_stage_keys(deck, stage, &keys, &err) == HSGD_OK);
     MUST(hsgd_deck_stage_keys(&again, stage, &same_keys, &err) == HSGD_OK);
     MUST(strcmp(keys, same_keys) == 0);

@@ -38,6 +38,7 @@ def decks():
     yield "landscape", ("[landscape]\ndirections = eigenvector random gradient file2\nvectors = v.h5\n"
                         "plane = eigenvector1 random\n")
     yield "marked", "\ufeff[run]\r\nseed = 7\r\n# a comment\r\n"
+    yield "characters", "[run]\noutput = a" + "\u20ac" * 30 + "\\\n" + "\u20ac" * 30 + "\n"
     yield "late_stages", ("[run]\nstages = hvp trace density\n[hvp]\nvectors = v.h5\n[trace]\nmethod = hutch++\n"
                           "[density]\naccuracy = 0.05\n")
 
