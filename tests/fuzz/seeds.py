@@ -79,6 +79,7 @@ def gzip_files():
 def manifests():
     yield "one", manifest(123456)
     yield "two", manifest(0, 2**63 - 1)
+    yield "leading_zero", manifest("0123456")
     yield "too_large", manifest(2**63)
     yield "three", manifest(1, 2, 3)
 

@@ -139,6 +139,21 @@ static void pruning_keeps_the_newest_and_all_that_is_no_checkpoint(void **state)
     assert_int_equal(scratch_entries(s), 2 * 2 + 3);
 }
 
+/* A newer file without a manifest is no checkpoint: for its sake no complete one may go. */
+static void pruning_counts_complete_checkpoints_alone(void **state)
+{
+    scratch *s = *state;
+    hsgd_error err = {0};
+
+    write_checkpoint(s, "checkpoint-00000001.h5", 1);
+    write_checkpoint(s, "checkpoint-00000002.h5", 2);
+    write_checkpoint(s, "checkpoint-00000003.h5", 3);
+    damage(s, "checkpoint-00000004.h5", 700);
+    assert_ok(hsgd_store_prune_checkpoints(test_comm(), s->folder, 2, &err));
+    assert_true(scratch_exists(s, "checkpoint-00000003.h5") && scratch_exists(s, "checkpoint-00000002.h5"));
+    assert_false(scratch_exists(s, "checkpoint-00000001.h5"));
+}
+
 static void retired_checkpoints_stay_beside_but_count_no_more(void **state)
 {
     const scratch *s = *state;
@@ -160,6 +175,7 @@ int main(void)
         scratch_test(names_that_only_resemble_a_checkpoint_are_passed_over),
         scratch_test(damaged_checkpoints_are_told_and_the_one_before_is_taken),
         scratch_test(pruning_keeps_the_newest_and_all_that_is_no_checkpoint),
+        scratch_test(pruning_counts_complete_checkpoints_alone),
         scratch_test(retired_checkpoints_stay_beside_but_count_no_more),
     };
 
