@@ -261,7 +261,7 @@ done:
  *   a rank comes to the collective, so another rank may get here before rank 0 has found the stall and printed.
  * - So rank 0 ends all at once: it has printed.  Any other rank waits to be ended by that, and ends all itself only
  *   where rank 0 does not come: rank 0 is then the lost one, or is on another node and sees nothing of an error that
- *   only this rank had.  It waits as long as a collective may take, but not much longer than main's alarm (20 s after a
+ *   only this rank had.  It waits as long as a collective may take, but not much longer than main's limit (8 s after a
  *   failure), which ends such a rank as well: main can speak, this file cannot.
  * - A rank that has died comes nowhere; mpirun sees that and ends the rest.
  * Every way the exit code is that of the failure. */

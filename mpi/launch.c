@@ -40,6 +40,20 @@ static long ranks_of_node(void)
     return slurms_ranks(getenv("SLURM_STEP_TASKS_PER_NODE"), getenv("SLURM_NODEID"));
 }
 
+int hsgd_launch_rank(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = getenv(names[i]);
+
+        if (value != NULL) {
+            return (int)strtol(value, NULL, 10);
+        }
+    }
+    return -1;
+}
+
 bool hsgd_launch_is_crowded(long ranks)
 {
     cpu_set_t own, launcher;

@@ -11,5 +11,8 @@
  * Before MPI_Init.  Local. */
 void hsgd_launch_prepare(void);
 
+/* This process's rank, as the launcher tells it before MPI is up; -1: it tells none.  Local. */
+int hsgd_launch_rank(void);
+
 /* Are `ranks` of this node more than the cores that they may use?  Local. */
 bool hsgd_launch_is_crowded(long ranks);

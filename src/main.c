@@ -5,6 +5,7 @@
 #include "wiring/devices.h"
 #ifdef HSGD_MPI
 #include "comm_mpi.h"
+#include "launch.h"
 #endif
 #include <signal.h>
 #include <stdlib.h>
@@ -13,9 +14,10 @@
 #include <unistd.h>
 
 enum {
-    PATIENCE = 20, /* seconds that ranks are given to leave together after a failure */
-    SLURM_MARGIN =
-        180, /* seconds before Slurm's end of the job that a run stops by itself, of at least four times that */
+    PATIENCE = 8,        /* seconds that ranks are given to leave together after a failure ... */
+    LEISURE = 60,        /* ... and after a stop, where all is well and a large job may take long to end */
+    STALL_TIMEOUT = 600, /* seconds: run.stall_timeout until the deck is read */
+    SLURM_MARGIN = 180,  /* seconds before Slurm's end of the job that a run stops, of at least four times that */
 };
 
 static const char USAGE[] =
@@ -37,8 +39,6 @@ static const char USAGE[] =
 
 /* What a signal handler can reach. */
 static volatile sig_atomic_t stop_asked;
-static volatile sig_atomic_t exit_code_at_alarm;
-static char text_at_alarm[sizeof((hsgd_error *)0)->text + 32]; /* a failure that nobody may have told */
 
 static void on_stop(int signal)
 {
@@ -46,32 +46,26 @@ static void on_stop(int signal)
     stop_asked = 1;
 }
 
-/* Other ranks are caught in a collective call that this rank has left for good: end, and the launcher ends them. */
-static void on_alarm(int signal)
+/* The watch has found that this rank can do no more for the others: end, and the launcher ends them. */
+static void on_lost(void *context, hsgd_status status, const char *text)
 {
-    static const char text[] =
-        "hsgd-dist: error: writing results failed on one rank while others wait for it; check free "
-        "space and the file system, then run again with --restart\n";
+    char line[sizeof((hsgd_error *)0)->text + 32];
 
-    (void)signal;
-    if (exit_code_at_alarm == 0) {
-        (void)!write(STDERR_FILENO, text, sizeof text - 1);
-        _exit(hsgd_error_exit_code(HSGD_ERR_IO));
+    (void)context;
+    if (text[0] != '\0') {
+        (void)snprintf(line, sizeof line, "hsgd-dist: error: %s\n", text);
+        (void)!write(STDERR_FILENO, line, strlen(line));
     }
-    (void)!write(STDERR_FILENO, text_at_alarm, strlen(text_at_alarm));
-    _exit(exit_code_at_alarm);
+    _exit(hsgd_error_exit_code(status));
 }
 
 /* Ranks that fail together leave together, and rank 0 tells why; one that fails alone must not wait for the others for
  * ever, and tells it itself: a rank that is still there after PATIENCE has not been ended by rank 0. */
-static void on_failure(hsgd_status status, const hsgd_error *err)
+static void on_failure(void *watch, hsgd_status status, const hsgd_error *err)
 {
-    text_at_alarm[0] = '\0';
-    if (status != HSGD_STOPPED && err->text[0] != '\0') { /* a stop is no error */
-        (void)snprintf(text_at_alarm, sizeof text_at_alarm, "hsgd-dist: error: %s\n", err->text);
-    }
-    exit_code_at_alarm = hsgd_error_exit_code(status);
-    (void)alarm(PATIENCE);
+    const bool stopped = status == HSGD_STOPPED; /* no error: nothing to tell */
+
+    hsgd_watch_limit(watch, HSGD_WATCH_LEAVING, stopped ? LEISURE : PATIENCE, status, stopped ? "" : err->text);
 }
 
 static void handle(int signal, void (*handler)(int))
@@ -160,8 +154,8 @@ static char *join(int argc, char **argv)
 }
 
 /* *comm may be replaced: see hsgd_devices_open. */
-static hsgd_status study(hsgd_comm **comm, hsgd_devices **devices, int argc, char **argv, const hsgd_arguments *a,
-                         hsgd_error *err)
+static hsgd_status study(hsgd_comm **comm, hsgd_watch *watch, hsgd_devices **devices, int argc, char **argv,
+                         const hsgd_arguments *a, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     hsgd_deck *deck = calloc(1, sizeof *deck);
@@ -173,11 +167,13 @@ static hsgd_status study(hsgd_comm **comm, hsgd_devices **devices, int argc, cha
 
     HSGD_TRY(hsgd_comm_agree(*comm, deck != NULL && command != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     HSGD_TRY(read_deck(*comm, a, deck, err));
+    hsgd_watch_timeout(watch, deck->run.stall_timeout);
     HSGD_TRY(hsgd_progress_create((*comm)->rank, a->quiet, a->verbose, &progress, err));
     choice = (hsgd_device_choice){.backend = (hsgd_device_kind)deck->device.backend,
                                   .allreduce = (hsgd_allreduce_kind)deck->device.allreduce,
                                   .tf32 = deck->device.tf32,
-                                  .threads = (int)deck->device.threads};
+                                  .threads = (int)deck->device.threads,
+                                  .collective_timeout = (double)deck->run.stall_timeout};
     HSGD_TRY(hsgd_devices_open(&choice, comm, note, sizeof note, devices, err));
     if (note[0] != '\0') {
         hsgd_progress_warn(progress, "%s", note);
@@ -201,6 +197,7 @@ static hsgd_status study(hsgd_comm **comm, hsgd_devices **devices, int argc, cha
                                         .restart = a->restart,
                                         .dry_run = a->dry_run,
                                         .failing = on_failure,
+                                        .failing_context = watch,
                                         .stop = stop,
                                         .stop_context = &stop_at};
 
@@ -234,15 +231,61 @@ static hsgd_status refuse_ranks(hsgd_error *err)
 }
 #endif
 
-static hsgd_status make_comm(hsgd_comm **comm, hsgd_error *err)
+/* run.stall_timeout as far as one rank alone can know it, before there are others: what was typed, else the default. */
+static int64_t early_timeout(int argc, char **argv)
 {
-#ifdef HSGD_MPI
-    return hsgd_comm_mpi_create(comm, err);
-#else
-    const hsgd_status st = refuse_ranks(err);
+    static const char key[] = "run.stall_timeout=";
+    int64_t seconds = STALL_TIMEOUT;
 
-    return st != HSGD_OK ? st : hsgd_comm_serial_create(comm, err);
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], key, sizeof key - 1) == 0) {
+            char *end = NULL;
+            const long long typed = strtoll(argv[i] + sizeof key - 1, &end, 10);
+
+            seconds = *end == '\0' && typed >= 0 ? typed : seconds; /* else the deck will refuse it */
+        }
+    }
+    return seconds;
+}
+
+/* Make the watch and, under its eyes where there may be others to wait for, the communicator of all ranks. */
+static hsgd_status make_comm(int argc, char **argv, hsgd_watch **watch, hsgd_comm **comm, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+#ifdef HSGD_MPI
+    const int rank = hsgd_launch_rank();
+
+    HSGD_TRY(hsgd_watch_create(rank < 0 ? 0 : rank, on_lost, NULL, watch, err));
+    hsgd_watch_timeout(*watch, early_timeout(argc, argv));
+    if (rank >= 0) {
+        HSGD_TRY(hsgd_watch_start(*watch, err));
+    }
+    hsgd_watch_enter(*watch, 0, 0, HSGD_WATCH_START);
+    HSGD_TRY(hsgd_comm_mpi_create(comm, err));
+    hsgd_watch_leave(*watch);
+    if ((*comm)->ranks > 1) {
+        HSGD_TRY(hsgd_watch_start(*watch, err));
+        HSGD_TRY(hsgd_comm_watch(*comm, *watch, err));
+    }
+#else
+    HSGD_TRY(refuse_ranks(err));
+    HSGD_TRY(hsgd_watch_create(0, on_lost, NULL, watch, err));
+    hsgd_watch_timeout(*watch, early_timeout(argc, argv));
+    HSGD_TRY(hsgd_comm_serial_create(comm, err));
 #endif
+done:
+    return st;
+}
+
+/* End the communicator: the last that the ranks do together. */
+static void end_comm(hsgd_watch *watch, hsgd_comm **comm)
+{
+    if (*comm != NULL) {
+        hsgd_comm_unwatch(*comm);
+        hsgd_watch_enter(watch, 0, 0, HSGD_WATCH_END);
+        hsgd_comm_destroy(comm);
+        hsgd_watch_leave(watch);
+    }
 }
 
 /* End after writing failed.  A file may lie half-written and still be open: HDF5, which ends with MPI or with the
@@ -255,20 +298,25 @@ static void leave_unwritten(hsgd_comm *comm)
     _exit(hsgd_error_exit_code(HSGD_ERR_IO));
 }
 
+/* Once per node: where another rank has told a failure, this one's follows from it. */
+static bool may_tell(hsgd_watch *watch)
+{
+    return watch == NULL || hsgd_watch_may_tell(watch);
+}
+
 int main(int argc, char **argv)
 {
     hsgd_status st = HSGD_OK;
     hsgd_error err = {0};
+    hsgd_watch *watch = NULL;
     hsgd_comm *comm = NULL;
     hsgd_devices *devices = NULL;
     hsgd_arguments a = {0};
-    bool first;
 
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     handle(SIGUSR1, on_stop);
     handle(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write(), not a death */
-    handle(SIGALRM, on_alarm);
-    HSGD_TRY(make_comm(&comm, &err));
+    HSGD_TRY(make_comm(argc, argv, &watch, &comm, &err));
     if (comm->ranks == 1 || is_slurms_task()) {
         handle(SIGTERM, on_stop);
     }
@@ -282,24 +330,21 @@ int main(int argc, char **argv)
         }
         goto done;
     }
-    st = study(&comm, &devices, argc, argv, &a, &err);
+    st = study(&comm, watch, &devices, argc, argv, &a, &err);
 done:
-    first = comm == NULL || comm->rank == 0;
-    if (first && st != HSGD_OK && st != HSGD_STOPPED) {
+    if ((comm == NULL || comm->rank == 0) && st != HSGD_OK && st != HSGD_STOPPED && may_tell(watch)) {
         (void)fprintf(stderr, "hsgd-dist: error: %s\n",
                       err.text[0] != '\0' ? err.text : "memory: not enough for this study; use more nodes");
     }
-    if (st != HSGD_OK) {
-        on_failure(st, &err);
-    }
-    if (first) { /* told */
-        text_at_alarm[0] = '\0';
+    if (st != HSGD_OK && watch != NULL) {
+        on_failure(watch, st, &err);
     }
     hsgd_arguments_free(&a);
     if (st == HSGD_ERR_IO && comm != NULL) {
         leave_unwritten(comm);
     }
-    hsgd_comm_destroy(&comm);
+    end_comm(watch, &comm);
     hsgd_devices_close(&devices);
+    hsgd_watch_destroy(&watch);
     return hsgd_error_exit_code(st);
 }

@@ -16,23 +16,46 @@ void hsgd_comm_destroy(hsgd_comm **comm)
     *comm = NULL;
 }
 
+void hsgd_comm_enter(hsgd_comm *comm, hsgd_watch_operation operation)
+{
+    comm->calls++;
+    if (comm->watch != NULL) {
+        hsgd_watch_enter(comm->watch, comm->group, comm->calls, operation);
+    }
+}
+
+void hsgd_comm_leave(hsgd_comm *comm)
+{
+    if (comm->watch != NULL) {
+        hsgd_watch_leave(comm->watch);
+    }
+}
+
+/* A call begins: marked, and its time. */
+static double begin(hsgd_comm *comm, hsgd_watch_operation operation)
+{
+    hsgd_comm_enter(comm, operation);
+    return hsgd_clock();
+}
+
 /* A call begun at `start` is over. */
 static hsgd_status timed(hsgd_comm *comm, double start, hsgd_status st)
 {
     comm->seconds += hsgd_clock() - start;
+    hsgd_comm_leave(comm);
     return st;
 }
 
 hsgd_status hsgd_comm_sum(hsgd_comm *comm, hsgd_type type, int64_t count, void *data, hsgd_error *err)
 {
-    const double start = hsgd_clock();
+    const double start = begin(comm, HSGD_WATCH_SUM);
 
     return timed(comm, start, comm->ops->sum(comm->self, type, count, data, err));
 }
 
 hsgd_status hsgd_comm_max(hsgd_comm *comm, hsgd_type type, int64_t count, void *data, hsgd_error *err)
 {
-    const double start = hsgd_clock();
+    const double start = begin(comm, HSGD_WATCH_MAX);
 
     return timed(comm, start, comm->ops->max(comm->self, type, count, data, err));
 }
@@ -40,7 +63,7 @@ hsgd_status hsgd_comm_max(hsgd_comm *comm, hsgd_type type, int64_t count, void *
 hsgd_status hsgd_comm_reduce_scatter(hsgd_comm *comm, hsgd_type type, const int64_t *counts, const void *send,
                                      void *receive, hsgd_error *err)
 {
-    const double start = hsgd_clock();
+    const double start = begin(comm, HSGD_WATCH_REDUCE_SCATTER);
 
     return timed(comm, start, comm->ops->reduce_scatter(comm->self, type, counts, send, receive, err));
 }
@@ -48,14 +71,14 @@ hsgd_status hsgd_comm_reduce_scatter(hsgd_comm *comm, hsgd_type type, const int6
 hsgd_status hsgd_comm_all_gather(hsgd_comm *comm, hsgd_type type, const int64_t *counts, const void *send,
                                  void *receive, hsgd_error *err)
 {
-    const double start = hsgd_clock();
+    const double start = begin(comm, HSGD_WATCH_ALL_GATHER);
 
     return timed(comm, start, comm->ops->all_gather(comm->self, type, counts, send, receive, err));
 }
 
 hsgd_status hsgd_comm_broadcast(hsgd_comm *comm, int root, size_t bytes, void *data, hsgd_error *err)
 {
-    const double start = hsgd_clock();
+    const double start = begin(comm, HSGD_WATCH_BROADCAST);
 
     return timed(comm, start, comm->ops->broadcast(comm->self, root, bytes, data, err));
 }
@@ -63,20 +86,27 @@ hsgd_status hsgd_comm_broadcast(hsgd_comm *comm, int root, size_t bytes, void *d
 hsgd_status hsgd_comm_shared_alloc(hsgd_comm *comm, size_t bytes, void **out, bool *leader, void **handle,
                                    hsgd_error *err)
 {
-    return comm->ops->shared_alloc(comm->self, bytes, out, leader, handle, err);
+    hsgd_status st;
+
+    hsgd_comm_enter(comm, HSGD_WATCH_SHARED_MEMORY);
+    st = comm->ops->shared_alloc(comm->self, bytes, out, leader, handle, err);
+    hsgd_comm_leave(comm);
+    return st;
 }
 
 void hsgd_comm_shared_free(hsgd_comm *comm, void **handle)
 {
     if (handle != NULL && *handle != NULL) {
+        hsgd_comm_enter(comm, HSGD_WATCH_SHARED_MEMORY);
         comm->ops->shared_free(comm->self, handle);
+        hsgd_comm_leave(comm);
         *handle = NULL;
     }
 }
 
 hsgd_status hsgd_comm_node_barrier(hsgd_comm *comm, hsgd_error *err)
 {
-    const double start = hsgd_clock();
+    const double start = begin(comm, HSGD_WATCH_NODE_BARRIER);
 
     return timed(comm, start, comm->ops->node_barrier(comm->self, err));
 }
@@ -93,8 +123,14 @@ hsgd_status hsgd_comm_split(hsgd_comm *comm, int colour, hsgd_comm **out, hsgd_e
                             colour);
     }
     HSGD_TRY(hsgd_comm_agree(comm, st, err));
-    HSGD_TRY(comm->ops->split(comm->self, colour, out, err));
+    hsgd_comm_enter(comm, HSGD_WATCH_SPLIT);
+    st = comm->ops->split(comm->self, colour, out, err);
+    hsgd_comm_leave(comm);
+    HSGD_TRY(st);
     memcpy((*out)->host, comm->host, sizeof comm->host);
+    (*out)->watch = comm->watch;
+    (*out)->group = colour + 1;
+    (*out)->calls = comm->calls; /* goes on where this one is: a later part of the same colour repeats no number */
 done:
     return st;
 }
@@ -122,6 +158,32 @@ hsgd_status hsgd_comm_agree(hsgd_comm *comm, hsgd_status mine, hsgd_error *err)
     st = shared.status;
 done:
     return st;
+}
+
+hsgd_status hsgd_comm_watch(hsgd_comm *comm, hsgd_watch *watch, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    const hsgd_watch_place place = {comm->rank, comm->ranks, comm->local_rank, comm->local_ranks, comm->host};
+    void *block = NULL, *handle = NULL; /* the block goes with the communicator */
+    bool leader = false;
+
+    comm->watch = watch;
+    if (watch == NULL) {
+        return HSGD_OK;
+    }
+    HSGD_TRY(hsgd_comm_shared_alloc(comm, hsgd_watch_bytes(comm->local_ranks), &block, &leader, &handle, err));
+    st = hsgd_watch_join(watch, block, &place, err);
+    HSGD_TRY(hsgd_comm_agree(comm, st, err));
+done:
+    return st;
+}
+
+void hsgd_comm_unwatch(hsgd_comm *comm)
+{
+    if (comm->watch != NULL) {
+        hsgd_watch_part(comm->watch);
+        comm->watch = NULL;
+    }
 }
 
 void hsgd_share(int64_t count, int rank, int ranks, int64_t *low, int64_t *high)

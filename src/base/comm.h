@@ -2,6 +2,7 @@
  * Every function marked Collective is called by all ranks in the same order with matching arguments. */
 #pragma once
 #include "base/error.h"
+#include "base/watch.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -45,6 +46,9 @@ struct hsgd_comm {
     /* This rank's seconds so far: in the calls below, waiting for slower ranks included, but not in a device's calls; and
      * in the calls of the store, without what these spend in the calls below. */
     double seconds, file_seconds;
+    hsgd_watch *watch; /* borrowed; marked by the calls below.  NULL: nobody watches */
+    int group;         /* 0: all ranks; else, of a part, its colour + 1 */
+    int64_t calls;     /* begun so far: the number of a call is the same on all ranks */
 };
 
 /* Make the communicator of a single process.  Local.  Errors: HSGD_ERR_MEMORY. */
@@ -91,6 +95,17 @@ hsgd_status hsgd_comm_split(hsgd_comm *comm, int colour, hsgd_comm **out, hsgd_e
  * knows to be wrong is shared here before anyone leaves.  `mine` is this rank's status, err its text.
  * Collective.  Returns the agreed status. */
 hsgd_status hsgd_comm_agree(hsgd_comm *comm, hsgd_status mine, hsgd_error *err);
+
+/* Have `watch` (borrowed) see how long this rank is in each collective call, and the ranks of a node each other, until
+ * unwatch or the end of the communicator.  Splitting passes it on.  NULL watches nothing.
+ * Collective.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE.  Unwatch: Local; for the end, in which nothing is shared any more. */
+hsgd_status hsgd_comm_watch(hsgd_comm *comm, hsgd_watch *watch, hsgd_error *err);
+void hsgd_comm_unwatch(hsgd_comm *comm);
+
+/* Around work that waits for the other ranks by other means, as HDF5's collective calls do.  Collective: the same on all
+ * ranks, whether or not the work succeeds.  Errors: none. */
+void hsgd_comm_enter(hsgd_comm *comm, hsgd_watch_operation operation);
+void hsgd_comm_leave(hsgd_comm *comm);
 
 /* The contiguous share [*low, *high) of `count` items that rank `rank` of `ranks` takes; shares differ by at most one.
  * Local. */

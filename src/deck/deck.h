@@ -29,9 +29,9 @@ typedef enum {
 typedef struct {
     struct {
         char stages[HSGD_TEXT], output[HSGD_TEXT];
-        int64_t seed, reduction; /* reproducible fast */
-        double time_limit;       /* seconds; -1: auto */
-        int64_t snapshot_every;  /* seconds */
+        int64_t seed, reduction;               /* reproducible fast */
+        double time_limit;                     /* seconds; -1: auto */
+        int64_t stall_timeout, snapshot_every; /* seconds */
     } run;
     struct {
         char dir[HSGD_TEXT];

@@ -70,6 +70,10 @@ static const hsgd_key SCHEMA[] = {
     {AT(run, time_limit), .type = HSGD_KEY_SECONDS, .low = 0.0, .above = true, .high = 1e30, .initial = "auto",
      MAY_CHANGE(NONE),
      .help = "stop with a checkpoint after so many seconds (exit 75); auto: before Slurm ends the job, else never"},
+    {AT(run, stall_timeout), WHOLE(0, MANY), .initial = "600", MAY_CHANGE(NONE),
+     .help =
+         "seconds that a rank waits for the others in one operation before it names who is late and ends all; 0: for "
+         "ever"},
     {AT(run, snapshot_every), WHOLE(0, MANY), .initial = "60", MAY_CHANGE(NONE),
      .help = "seconds after which eigen, density, trace and landscape keep how far they are, for --restart; 0: always"},
 

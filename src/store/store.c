@@ -39,17 +39,18 @@ hsgd_status store_failure(const char *file, const char *what, hsgd_error *err)
 }
 
 /* Where this rank alone failed, the others may be caught inside the collective HDF5 call that it has left, and the
- * agreement would wait for them for ever: an alarm then ends this process (main's handler: exit 5), and so the job. */
+ * agreement would wait for them for ever: a limit then ends this process (exit 5), with this failure, and so the job. */
 hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err)
 {
-    const bool alone = st != HSGD_OK && store->comm->ranks > 1;
+    hsgd_watch *const watch = st != HSGD_OK ? store->comm->watch : NULL;
 
-    if (alone) {
-        (void)alarm(STORE_PATIENCE);
+    if (watch != NULL) {
+        hsgd_watch_limit(watch, HSGD_WATCH_ALONE, STORE_PATIENCE, st,
+                         err != NULL ? err->text : "store: writing failed");
     }
     st = hsgd_comm_agree(store->comm, st, err);
-    if (alone) {
-        (void)alarm(0);
+    if (watch != NULL) {
+        hsgd_watch_limit(watch, HSGD_WATCH_ALONE, 0, HSGD_OK, "");
     }
     store->failed = store->failed || st != HSGD_OK;
     return st;
@@ -103,7 +104,9 @@ static hsgd_status open_file(hsgd_store *store, hsgd_error *err)
         ready = store->comm->ops->file_access(store->comm->self, access, store->transfer, err) == HSGD_OK;
     }
     HSGD_CHECK(ready, HSGD_ERR_IO, err, "%s: HDF5 refuses its access lists; is it built for MPI?", store->final);
+    hsgd_comm_enter(store->comm, HSGD_WATCH_FILE_CREATE);
     store->file = H5Fcreate(store->temporary, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    hsgd_comm_leave(store->comm);
     if (store->file < 0) {
         st = store_failure(store->final, "create the file", err);
     }
@@ -251,14 +254,18 @@ hsgd_status hsgd_store_commit(hsgd_store **out, hsgd_commit how, hsgd_error *err
     hsgd_store *store = *out;
 
     errno = 0;
+    hsgd_comm_enter(store->comm, HSGD_WATCH_FILE_FLUSH);
     if (H5Fflush(store->file, H5F_SCOPE_GLOBAL) < 0) {
         st = store_failure(store->final, "write the file", err);
     }
+    hsgd_comm_leave(store->comm);
     HSGD_TRY(store_agree(store, st, err));
     errno = 0;
+    hsgd_comm_enter(store->comm, HSGD_WATCH_FILE_CLOSE);
     if (H5Fclose(store->file) < 0) {
         st = store_failure(store->final, "close the file", err);
     }
+    hsgd_comm_leave(store->comm);
     store->file = H5I_INVALID_HID;
     HSGD_TRY(store_agree(store, st, err));
     if (store->comm->rank == 0) {
@@ -281,13 +288,20 @@ void hsgd_store_abandon(hsgd_store **store)
         return;
     }
     if ((*store)->file >= 0 && !(*store)->failed) {
-        if ((*store)->together) { /* if this rank leaves alone, no other joins in closing */
-            (void)alarm(STORE_PATIENCE);
+        hsgd_watch *const watch = (*store)->comm->watch;
+
+        if (watch != NULL) { /* if this rank leaves alone, no other joins in closing */
+            hsgd_watch_limit(
+                watch, HSGD_WATCH_ALONE, STORE_PATIENCE, HSGD_ERR_IO,
+                "store: a file was given up on one rank while others go on with it; check free space and the "
+                "file system, then run again with --restart");
         }
+        hsgd_comm_enter((*store)->comm, HSGD_WATCH_FILE_CLOSE);
         (void)H5Fclose((*store)->file);
         (void)H5Pclose((*store)->transfer);
-        if ((*store)->together) {
-            (void)alarm(0);
+        hsgd_comm_leave((*store)->comm);
+        if (watch != NULL) {
+            hsgd_watch_limit(watch, HSGD_WATCH_ALONE, 0, HSGD_OK, "");
         }
     }
     if ((*store)->comm->rank == 0) {

@@ -71,6 +71,7 @@ static hsgd_status put_attribute(hsgd_store *store, const char *object, const ch
                               store->final, name, object);
     }
     errno = 0;
+    hsgd_comm_enter(store->comm, HSGD_WATCH_FILE_ATTRIBUTE);
     id = H5Oopen(store->file, object, H5P_DEFAULT);
     ok = id >= 0;
     if (kind == ATTRIBUTE_TEXT) {
@@ -83,6 +84,7 @@ static hsgd_status put_attribute(hsgd_store *store, const char *object, const ch
     if (!ok || H5Oclose(id) < 0) {
         st = store_failure(store->final, "write an attribute", err);
     }
+    hsgd_comm_leave(store->comm);
     return store_agree(store, st, err);
 }
 
@@ -252,15 +254,19 @@ static hsgd_status write_part(hsgd_store *store, const hsgd_dataset_spec *spec, 
     st = stage(spec, p, &staged, err);
     (void)snprintf(what, sizeof what, "write %.300s", spec->path);
     errno = 0;
+    hsgd_comm_enter(store->comm, HSGD_WATCH_FILE_DATASET);
     if (st == HSGD_OK && !make_dataset(store, spec, &dataset)) {
         st = store_failure(store->final, what, err);
     }
+    hsgd_comm_leave(store->comm);
     HSGD_TRY(store_agree(store, st, err));
     errno = 0;
+    hsgd_comm_enter(store->comm, HSGD_WATCH_FILE_WRITE);
     /* a dataset without entries has no place in the file, which HDF5's collective write takes for an error */
     if (whole_bytes(spec) == 0 ? H5Dclose(dataset) < 0 : !write_block(store, dataset, spec, p)) {
         st = store_failure(store->final, what, err);
     }
+    hsgd_comm_leave(store->comm);
     HSGD_TRY(store_agree(store, st, err));
 done:
     free(staged);

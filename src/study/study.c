@@ -152,7 +152,7 @@ done:
         st = metrics_finish(s, st, err);
     }
     if (st != HSGD_OK && setup->failing != NULL) {
-        setup->failing(st, err);
+        setup->failing(setup->failing_context, st, err);
     }
     if (s != NULL) {
         metrics_destroy(s);

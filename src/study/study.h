@@ -23,7 +23,8 @@ typedef struct {
     const char *cores; /* that they run on: "0-3" */
     bool restart, dry_run;
     /* Told of a failure before the study cleans up, which other ranks may not join in: see to it that this ends. */
-    void (*failing)(hsgd_status status, const hsgd_error *err);
+    void (*failing)(void *context, hsgd_status status, const hsgd_error *err);
+    void *failing_context;
     bool (*stop)(void *context); /* has somebody asked to stop (signal, time limit)?  Cheap; may differ per rank */
     void *stop_context;
 } hsgd_study_setup;

@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const char MODULE[] = "hsgd-cuda.so"; /* found by the program's run path */
-static const double NCCL_TIMEOUT = 300.0;    /* seconds: more than ranks of one job are ever apart, less than a night */
+static const double FOR_EVER = 1e30;         /* seconds */
 
 struct hsgd_devices {
     hsgd_device_choice choice;
@@ -129,6 +129,7 @@ static hsgd_status choose_allreduce(hsgd_devices *d, hsgd_comm **comm, char *not
     hsgd_status st = HSGD_OK;
     const bool asked = d->choice.allreduce == HSGD_ALLREDUCE_NCCL;
     hsgd_comm *wrapped = NULL;
+    const double timeout = d->choice.collective_timeout > 0.0 ? d->choice.collective_timeout : FOR_EVER;
     char why[256] = "";
 
     HSGD_CHECK(!asked || d->gpu != NULL, HSGD_ERR_DEVICE, err,
@@ -139,7 +140,7 @@ static hsgd_status choose_allreduce(hsgd_devices *d, hsgd_comm **comm, char *not
         (!asked && d->comm->ranks == 1)) {
         return HSGD_OK;
     }
-    HSGD_TRY(d->cuda->comm_create(*comm, d->gpu, NCCL_TIMEOUT, &wrapped, why, sizeof why, err));
+    HSGD_TRY(d->cuda->comm_create(*comm, d->gpu, timeout, &wrapped, why, sizeof why, err));
     HSGD_CHECK(!asked || wrapped != NULL, HSGD_ERR_DEVICE, err, "device.allreduce = nccl: %s; take auto or mpi", why);
     if (wrapped != NULL) {
         *comm = d->comm = wrapped;

@@ -15,7 +15,8 @@ typedef struct {
     hsgd_device_kind backend;
     hsgd_allreduce_kind allreduce;
     bool tf32;
-    int threads; /* of each rank, for the CPU; 0: its share of the cores */
+    int threads;               /* of each rank, for the CPU; 0: its share of the cores */
+    double collective_timeout; /* seconds that one of NCCL's may be under way before all ranks are ended; 0: for ever */
 } hsgd_device_choice;
 
 typedef struct hsgd_devices hsgd_devices;

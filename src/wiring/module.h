@@ -4,7 +4,7 @@
 #include "../../cuda/cuda.h"
 #include "../../mpi/comm_nccl.h"
 
-enum { HSGD_CUDA_MODULE_VERSION = 2 }; /* of the table, backend.h and comm.h; checked by who opens it */
+enum { HSGD_CUDA_MODULE_VERSION = 3 }; /* of the table, backend.h and comm.h; checked by who opens it */
 #define HSGD_CUDA_MODULE_SYMBOL "hsgd_cuda_module"
 
 typedef struct {

@@ -44,7 +44,7 @@ static void the_defaults_are_the_promised_ones(void **state)
 {
     static const char *const promised[] = {
         "[run]\nstages = train evaluate verify eigen density trace landscape\noutput = results/mnist\nseed = 1\n"
-        "reduction = reproducible\ntime_limit = auto\nsnapshot_every = 60\n",
+        "reduction = reproducible\ntime_limit = auto\nstall_timeout = 600\nsnapshot_every = 60\n",
         "[data]\ndir =\ntrain_samples = 0\ntest_samples = 0\nnormalize = none\n",
         "[model]\nlayers = conv 16 5 / relu / maxpool 2 / conv 32 5 / relu / maxpool 2 / linear 10\ninit = default\n"
         "precision = single\n",
@@ -94,6 +94,7 @@ static void each_value_reaches_its_member(void **state)
 
     (void)state;
     resolve("[run]\nseed = 9223372036854775807\nreduction = fast\ntime_limit = 2.5\nsnapshot_every = 0\n"
+            "stall_timeout = 7\n"
             "[data]\ndir = /data/Ziffern m\xc3\xa4\xc3\x9fig\nnormalize = 0.1307 0.3081\n"
             "[train]\nlr = 1e-4\nschedule = step 2 0.5\nmomentum = .9\nnesterov = ON\nshuffle = no\n"
             "[hessian]\noperator = gauss-newton\ncache = 2G\nsplit = test\n"
@@ -105,6 +106,7 @@ static void each_value_reaches_its_member(void **state)
     assert_int_equal(deck.run.reduction, HSGD_REDUCTION_FAST);
     assert_true(deck.run.time_limit == 2.5);
     assert_int_equal(deck.run.snapshot_every, 0);
+    assert_int_equal(deck.run.stall_timeout, 7);
     assert_string_equal(deck.data.dir, "/data/Ziffern m\xc3\xa4\xc3\x9fig");
     assert_true(deck.mean == 0.1307f && deck.deviation == 0.3081f);
     assert_true(deck.train.lr == 1e-4 && deck.train.momentum == 0.9);
@@ -339,6 +341,7 @@ static void the_keys_of_a_stage_are_those_its_result_depends_on(void **state)
     } cases[] = {
         {"run.output=elsewhere", 0},
         {"run.time_limit=5", 0},
+        {"run.stall_timeout=5", 0},
         {"data.dir=elsewhere", 0},
         {"device.threads=3", 0},
         {"train.epochs=9", 0},

@@ -11,6 +11,7 @@ VALUES = {
     "run.seed": ("", "-1", "1.5", "99999999999999999999", "one"),
     "run.reduction": ("", "exact"),
     "run.time_limit": ("-5", "ten"),
+    "run.stall_timeout": ("-1", "1.5", "never"),
     "data.train_samples": ("-1", "many"),
     "data.test_samples": ("1e3x",),
     "data.normalize": ("0.1", "0.1 0", "0.1 -1", "a b", "0 1 2"),

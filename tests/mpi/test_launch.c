@@ -83,12 +83,38 @@ static void open_mpi_hears_it(void **state)
     (void)MPI_T_finalize();
 }
 
+/* Before MPI is up the rank is the launcher's word: Open MPI's before that of the batch system around it. */
+static void the_rank_is_known_before_mpi_is_up(void **state)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    enum { NAMES = sizeof names / sizeof names[0] };
+    char before[NAMES][32] = {{0}};
+
+    (void)state;
+    for (int i = 0; i < NAMES; i++) {
+        (void)snprintf(before[i], sizeof before[i], "%s", getenv(names[i]) != NULL ? getenv(names[i]) : "");
+        (void)unsetenv(names[i]);
+    }
+    assert_int_equal(hsgd_launch_rank(), -1);
+    for (int i = NAMES - 1; i >= 0; i--) {
+        char rank[16];
+
+        (void)snprintf(rank, sizeof rank, "%d", 10 + i);
+        (void)setenv(names[i], rank, 1);
+        assert_int_equal(hsgd_launch_rank(), 10 + i);
+    }
+    for (int i = 0; i < NAMES; i++) {
+        (void)(before[i][0] != '\0' ? setenv(names[i], before[i], 1) : unsetenv(names[i]));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_yield_where_they_are_more_than_the_cores),
         cmocka_unit_test(srun_tells_the_ranks_of_each_node),
         cmocka_unit_test(the_users_word_stands),
+        cmocka_unit_test(the_rank_is_known_before_mpi_is_up),
         cmocka_unit_test(open_mpi_hears_it),
     };
 

@@ -1,0 +1,483 @@
+/* src/base/watch.c - see watch.h. */
+#include "base/watch.h"
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    PATIENT_TICK = 1000, /* milliseconds between two looks ... */
+    HASTY_TICK = 250,    /* ... and where the time-out is no longer than HASTY seconds, or a limit runs */
+    HASTY = 10,
+    FIRST_SAY = 4, /* seconds that a node which sees nobody late leaves to one that does */
+    STAGGER = 3,   /* seconds from one rank to the next that cannot see it: a launcher takes up to 2 to end a job ... */
+    PLACES = 2,    /* ... so rank 0 speaks first, then rank 1, then all others at once */
+    SILENCE = 5,   /* seconds that a rank lets itself be ended by the failure that another has told */
+    CACHE_LINE = 64 /* a slot has one of its own: a rank's marks disturb no other's */
+};
+
+/* A rank's word: inside or not, operation, group, number. */
+#define INSIDE          (UINT64_C(1) << 63)
+#define OPERATION_SHIFT 56
+#define GROUP_SHIFT     40
+#define NUMBER_MASK     ((UINT64_C(1) << GROUP_SHIFT) - 1)
+#define GROUP_MASK      UINT64_C(0xFFFF)
+
+typedef struct {
+    _Alignas(CACHE_LINE) _Atomic uint64_t word;
+    atomic_uint beat; /* counts its watch's looks: one that stands still belongs to a process that does */
+    atomic_int rank;
+} slot;
+
+/* What the ranks of a node share. */
+typedef struct {
+    _Alignas(CACHE_LINE) atomic_bool told; /* a failure was told on this node */
+    slot slots[];
+} node;
+
+/* What this rank last saw of another, and since which tick it has been so. */
+typedef struct {
+    uint64_t word;
+    unsigned beat;
+    int64_t word_since, beat_since;
+} sight;
+
+typedef struct {
+    int64_t end; /* tick; 0: no limit */
+    hsgd_status status;
+    char text[sizeof((hsgd_error *)0)->text];
+} limit;
+
+struct hsgd_watch {
+    hsgd_watch_end end;
+    void *context;
+    slot *own;  /* of the thread that marks: in the node's memory, or `alone` */
+    slot alone; /* while there is no node's memory */
+    pthread_t thread;
+    bool running, ending;
+    pthread_mutex_t lock; /* of all that follows */
+    pthread_cond_t wake;
+    node *shared; /* borrowed; NULL: none */
+    atomic_bool told;
+    int rank, ranks, local_rank, local_ranks;
+    char host[64];
+    sight *sights; /* [local_ranks] */
+    int64_t timeout;
+    int64_t tick, since,
+        seen; /* ticks of HASTY_TICK; since when the own word is what it is; when the others were seen */
+    uint64_t word;
+    limit limits[HSGD_WATCH_LIMITS];
+};
+
+/* ---- marks ---- */
+
+void hsgd_watch_enter(hsgd_watch *watch, int group, int64_t number, hsgd_watch_operation operation)
+{
+    const uint64_t word = INSIDE | (uint64_t)operation << OPERATION_SHIFT |
+                          ((uint64_t)group & GROUP_MASK) << GROUP_SHIFT | ((uint64_t)number & NUMBER_MASK);
+
+    atomic_store_explicit(&watch->own->word, word, memory_order_relaxed);
+}
+
+void hsgd_watch_leave(hsgd_watch *watch)
+{
+    const uint64_t word = atomic_load_explicit(&watch->own->word, memory_order_relaxed);
+
+    atomic_store_explicit(&watch->own->word, word & ~INSIDE, memory_order_relaxed);
+}
+
+static hsgd_watch_operation operation_of(uint64_t word)
+{
+    return (hsgd_watch_operation)(word >> OPERATION_SHIFT & 0x7F);
+}
+
+/* "sum 1234", "HDF5 write 17 of group 2" */
+static void describe(uint64_t word, char *text, size_t size)
+{
+    static const char *const names[HSGD_WATCH_OPERATIONS] = {
+        [HSGD_WATCH_NOTHING] = "its start",
+        [HSGD_WATCH_START] = "the start of all ranks",
+        [HSGD_WATCH_END] = "the end of all ranks",
+        [HSGD_WATCH_SUM] = "sum",
+        [HSGD_WATCH_MAX] = "maximum",
+        [HSGD_WATCH_REDUCE_SCATTER] = "reduce-scatter",
+        [HSGD_WATCH_ALL_GATHER] = "all-gather",
+        [HSGD_WATCH_BROADCAST] = "broadcast",
+        [HSGD_WATCH_SHARED_MEMORY] = "allocation of shared memory",
+        [HSGD_WATCH_NODE_BARRIER] = "barrier of the node",
+        [HSGD_WATCH_SPLIT] = "split into groups",
+        [HSGD_WATCH_FILE_CREATE] = "HDF5 create",
+        [HSGD_WATCH_FILE_ATTRIBUTE] = "HDF5 attribute",
+        [HSGD_WATCH_FILE_DATASET] = "HDF5 dataset",
+        [HSGD_WATCH_FILE_WRITE] = "HDF5 write",
+        [HSGD_WATCH_FILE_FLUSH] = "HDF5 flush",
+        [HSGD_WATCH_FILE_CLOSE] = "HDF5 close",
+    };
+    const hsgd_watch_operation operation = operation_of(word);
+    const int group = (int)(word >> GROUP_SHIFT & GROUP_MASK);
+    const char *name = operation < HSGD_WATCH_OPERATIONS ? names[operation] : "an unknown operation";
+
+    if (operation <= HSGD_WATCH_END) {
+        (void)snprintf(text, size, "%s", name);
+    } else if (group == 0) {
+        (void)snprintf(text, size, "%s %llu", name, (unsigned long long)(word & NUMBER_MASK));
+    } else {
+        (void)snprintf(text, size, "%s %llu of group %d", name, (unsigned long long)(word & NUMBER_MASK), group - 1);
+    }
+}
+
+/* ---- who is late ---- */
+
+static int64_t ticks(int64_t seconds)
+{
+    return seconds * 1000 / HASTY_TICK;
+}
+
+/* Look at the other ranks of the node; `anew` where a wait begins: nobody has stood still yet. */
+static void look_around(hsgd_watch *watch, bool anew)
+{
+    for (int i = 0; i < watch->local_ranks && watch->shared != NULL; i++) {
+        const slot *other = &watch->shared->slots[i];
+        const uint64_t word = atomic_load_explicit(&other->word, memory_order_relaxed);
+        const unsigned beat = atomic_load_explicit(&other->beat, memory_order_relaxed);
+        sight *s = &watch->sights[i];
+
+        s->word_since = anew || s->word != word ? watch->tick : s->word_since;
+        s->beat_since = anew || s->beat != beat ? watch->tick : s->beat_since;
+        s->word = word;
+        s->beat = beat;
+    }
+}
+
+typedef enum { NOBODY, BEHIND, OUTSIDE, STILL, GONE } lateness; /* the last is the surest */
+
+/* Is rank i of the node late, while this rank waits in `word`?  What has been so for half of the time-out counts. */
+static lateness lateness_of(const hsgd_watch *watch, int i)
+{
+    const sight *s = &watch->sights[i];
+    const int64_t half = ticks(watch->timeout) / 2;
+    const bool inside = (s->word & INSIDE) != 0, stuck = watch->tick - s->word_since >= half;
+    const uint64_t group = GROUP_MASK << GROUP_SHIFT;
+
+    if (i == watch->local_rank) {
+        return NOBODY;
+    }
+    if (operation_of(s->word) == HSGD_WATCH_END) {
+        return GONE;
+    }
+    if (watch->tick - s->beat_since >= half) {
+        return STILL;
+    }
+    if (!stuck) {
+        return NOBODY;
+    }
+    if (!inside) {
+        return OUTSIDE;
+    }
+    return (s->word & group) == (watch->word & group) && (s->word & NUMBER_MASK) < (watch->word & NUMBER_MASK) ? BEHIND
+                                                                                                               : NOBODY;
+}
+
+/* Who of this node keeps the others waiting, in words; false: nobody is seen to. */
+static bool find_late(const hsgd_watch *watch, char *text, size_t size)
+{
+    static const char *const forms[] = {
+        [BEHIND] = "rank %d of %s is still in %s",
+        [OUTSIDE] = "rank %d of %s has not come since it left %s",
+        [STILL] = "rank %d of %s stands still (a stopped process?), %s",
+        [GONE] = "rank %d of %s has gone to %s",
+    };
+    lateness worst = NOBODY;
+    int which = 0;
+    char doing[80], when[96];
+
+    for (int i = 0; i < watch->local_ranks && watch->shared != NULL; i++) {
+        const lateness l = lateness_of(watch, i);
+
+        if (l > worst) {
+            worst = l;
+            which = i;
+        }
+    }
+    if (worst == NOBODY) {
+        return false;
+    }
+    describe(watch->sights[which].word, doing, sizeof doing);
+    (void)snprintf(when, sizeof when, "%s%s",
+                   worst != STILL                              ? ""
+                   : (watch->sights[which].word & INSIDE) != 0 ? "in "
+                                                               : "after ",
+                   doing);
+    (void)snprintf(text, size, forms[worst], atomic_load(&watch->shared->slots[which].rank), watch->host, when);
+    return true;
+}
+
+/* Has this rank waited too long?  Then *text says where and for whom. */
+static bool is_stalled(hsgd_watch *watch, char *text, size_t size)
+{
+    const int64_t waited = watch->tick - watch->since;
+    const bool one_node = watch->shared != NULL && watch->local_ranks == watch->ranks;
+    const int64_t order = STAGGER * (watch->rank < PLACES ? watch->rank : PLACES);
+    int64_t patience = watch->timeout;
+    char late[256], doing[80];
+
+    if ((watch->word & INSIDE) == 0 || watch->timeout == 0 || waited < ticks(watch->timeout)) {
+        return false;
+    }
+    if (!find_late(watch, late, sizeof late)) {
+        (void)snprintf(late, sizeof late, "%s",
+                       one_node                ? "every rank is in it: MPI or the file system is stuck"
+                       : watch->shared == NULL ? "another rank has not come"
+                                               : "no rank of this node is late, so look at the other nodes");
+        patience += one_node ? 0 : watch->shared == NULL ? order : FIRST_SAY + order;
+    }
+    if (waited < ticks(patience)) {
+        return false;
+    }
+    describe(watch->word, doing, sizeof doing);
+    (void)snprintf(text, size,
+                   "ranks: rank %d of %s has waited %lld s in %s: %s; see that node's log, then run again with "
+                   "--restart; where all is well give more time by run.stall_timeout",
+                   watch->rank, watch->host, (long long)patience, doing, late);
+    return true;
+}
+
+/* ---- the thread ---- */
+
+static bool may_tell(hsgd_watch *watch)
+{
+    return !atomic_exchange(watch->shared != NULL ? &watch->shared->told : &watch->told, true);
+}
+
+/* After a failure: the words to end with, or wait for the end by whoever told it already. */
+static bool conclude(hsgd_watch *watch, hsgd_status status, const char *text, hsgd_error *verdict)
+{
+    limit *leaving = &watch->limits[HSGD_WATCH_LEAVING];
+
+    if (text[0] == '\0' || may_tell(watch)) {
+        (void)hsgd_error_set(verdict, status, "%s", text);
+        return true;
+    }
+    leaving->end = watch->tick + ticks(SILENCE);
+    leaving->status = status;
+    leaving->text[0] = '\0';
+    watch->timeout = 0;
+    watch->limits[HSGD_WATCH_ALONE].end = 0;
+    return false;
+}
+
+/* One look: true where the rank is to end, with `verdict`. */
+static bool look(hsgd_watch *watch, hsgd_error *verdict)
+{
+    const uint64_t word = atomic_load_explicit(&watch->own->word, memory_order_relaxed);
+    const bool anew = word != watch->word;
+    char text[sizeof verdict->text];
+
+    (void)atomic_fetch_add_explicit(&watch->own->beat, 1, memory_order_relaxed);
+    if (anew) {
+        watch->word = word;
+        watch->since = watch->tick;
+    }
+    if ((word & INSIDE) != 0) {
+        look_around(watch, anew);
+    }
+    for (int i = 0; i < HSGD_WATCH_LIMITS; i++) {
+        const limit *l = &watch->limits[i];
+
+        if (l->end > 0 && watch->tick >= l->end) {
+            (void)snprintf(text, sizeof text, "%s", l->text);
+            return conclude(watch, l->status, text, verdict);
+        }
+    }
+    return is_stalled(watch, text, sizeof text) &&
+           conclude(watch, operation_of(word) >= HSGD_WATCH_FILE_CREATE ? HSGD_ERR_IO : HSGD_ERR_DEVICE, text, verdict);
+}
+
+/* Sleep until the next look, and count it. */
+static void sleep_a_tick(hsgd_watch *watch)
+{
+    const bool limited = watch->limits[0].end > 0 || watch->limits[1].end > 0;
+    const bool hasty = limited || (watch->timeout > 0 && watch->timeout <= HASTY);
+    const int64_t length = hasty ? HASTY_TICK : PATIENT_TICK;
+    struct timespec until;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += length * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    if (!watch->ending && pthread_cond_timedwait(&watch->wake, &watch->lock, &until) != 0) {
+        watch->tick += length / HASTY_TICK; /* not where it was woken: that is no time gone by */
+    }
+}
+
+static void *run(void *argument)
+{
+    hsgd_watch *watch = argument;
+    hsgd_error verdict = {0};
+    bool over = false;
+
+    (void)pthread_mutex_lock(&watch->lock);
+    while (!watch->ending && !over) {
+        sleep_a_tick(watch);
+        over = !watch->ending && look(watch, &verdict);
+    }
+    (void)pthread_mutex_unlock(&watch->lock);
+    if (over) {
+        watch->end(watch->context, verdict.status, verdict.text);
+    }
+    return NULL;
+}
+
+/* Needs the lock.  Signals are for the other threads: a handler runs where it would without a watch. */
+static bool start(hsgd_watch *watch)
+{
+    sigset_t all, before;
+
+    if (!watch->running) {
+        (void)sigfillset(&all);
+        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+        watch->running = pthread_create(&watch->thread, NULL, run, watch) == 0;
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    return watch->running;
+}
+
+/* ---- the interface ---- */
+
+hsgd_status hsgd_watch_create(int rank, hsgd_watch_end end, void *context, hsgd_watch **out, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    hsgd_watch *watch = aligned_alloc(CACHE_LINE, (sizeof *watch + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+    pthread_condattr_t attributes;
+
+    *out = NULL;
+    HSGD_CHECK(watch != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the watch over the ranks");
+    memset(watch, 0, sizeof *watch);
+    watch->rank = rank;
+    watch->end = end;
+    watch->context = context;
+    watch->own = &watch->alone;
+    if (gethostname(watch->host, sizeof watch->host - 1) != 0) {
+        strcpy(watch->host, "localhost");
+    }
+    (void)pthread_mutex_init(&watch->lock, NULL);
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&watch->wake, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+    *out = watch;
+done:
+    return st;
+}
+
+hsgd_status hsgd_watch_start(hsgd_watch *watch, hsgd_error *err)
+{
+    bool running;
+
+    (void)pthread_mutex_lock(&watch->lock);
+    running = start(watch);
+    (void)pthread_mutex_unlock(&watch->lock);
+    return running ? HSGD_OK
+                   : hsgd_error_set(err, HSGD_ERR_MEMORY,
+                                    "memory: cannot start the thread that watches over the ranks; is there a limit on "
+                                    "processes (ulimit -u)?");
+}
+
+void hsgd_watch_destroy(hsgd_watch **watch)
+{
+    hsgd_watch *old = watch != NULL ? *watch : NULL;
+
+    if (old == NULL) {
+        return;
+    }
+    *watch = NULL;
+    (void)pthread_mutex_lock(&old->lock);
+    old->ending = true;
+    (void)pthread_cond_signal(&old->wake);
+    (void)pthread_mutex_unlock(&old->lock);
+    if (old->running) {
+        (void)pthread_join(old->thread, NULL);
+    }
+    (void)pthread_cond_destroy(&old->wake);
+    (void)pthread_mutex_destroy(&old->lock);
+    free(old->sights);
+    free(old);
+}
+
+void hsgd_watch_timeout(hsgd_watch *watch, int64_t seconds)
+{
+    (void)pthread_mutex_lock(&watch->lock);
+    watch->timeout = seconds;
+    (void)pthread_cond_signal(&watch->wake);
+    (void)pthread_mutex_unlock(&watch->lock);
+}
+
+size_t hsgd_watch_bytes(int local_ranks)
+{
+    return sizeof(node) + (size_t)local_ranks * sizeof(slot);
+}
+
+hsgd_status hsgd_watch_join(hsgd_watch *watch, void *block, const hsgd_watch_place *place, hsgd_error *err)
+{
+    sight *sights = calloc((size_t)place->local_ranks, sizeof *sights);
+
+    if (sights == NULL) {
+        return hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate the watch over the ranks");
+    }
+    (void)pthread_mutex_lock(&watch->lock);
+    free(watch->sights);
+    watch->sights = sights;
+    watch->shared = block;
+    watch->rank = place->rank;
+    watch->ranks = place->ranks;
+    watch->local_rank = place->local_rank;
+    watch->local_ranks = place->local_ranks;
+    (void)snprintf(watch->host, sizeof watch->host, "%.63s", place->host);
+    watch->own = &watch->shared->slots[place->local_rank];
+    atomic_store(&watch->own->rank, place->rank);
+    (void)pthread_mutex_unlock(&watch->lock);
+    return HSGD_OK;
+}
+
+void hsgd_watch_part(hsgd_watch *watch)
+{
+    (void)pthread_mutex_lock(&watch->lock);
+    if (watch->shared != NULL) {
+        hsgd_watch_enter(watch, 0, 0, HSGD_WATCH_END); /* for those who still wait elsewhere */
+        atomic_store(&watch->told, atomic_load(&watch->shared->told));
+    }
+    watch->own = &watch->alone;
+    watch->shared = NULL;
+    hsgd_watch_leave(watch);
+    (void)pthread_mutex_unlock(&watch->lock);
+}
+
+void hsgd_watch_limit(hsgd_watch *watch, hsgd_watch_limit_kind kind, int64_t seconds, hsgd_status status,
+                      const char *text)
+{
+    limit *l = &watch->limits[kind];
+
+    (void)pthread_mutex_lock(&watch->lock);
+    l->end = seconds > 0 ? watch->tick + ticks(seconds) : 0;
+    l->status = status;
+    (void)snprintf(l->text, sizeof l->text, "%s", text);
+    if (seconds > 0) {
+        (void)start(watch);
+    }
+    (void)pthread_cond_signal(&watch->wake);
+    (void)pthread_mutex_unlock(&watch->lock);
+}
+
+bool hsgd_watch_may_tell(hsgd_watch *watch)
+{
+    bool may;
+
+    (void)pthread_mutex_lock(&watch->lock);
+    may = may_tell(watch);
+    (void)pthread_mutex_unlock(&watch->lock);
+    return may;
+}

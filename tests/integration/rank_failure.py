@@ -1,0 +1,186 @@
+"""A rank that dies, ends or stops anywhere ends the job: one message that names it, in seconds, and nothing left behind.
+
+HSGD_TEST_EVERY_CASE=1 takes every phase, action and rank, else a few.  fault_shim.c brings the fault about.
+"""
+import os
+import re
+import signal
+import subprocess
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+
+import harness
+from harness import EVERY_CASE, ProgramTest, needs_ranks
+from bad_data import GOOD
+
+SHIM = os.environ.get("HSGD_TEST_SHIM", "")
+RANKS = 3
+TIMEOUT = 5  # seconds: run.stall_timeout, more than ranks under load are apart
+WITHIN = 10  # seconds more in which all must be gone: beyond them it hangs
+PATIENCE = 60  # seconds from the launch to the fault
+ATTEMPTS = 3  # of a case in which the machine was so loaded that the time-out came before the fault
+TOGETHER = 4  # cases at a time: they wait more than they compute
+
+# Two threads a rank: a sweep over samples then begins with a call of OpenMP's, which the fault can be told by.
+COMMON = ("data.dir=../data", "model.layers=linear 10", "train.batch=10", "train.steps=30", "train.checkpoint_every=10",
+          "hessian.samples=40", "eigen.max_products=40", "device.threads=2", f"run.stall_timeout={TIMEOUT}")
+TRAIN = ("run.stages=train",)
+EIGEN = ("run.stages=eigen", "eigen.count=1", "eigen.tolerance=1e-4")
+
+# Phase -> the function in whose call it happens, which call, after which other call, and what runs.
+PHASES = {
+    "start": ("MPI_Init_thread", 1, "", TRAIN),
+    "data": ("read", 2, "", TRAIN),
+    "step": ("GOMP_parallel", 12, "", TRAIN),
+    "all-reduce": ("MPI_Allreduce", 1, "GOMP_parallel 12", TRAIN),
+    "product": ("GOMP_parallel", 12, "", EIGEN),
+    "HDF5 write": ("H5Dwrite", 5, "", TRAIN),
+    "end": ("MPI_Finalize", 1, "", TRAIN),
+}
+# Only the leader of a node reads; what another rank does for the data is to wait for it.
+OF_OTHERS = {"data": ("MPI_Barrier", 3, "", TRAIN)}
+UNSEEN = ("start", "end")  # there is no memory of the node by which the ranks could see who is late
+ACTIONS = ("exit0", "exit1", "abort", "kill", "stop")
+CASES = tuple((phase, action, rank) for phase in PHASES for action in ACTIONS for rank in (0, RANKS - 1))
+FEW = (("start", "stop", 0), ("all-reduce", "kill", RANKS - 1), ("product", "stop", RANKS - 1), ("HDF5 write", "stop", 0))
+
+# How the launcher names the rank that it ends the job for.
+NOTICE = re.compile(r"mpi\w+ noticed that process rank (\d+)|Process name: \[\[\d+,\d+\],\s*(\d+)\]"
+                    r"|mpi\w+ has exited due to process rank (\d+)")
+
+
+def processes_in(folder):
+    """Those whose working folder is this one: of a job, also after their parent has gone."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if os.readlink(link) == str(folder):
+                found.append(int(link.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@needs_ranks()
+class Lost(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.folder = self.folder.resolve()
+        (self.folder / "data").mkdir()
+        for name, content in GOOD.items():
+            (self.folder / "data" / name).write_bytes(content)
+
+    def start(self, folder, *words, **environment):
+        """The program on RANKS ranks in a folder of its own, which also takes what MPI keeps in memory and files."""
+        place = folder / "place"
+        place.mkdir(parents=True)
+        return harness.launch(
+            *COMMON, *words, "run.output=results", ranks=RANKS, cwd=folder, TMPDIR=str(place),
+            OMPI_MCA_btl_vader_backing_directory=str(place), OMPI_MCA_osc_sm_backing_directory=str(place),
+            OMPI_MCA_osc_sm_backing_store=str(place), OMPI_MCA_orte_execute_quiet=None, **environment)
+
+    def finish(self, process, folder, mark):
+        """Wait for the fault, and from then on no longer than the job may take to end."""
+        try:
+            for _ in range(20 * PATIENCE):
+                if process.poll() is not None or mark.exists():
+                    break
+                time.sleep(0.05)
+            else:
+                self.end_all(folder)  # it has not even started
+            return harness.finish(process, TIMEOUT + WITHIN)
+        finally:
+            self.end_all(folder)
+
+    def end_all(self, folder):
+        for pid in processes_in(folder):
+            os.kill(pid, signal.SIGKILL)
+
+    def gone(self, folder):
+        """Whether all processes of the job are gone; the launcher may end a moment before the last of them."""
+        for _ in range(100):
+            if not processes_in(folder):
+                return True
+            time.sleep(0.05)
+        return False
+
+    def lose(self, number, phase, action, rank):
+        """What is wrong about how the job ends after this fault: "" or words."""
+        for attempt in range(ATTEMPTS):
+            folder = self.folder / f"case-{number}-{attempt}"
+            mark = folder / "mark"
+            try:
+                done = self.run_with_fault(folder, mark, phase, action, rank)
+            except (TimeoutError, subprocess.TimeoutExpired) as hang:
+                return f"it hangs: {hang}"
+            if mark.exists():
+                wrong = self.judge(done, folder, action, rank, phase)
+                return f"{wrong}\n{done}" if wrong else ""
+        return f"the fault did not come about\n{done}"
+
+    def run_with_fault(self, folder, mark, phase, action, rank):
+        call, which, after, words = OF_OTHERS.get(phase, PHASES[phase]) if rank > 0 else PHASES[phase]
+        options = "verify_asan_link_order=0:" + os.environ.get("ASAN_OPTIONS", "")
+        process = self.start(folder, *words, LD_PRELOAD=SHIM, ASAN_OPTIONS=options, HSGD_FAULT_CALL=call,
+                             HSGD_FAULT_NUMBER=str(which), HSGD_FAULT_AFTER=after, HSGD_FAULT_RANK=str(rank),
+                             HSGD_FAULT_ACTION=action, HSGD_FAULT_MARK=str(mark))
+        return self.finish(process, folder, mark)
+
+    def judge(self, done, folder, action, rank, phase):
+        if done.code == 0:
+            return "exit code 0"
+        if not self.gone(folder):
+            return "a process is left behind"
+        left = [str(path) for path in (folder / "place").rglob("*") if not path.is_dir()]
+        if left:
+            return f"left behind: {left}"
+        named = [int(next(filter(None, groups))) for groups in NOTICE.findall(done.err)]
+        if len(named) != 1:
+            return f"the launcher speaks of ranks {named}"
+        if action == "stop" and len(done.errors) != 1 or len(done.errors) > 1:
+            return f"{len(done.errors)} messages"
+        if action == "stop" and phase not in UNSEEN and f": rank {rank} of " not in done.errors[0]:
+            return f"the message does not name rank {rank}"
+        if not done.errors and named != [rank]:
+            return f"nobody names rank {rank}"
+        for path in (folder / "results").glob("*.h5"):
+            if not path.name.startswith("."):
+                with h5py.File(path, "r") as file:
+                    if "created" not in file.attrs:
+                        return f"{path.name} is not whole"
+        return ""
+
+    def test_a_lost_rank_ends_the_job_with_one_message(self):
+        cases = CASES if EVERY_CASE else FEW
+        with ThreadPoolExecutor(TOGETHER) as pool:
+            wrong = list(pool.map(lambda item: self.lose(item[0], *item[1]), enumerate(cases)))
+        bad = [f"{case}: {words}" for case, words in zip(cases, wrong) if words]
+        self.assertEqual(bad, [], "\n\n".join(bad))
+        print(f"{len(cases)} ranks lost in {', '.join(sorted({phase for phase, _, _ in cases}))} by "
+              f"{', '.join(sorted({action for _, action, _ in cases}))}: all gone, one message each", flush=True)
+
+    @unittest.skipUnless(EVERY_CASE, "it takes as long as several time-outs")
+    def test_a_job_that_is_suspended_as_a_whole_goes_on(self):
+        folder = self.folder / "suspended"
+        process = self.start(folder, "run.stages=train", "train.steps=600", "device.threads=1")
+        self.addCleanup(self.end_all, folder)
+        while not list(folder.glob("results/checkpoint-*.h5")):
+            if process.poll() is not None:
+                self.fail(f"it ended too early: {harness.finish(process)}")
+            time.sleep(0.05)
+        ranks = [pid for pid in processes_in(folder) if pid != process.pid]
+        self.assertGreaterEqual(len(ranks), RANKS)
+        for sign in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in ranks:
+                os.kill(pid, sign)
+            time.sleep(2 * TIMEOUT if sign == signal.SIGSTOP else 0)
+        done = harness.finish(process)
+        self.assertEqual(done.code, 0, str(done))
+
+
+if __name__ == "__main__":
+    harness.main()
