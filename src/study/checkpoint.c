@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "study/metrics.h"
-#include "study/train.h"
+#include "study/trouble.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +47,7 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
     const double start = hsgd_clock();
     char name[64], state[65];
 
+    HSGD_TRY(trouble_check(t, err));
     (void)snprintf(name, sizeof name, "checkpoint-%08lld.h5", (long long)t->sgd.step);
     HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
     HSGD_TRY(study_set_weights(s, t->flat, name, err)); /* for the file's own hash of them */

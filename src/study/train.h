@@ -39,7 +39,8 @@ hsgd_status history_add(training_history *h, double loss, double lr, hsgd_error 
 hsgd_status history_add_test(training_history *h, int64_t step, const hsgd_loss *loss, hsgd_error *err);
 void history_clear(training_history *h);
 
-/* Write checkpoint-NNNNNNNN.h5 of the present step and drop the oldest.  Collective. */
+/* Write checkpoint-NNNNNNNN.h5 of the present step and drop the oldest.  Collective.  Errors: HSGD_ERR_NUMERIC (weights or
+ * momentum are not finite: nothing is written). */
 hsgd_status checkpoint_write(training *t, hsgd_error *err);
 /* With --restart: go on from the newest valid checkpoint that fits the deck; without one nothing changes.  Collective.
  * Errors: HSGD_ERR_USAGE where a half-done training has other keys, or is already past the end. */
