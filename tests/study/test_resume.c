@@ -1,5 +1,5 @@
 /* tests/study/test_resume.c - a training that is cut at any step and goes on with any number of ranks ends with the same
- * bits.  The quick test takes some of the 63 x 4 x 4 cases.  ranks: 8.  cases: long */
+ * bits.  The quick test takes some of the 63 x 4 x 4 cases.  ranks: 8.  long: 8 */
 #include "whole.h"
 
 /* QUICK: steps from one checkpoint to the next in the quick test. */
