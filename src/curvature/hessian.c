@@ -218,6 +218,7 @@ static hsgd_status read_news(const hessian *h, int64_t k, int64_t first, hsgd_st
     hsgd_status st = HSGD_OK;
     const hsgd_backend *backend = h->sweep->problem.backend;
     int64_t words[NEWS];
+    const int64_t first_of_chunk = h->products - k + 1;
     char number[64];
     bool news[NEWS];
 
@@ -232,7 +233,7 @@ static hsgd_status read_news(const hessian *h, int64_t k, int64_t first, hsgd_st
     if (k == 1) {
         (void)snprintf(number, sizeof number, "product %lld", (long long)h->products);
     } else {
-        (void)snprintf(number, sizeof number, "one of products %lld to %lld", (long long)(h->products - k + 1),
+        (void)snprintf(number, sizeof number, "one of products %lld to %lld", (long long)first_of_chunk,
                        (long long)h->products);
     }
     HSGD_CHECK(!news[NEWS_BAD], HSGD_ERR_NUMERIC, err,

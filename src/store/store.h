@@ -42,7 +42,8 @@ typedef struct {
 } hsgd_dataset_spec;
 
 /* Write values that every rank holds whole; each rank writes its share of the leading part.
- * data: double for F64 and F32, int64_t for I64 and U8.  Collective. */
+ * data: double for F64 and F32, int64_t for I64 and U8; NULL on a rank that has no memory for them, which all then learn
+ * (HSGD_ERR_MEMORY).  Collective. */
 hsgd_status hsgd_store_write(hsgd_store *store, const hsgd_dataset_spec *spec, const void *data, hsgd_error *err);
 
 /* Write a [dims[0], n] dataset of which this rank holds columns [low, high): data [dims[0]][high - low].  Collective. */

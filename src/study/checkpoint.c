@@ -98,11 +98,12 @@ static hsgd_status read_history(training *t, const char *file, int64_t steps, hs
     if (steps > 0) {
         HSGD_TRY(hsgd_store_expect(s->comm, file, "/train/loss", 1, &steps, err));
     }
+    HSGD_TRY(history_reserve(s->comm, h, steps, dims[0], err));
     for (int64_t i = 0; i < steps; i++) {
-        HSGD_TRY(history_add(h, 0.0, 0.0, err));
+        history_add(h, 0.0, 0.0);
     }
     for (int64_t i = 0; i < dims[0]; i++) {
-        HSGD_TRY(history_add_test(h, 0, &none, err));
+        history_add_test(h, 0, &none);
     }
     if (steps > 0) {
         HSGD_TRY(read_column(s, file, "/train/loss", steps, h->loss, err));

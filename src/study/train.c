@@ -140,7 +140,8 @@ static hsgd_status test(training *t, hsgd_error *err)
                              (long long)t->sgd.step);
     }
     HSGD_TRY(explained(t, st, err));
-    HSGD_TRY(history_add_test(&t->history, t->sgd.step, &loss, err));
+    HSGD_TRY(history_reserve(s->comm, &t->history, 0, 1, err));
+    history_add_test(&t->history, t->sgd.step, &loss);
     hsgd_progress_done(s->progress);
     hsgd_progress_say(s->progress, "train: step %lld, epoch %.2f, test loss %.5f, test accuracy %.2f %%",
                       (long long)t->sgd.step, epochs(t), loss.loss, 100.0 * loss.accuracy);
@@ -192,8 +193,9 @@ static hsgd_status settle(training *t, hsgd_error *err)
     double loss[HSGD_SGD_PENDING];
 
     HSGD_TRY(explained(t, hsgd_sgd_settle(t->objective, &t->sgd, loss, err), err));
+    HSGD_TRY(history_reserve(t->study->comm, &t->history, pending, 0, err));
     for (int i = 0; i < pending; i++) {
-        HSGD_TRY(history_add(&t->history, loss[i], t->sgd.rate[i], err));
+        history_add(&t->history, loss[i], t->sgd.rate[i]);
     }
 done:
     return st;

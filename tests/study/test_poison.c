@@ -171,11 +171,11 @@ static void poisoned(hsgd_comm *comm, const char *folder, poison_place place, in
     }
     assert_int_equal(finite_files(folder), eigen ? 6 : 1); /* four checkpoints and two results; the one checkpoint */
     poison_now = (poison){0};
-    err = (hsgd_error){0};
-    assert_ok(run(comm, folder, eigen, fast, true, &err));
-    assert_true(finite_files(folder) >= 5);
-    if (!fast) {
-        assert_true(digest_of(folder, eigen) == want);
+    if (whole_every_case() || kind == 0) {
+        err = (hsgd_error){0};
+        assert_ok(run(comm, folder, eigen, fast, true, &err));
+        assert_true(finite_files(folder) >= 5);
+        assert_true(fast || digest_of(folder, eigen) == want);
     }
     remove_folder(folder);
 }

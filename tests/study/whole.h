@@ -33,12 +33,18 @@ static inline hsgd_status whole_run(hsgd_comm *comm, const char *folder, const c
                               .threads = 1,
                               .restart = restart};
 
-    HSGD_CHECK(deck != NULL && count < WHOLE_WORDS, HSGD_ERR_MEMORY, err, "memory: no room for a deck");
+    if (deck == NULL || count >= WHOLE_WORDS) {
+        st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: no room for a deck");
+    }
+    HSGD_TRY(hsgd_comm_agree(comm, st, err)); /* as main does */
     (void)snprintf(output, sizeof output, "run.output=%.512s", folder);
     memcpy(all, words, (size_t)count * sizeof *all);
     all[count] = output;
-    HSGD_TRY(hsgd_deck_resolve(NULL, all, count + 1, deck, err));
-    HSGD_TRY(hsgd_progress_create(1, true, false, &progress, err)); /* the voice of a rank that is not 0 */
+    st = hsgd_deck_resolve(NULL, all, count + 1, deck, err);
+    if (st == HSGD_OK) {
+        st = hsgd_progress_create(1, true, false, &progress, err); /* the voice of a rank that is not 0 */
+    }
+    HSGD_TRY(hsgd_comm_agree(comm, st, err));
     setup.progress = progress;
     st = hsgd_study_run(&setup, err);
 done:
