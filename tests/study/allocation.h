@@ -124,31 +124,32 @@ void __wrap_free(void *block)
 
 /* ---- the study that runs short of memory ---- */
 
-/* All solvers, on as little as will do. */
-static const char *const allocation_words[] = {"data.train_samples=20",
-                                               "data.test_samples=10",
-                                               "model.layers=conv 1 3 / relu / maxpool 14 / linear 10",
-                                               "run.stages=train evaluate verify eigen density trace landscape",
-                                               "train.batch=10",
-                                               "train.steps=3",
-                                               "train.momentum=0.9",
-                                               "train.checkpoint_every=2",
-                                               "hessian.samples=10",
-                                               "eigen.count=1",
-                                               "eigen.which=largest",
-                                               "eigen.tolerance=1e-2",
-                                               "eigen.max_products=20",
-                                               "density.probes=2",
-                                               "density.steps=4",
-                                               "density.bins=20",
-                                               "trace.method=hutchinson",
-                                               "trace.probes=2",
-                                               "landscape.points=3"};
+/* All stages and solvers, on as little as will do: the usual ones, and the other ways. */
+enum { ALLOCATION_STUDIES = 2, ALLOCATION_COMMON = 12, ALLOCATION_OWN = 9 };
 
-static inline hsgd_status allocation_study(hsgd_comm *comm, const char *folder, bool restart, hsgd_error *err)
+static const char *const allocation_common[ALLOCATION_COMMON] = {
+    "data.train_samples=20", "data.test_samples=10",     "train.batch=10",     "train.steps=3",
+    "train.momentum=0.9",    "train.checkpoint_every=2", "hessian.samples=10", "eigen.count=1",
+    "eigen.tolerance=1e-2",  "eigen.max_products=20",    "density.bins=20",    "trace.probes=4"};
+
+static const char *const allocation_own[ALLOCATION_STUDIES][ALLOCATION_OWN] = {
+    {"run.stages=train evaluate verify eigen density trace landscape",
+     "model.layers=conv 1 3 / relu / maxpool 14 / linear 10", "eigen.which=largest", "density.probes=2",
+     "density.steps=4", "trace.method=hutchinson", "landscape.points=3", "train.evaluate_every=0",
+     "hessian.operator=hessian"},
+    {"run.stages=train eigen density trace", "model.layers=conv 1 3 / tanh / avgpool 14 / linear 10",
+     "eigen.method=power", "eigen.which=magnitude", "density.deflate=true", "trace.method=hutch++",
+     "train.curvature_every=2", "hessian.layers=conv1", "hessian.operator=gauss-newton"},
+};
+
+static inline hsgd_status allocation_study(hsgd_comm *comm, const char *folder, int study, bool restart,
+                                           hsgd_error *err)
 {
-    return whole_run(comm, folder, allocation_words, sizeof allocation_words / sizeof allocation_words[0], restart,
-                     NULL, err);
+    const char *words[ALLOCATION_COMMON + ALLOCATION_OWN];
+
+    memcpy(words, allocation_common, sizeof allocation_common);
+    memcpy(words + ALLOCATION_COMMON, allocation_own[study], sizeof allocation_own[study]);
+    return whole_run(comm, folder, words, ALLOCATION_COMMON + ALLOCATION_OWN, restart, NULL, err);
 }
 
 /* Is the text one for people who are told of too little memory?  main has one where there is none. */
@@ -183,20 +184,21 @@ static inline bool allocation_files_whole(const char *folder)
     return whole;
 }
 
-/* The digest of what the finished study leaves.  Local. */
-static inline uint64_t allocation_digest(const char *folder)
+/* The digest of what the finished study leaves; 0 where a file is missing or cannot be read.  Local. */
+static inline uint64_t allocation_digest(const char *folder, int study)
 {
-    static const char *const names[] = {"train.h5", "weights.h5", "evaluate.h5", "verify.h5",
-                                        "eigen.h5", "density.h5", "trace.h5",    "landscape.h5"};
+    static const char *const names[] = {"train.h5", "weights.h5",  "eigen.h5",  "density.h5",
+                                        "trace.h5", "evaluate.h5", "verify.h5", "landscape.h5"};
+    const size_t count = study == 0 ? sizeof names / sizeof names[0] : 5;
     uint64_t all = 0;
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    for (size_t i = 0; i < count; i++) {
         const uint64_t one = whole_digest(folder, names[i]);
 
-        all = one == 0 ? 0 : (all << 7 | all >> 57) ^ one;
         if (one == 0) {
             return 0;
         }
+        all = (all << 7 | all >> 57) ^ one;
     }
     return all;
 }

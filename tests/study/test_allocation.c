@@ -5,10 +5,11 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-enum { QUICK = 40, GOES_ON = 8, PATIENCE = 120 }; /* GOES_ON: of so many cases one is gone on with */
+enum { QUICK = 20, GOES_ON = 8, PATIENCE = 120 }; /* GOES_ON: of so many cases one is gone on with */
 
 /* What the children tell. */
 typedef struct {
+    int study;     /* which */
     int64_t calls; /* for memory, of the undisturbed study */
     uint64_t digest;
     int64_t optional; /* failures that changed nothing but time */
@@ -26,15 +27,15 @@ static int child(const char *folder, int64_t n, told *all)
     allocation_begin(n);
     st = hsgd_comm_serial_create(&comm, &err);
     if (st == HSGD_OK) {
-        st = allocation_study(comm, folder, false, &err);
+        st = allocation_study(comm, folder, all->study, false, &err);
     }
     hsgd_comm_destroy(&comm);
     (void)allocation_end();
     if (n == 0) {
         all->calls = allocation.calls;
-        all->digest = allocation_digest(folder);
+        all->digest = allocation_digest(folder, all->study);
     }
-    good = st == HSGD_OK ? allocation_digest(folder) == all->digest
+    good = st == HSGD_OK ? allocation_digest(folder, all->study) == all->digest
                          : n > 0 && st == HSGD_ERR_MEMORY && allocation_told(&err);
     all->optional += n > 0 && st == HSGD_OK;
     if (!good || allocation.live != 0 || allocation.overflowed || !allocation_files_whole(folder)) {
@@ -48,8 +49,8 @@ static int child(const char *folder, int64_t n, told *all)
     if (n % GOES_ON == 0) {
         err = (hsgd_error){0};
         st = hsgd_comm_serial_create(&comm, &err);
-        st = st == HSGD_OK ? allocation_study(comm, folder, true, &err) : st;
-        if (st != HSGD_OK || allocation_digest(folder) != all->digest) {
+        st = st == HSGD_OK ? allocation_study(comm, folder, all->study, true, &err) : st;
+        if (st != HSGD_OK || allocation_digest(folder, all->study) != all->digest) {
             (void)fprintf(stderr, "after request %lld in vain it does not go on: status %d, \"%s\"\n", (long long)n, st,
                           err.text);
             return 1;
@@ -78,25 +79,33 @@ static bool ends_well(const char *folder, int64_t n, told *all)
 
 static void every_request_for_memory_may_fail(void **state)
 {
-    char place[] = "/tmp/hsgd-allocation-XXXXXX", folder[64];
+    const char *where = getenv("TMPDIR");
+    char place[256], folder[300];
     told *all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    int64_t cases = 0, bad = 0, step = 1;
+    int64_t cases = 0, calls = 0, bad = 0;
 
     (void)state;
     assert_true(all != MAP_FAILED);
+    (void)snprintf(place, sizeof place, "%.200s/hsgd-allocation-XXXXXX", where != NULL ? where : "/tmp");
     assert_non_null(mkdtemp(place));
     (void)snprintf(folder, sizeof folder, "%s/study", place);
-    assert_true(ends_well(folder, 0, all));
-    assert_true(all->calls > QUICK && all->digest != 0);
-    step = whole_every_case() ? 1 : all->calls / QUICK + 1;
-    for (int64_t n = 1; n <= all->calls; n += step) {
-        bad += !ends_well(folder, n, all);
-        cases++;
+    for (int study = 0; study < ALLOCATION_STUDIES; study++) {
+        int64_t step = 1;
+
+        all->study = study;
+        assert_true(ends_well(folder, 0, all));
+        assert_true(all->calls > QUICK && all->digest != 0);
+        step = whole_every_case() ? 1 : all->calls / QUICK + 1;
+        calls += all->calls;
+        for (int64_t n = 1; n <= all->calls; n += step) {
+            bad += !ends_well(folder, n, all);
+            cases++;
+        }
     }
     print_message(
-        "%lld of %lld requests for memory failed, one at a time: %lld crashed, hung, leaked or left something "
-        "half done; %lld could be done without\n",
-        (long long)cases, (long long)all->calls, (long long)bad, (long long)all->optional);
+        "%lld of the %lld requests for memory of %d studies failed, one at a time: %lld crashed, hung, leaked or "
+        "left something half done; %lld could be done without\n",
+        (long long)cases, (long long)calls, ALLOCATION_STUDIES, (long long)bad, (long long)all->optional);
     assert_int_equal(bad, 0);
     scratch_remove(place);
     (void)munmap(all, sizeof *all);
