@@ -2,6 +2,7 @@
  * failure: neither waits for the other for ever.  The quick test takes some requests, the long one every seventh.
  * ranks: 2.  long: 2 */
 #include "allocation.h"
+#include <signal.h>
 
 enum { QUICK = 3, LONG = 7, PATIENCE = 120, GOES_ON = 8 };
 
@@ -33,6 +34,16 @@ static void remove_folder(const char *folder)
     (void)most(0);
 }
 
+static char hanging[96]; /* the present case, for the handler */
+
+/* Ranks that wait for each other for ever. */
+static void on_alarm(int signal)
+{
+    (void)signal;
+    (void)!write(STDERR_FILENO, hanging, strlen(hanging));
+    _exit(1);
+}
+
 /* Request n of `rank` in the study is in vain. */
 static void refused(const char *folder, int study, int rank, int64_t n, uint64_t want)
 {
@@ -40,7 +51,9 @@ static void refused(const char *folder, int study, int rank, int64_t n, uint64_t
     hsgd_error err = {0};
     hsgd_status st;
 
-    (void)alarm(PATIENCE); /* ends ranks that wait for each other for ever */
+    (void)snprintf(hanging, sizeof hanging, "study %d, request %lld of rank %d in vain: the ranks hang\n", study,
+                   (long long)n, rank);
+    (void)alarm(PATIENCE);
     allocation_begin(test_comm()->rank == rank ? n : 0);
     st = allocation_study(test_comm(), folder, study, false, &err);
     (void)allocation_end();
@@ -111,5 +124,6 @@ int main(void)
     const struct CMUnitTest tests[] = {scratch_test(both_ranks_end_with_the_failure_of_one)};
 
     (void)unsetenv("HSGD_DATA");
+    (void)signal(SIGALRM, on_alarm);
     return test_run(tests);
 }
