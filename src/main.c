@@ -166,9 +166,12 @@ static hsgd_status study(hsgd_comm **comm, hsgd_watch *watch, hsgd_devices **dev
     double stop_at = 0.0;
 
     HSGD_TRY(hsgd_comm_agree(*comm, deck != NULL && command != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
-    HSGD_TRY(read_deck(*comm, a, deck, err));
+    st = read_deck(*comm, a, deck, err);
+    if (st == HSGD_OK) {
+        st = hsgd_progress_create((*comm)->rank, a->quiet, a->verbose, &progress, err);
+    }
+    HSGD_TRY(hsgd_comm_agree(*comm, st, err)); /* one rank alone may have been short of memory */
     hsgd_watch_timeout(watch, deck->run.stall_timeout);
-    HSGD_TRY(hsgd_progress_create((*comm)->rank, a->quiet, a->verbose, &progress, err));
     choice = (hsgd_device_choice){.backend = (hsgd_device_kind)deck->device.backend,
                                   .allreduce = (hsgd_allreduce_kind)deck->device.allreduce,
                                   .tf32 = deck->device.tf32,

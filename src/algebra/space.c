@@ -79,6 +79,16 @@ done:
     return st;
 }
 
+/* What local operations want of scratch memory, a column or the coefficients of some tens of vectors, ahead of them: a rank
+ * that fell short of it later would leave the others alone in the next collective call. */
+static hsgd_status reserve_local(const hsgd_space *space, hsgd_error *err)
+{
+    enum { COEFFICIENTS = 4096 }; /* 128 Lanczos vectors onto 32 */
+    const int64_t rows = hsgd_space_rows(space), most = rows > COEFFICIENTS ? rows : COEFFICIENTS;
+
+    return rows == 0 ? HSGD_OK : grow(space, HSGD_SCRATCH_BACKEND, (size_t)most * sizeof(double), err);
+}
+
 hsgd_status hsgd_space_create(int64_t n, hsgd_layout layout, hsgd_reduction reduction, hsgd_comm *comm,
                               const hsgd_backend *backend, hsgd_space **out, hsgd_error *err)
 {
@@ -107,6 +117,7 @@ hsgd_status hsgd_space_create(int64_t n, hsgd_layout layout, hsgd_reduction redu
     } else {
         rows_of(space, comm->rank, &space->low, &space->high);
     }
+    HSGD_TRY(reserve_local(space, err));
     *out = space;
     space = NULL;
 done:

@@ -83,7 +83,8 @@ hsgd_status hsgd_sha256_file(const char *path, int64_t *bytes, char hex[65], hsg
     char *buffer = malloc(READ_AT_ONCE);
 
     *bytes = 0;
-    HSGD_CHECK(context != NULL && buffer != NULL, HSGD_ERR_MEMORY, err, "%s", NO_HASH);
+    HSGD_CHECK(buffer != NULL, HSGD_ERR_MEMORY, err, "%s: no memory to read it for its checksum", path);
+    HSGD_CHECK(context != NULL, HSGD_ERR_MEMORY, err, "%s", NO_HASH);
     HSGD_CHECK(fd >= 0, HSGD_ERR_IO, err, "%s: cannot open the file: %s", path, strerror(errno));
     HSGD_CHECK(fstat(fd, &info) == 0 && S_ISREG(info.st_mode), HSGD_ERR_IO, err, "%s: not a regular file", path);
     HSGD_TRY(hash_rest(fd, path, context, buffer, bytes, err));

@@ -12,6 +12,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { DEFAULT_COLUMNS = 8 }; /* amortises the shared base pass; more only takes memory */
@@ -39,7 +40,8 @@ typedef struct {
     char *cache;             /* base states of the rank's first `cached` groups */
     bool *built;             /* host, [cached] */
     int64_t cached;
-    int64_t words; /* of one number: 2 or 1 */
+    int64_t words;    /* of one number: 2 or 1 */
+    int64_t products; /* columns asked for so far, those of the present chunk among them */
     int64_t groups_between_looks;
     atomic_bool stopped;
 } hessian;
@@ -211,11 +213,13 @@ done:
 }
 
 /* What the ranks together have to tell; the same on every rank. */
-static hsgd_status read_news(const hessian *h, int64_t first, hsgd_status local, hsgd_error *err)
+static hsgd_status read_news(const hessian *h, int64_t k, int64_t first, hsgd_status local, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const hsgd_backend *backend = h->sweep->problem.backend;
     int64_t words[NEWS];
+    const int64_t first_of_chunk = h->products - k + 1;
+    char number[64];
     bool news[NEWS];
 
     HSGD_TRY(backend->ops->download(backend->self, sizeof words, h->receive + first, words, err));
@@ -226,10 +230,16 @@ static hsgd_status read_news(const hessian *h, int64_t first, hsgd_status local,
         HSGD_TRY(hsgd_comm_agree(h->space->comm, local, err));
     }
     HSGD_CHECK(!news[NEWS_STOPPED], HSGD_STOPPED, err, "curvature: asked to stop in the middle of a product");
+    if (k == 1) {
+        (void)snprintf(number, sizeof number, "product %lld", (long long)h->products);
+    } else {
+        (void)snprintf(number, sizeof number, "one of products %lld to %lld", (long long)first_of_chunk,
+                       (long long)h->products);
+    }
     HSGD_CHECK(!news[NEWS_BAD], HSGD_ERR_NUMERIC, err,
-               "curvature: a product holds NaN, Inf or numbers out of range; check the weights, and that the vector is "
+               "curvature: %s holds NaN, Inf or numbers out of range; check the weights, and that the vector is "
                "finite and of a norm below 2^%d",
-               HSGD_MOST_EXPONENT);
+               number, HSGD_MOST_EXPONENT);
 done:
     return st;
 }
@@ -261,7 +271,7 @@ static hsgd_status apply_chunk(hessian *h, const hsgd_vector *x, hsgd_vector *y,
         HSGD_TRY(backend->ops->expand(backend->self, problem->reduction, rows, k, h->receive, h->sweep->scale,
                                       (double)h->options.count, h->exponents, y->data, rows, err));
     }
-    HSGD_TRY(read_news(h, h->counts[comm->rank] - NEWS, local, err));
+    HSGD_TRY(read_news(h, k, h->counts[comm->rank] - NEWS, local, err));
 done:
     return st;
 }
@@ -277,6 +287,7 @@ static hsgd_status apply(void *self, const hsgd_vector *x, hsgd_vector *y, hsgd_
         const hsgd_vector from = hsgd_vector_view(x, first, k);
         hsgd_vector to = hsgd_vector_view(y, first, k);
 
+        h->products += k;
         HSGD_TRY(apply_chunk(h, &from, &to, err));
     }
 done:

@@ -26,7 +26,8 @@ const char *hsgd_store_build_commit(void);
 typedef struct hsgd_store hsgd_store;
 
 /* Begin `folder`/`name` under a temporary name, open on all ranks.  Makes the folder (and its parents) if needed.
- * Collective.  Errors of all calls, the same on every rank: HSGD_ERR_IO, with the file's name and the reason. */
+ * Collective.  Errors of all calls, the same on every rank: HSGD_ERR_IO, with the file's name and the reason; where real
+ * numbers are given, HSGD_ERR_NUMERIC (NaN or infinity among them, or made by rounding to F32): no file holds these. */
 hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *name, const hsgd_provenance *provenance,
                               hsgd_store **out, hsgd_error *err);
 
@@ -41,7 +42,8 @@ typedef struct {
 } hsgd_dataset_spec;
 
 /* Write values that every rank holds whole; each rank writes its share of the leading part.
- * data: double for F64 and F32, int64_t for I64 and U8.  Collective. */
+ * data: double for F64 and F32, int64_t for I64 and U8; NULL on a rank that has no memory for them, which all then learn
+ * (HSGD_ERR_MEMORY).  Collective. */
 hsgd_status hsgd_store_write(hsgd_store *store, const hsgd_dataset_spec *spec, const void *data, hsgd_error *err);
 
 /* Write a [dims[0], n] dataset of which this rank holds columns [low, high): data [dims[0]][high - low].  Collective. */

@@ -197,13 +197,15 @@ done:
     return st;
 }
 
-/* What is not a number is no result: it is told, and no file with it appears. */
-static hsgd_status check_finite(const hsgd_store *store, const hsgd_dataset_spec *spec, const part *p, hsgd_error *err)
+/* What is not a number is no result: it is told, and no file with it appears.  A rank without memory for its part has none. */
+static hsgd_status check_part(const hsgd_store *store, const hsgd_dataset_spec *spec, const part *p, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const size_t count = spec->type == HSGD_STORE_F64 || spec->type == HSGD_STORE_F32 ? entries(spec, p) : 0;
     const double *data = p->data;
 
+    HSGD_CHECK(data != NULL || entries(spec, p) == 0, HSGD_ERR_MEMORY, err, "memory: cannot hold %s for writing",
+               spec->path);
     for (size_t i = 0; i < count; i++) {
         HSGD_CHECK(spec->type == HSGD_STORE_F64 ? isfinite(data[i]) : isfinite((float)data[i]), HSGD_ERR_NUMERIC, err,
                    "%s: %s would hold NaN or infinity (entry %zu of rank %d's part); the file is not written",
@@ -248,7 +250,7 @@ static hsgd_status write_part(hsgd_store *store, const hsgd_dataset_spec *spec, 
     void *staged = NULL;
     char what[320];
 
-    st = check_finite(store, spec, p, err);
+    st = check_part(store, spec, p, err);
     HSGD_TRY(hsgd_comm_agree(store->comm, st, err)); /* no failure of HDF5: the file can be closed as ever */
     HSGD_TRY(store_reserve(store, whole_bytes(spec) + STORE_RESERVE_DATASET, err));
     st = stage(spec, p, &staged, err);
@@ -287,7 +289,7 @@ hsgd_status hsgd_store_write(hsgd_store *store, const hsgd_dataset_spec *spec, c
         hsgd_share(spec->dims[0], store->comm->rank, store->comm->ranks, &low, &high);
         p.first[0] = (hsize_t)low;
         p.count[0] = (hsize_t)(high - low);
-        p.data = (const char *)data + (size_t)(low * row) * 8;
+        p.data = data != NULL ? (const char *)data + (size_t)(low * row) * 8 : NULL;
     }
     return write_part(store, spec, &p, err);
 }

@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "study/metrics.h"
-#include "study/train.h"
+#include "study/trouble.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +47,7 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
     const double start = hsgd_clock();
     char name[64], state[65];
 
+    HSGD_TRY(trouble_check(t, err));
     (void)snprintf(name, sizeof name, "checkpoint-%08lld.h5", (long long)t->sgd.step);
     HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
     HSGD_TRY(study_set_weights(s, t->flat, name, err)); /* for the file's own hash of them */
@@ -97,11 +98,12 @@ static hsgd_status read_history(training *t, const char *file, int64_t steps, hs
     if (steps > 0) {
         HSGD_TRY(hsgd_store_expect(s->comm, file, "/train/loss", 1, &steps, err));
     }
+    HSGD_TRY(history_reserve(s->comm, h, steps, dims[0], err));
     for (int64_t i = 0; i < steps; i++) {
-        HSGD_TRY(history_add(h, 0.0, 0.0, err));
+        history_add(h, 0.0, 0.0);
     }
     for (int64_t i = 0; i < dims[0]; i++) {
-        HSGD_TRY(history_add_test(h, 0, &none, err));
+        history_add_test(h, 0, &none);
     }
     if (steps > 0) {
         HSGD_TRY(read_column(s, file, "/train/loss", steps, h->loss, err));

@@ -14,42 +14,51 @@ static hsgd_status grow(void **array, int64_t capacity, hsgd_error *err)
     return HSGD_OK;
 }
 
-hsgd_status history_add(training_history *h, double loss, double lr, hsgd_error *err)
+static hsgd_status reserve(training_history *h, int64_t steps, int64_t tests, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
-    if (h->steps == h->capacity) {
-        const int64_t capacity = h->capacity > 0 ? 2 * h->capacity : 1024;
+    if (steps > h->capacity) {
+        const int64_t twice = h->capacity > 0 ? 2 * h->capacity : 1024, capacity = steps > twice ? steps : twice;
 
         HSGD_TRY(grow((void **)&h->loss, capacity, err));
         HSGD_TRY(grow((void **)&h->lr, capacity, err));
         h->capacity = capacity;
     }
-    h->loss[h->steps] = loss;
-    h->lr[h->steps] = lr;
-    h->steps++;
-done:
-    return st;
-}
-
-hsgd_status history_add_test(training_history *h, int64_t step, const hsgd_loss *loss, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-
-    if (h->tests == h->test_capacity) {
-        const int64_t capacity = h->test_capacity > 0 ? 2 * h->test_capacity : 64;
+    if (tests > h->test_capacity) {
+        const int64_t twice = h->test_capacity > 0 ? 2 * h->test_capacity : 64,
+                      capacity = tests > twice ? tests : twice;
 
         HSGD_TRY(grow((void **)&h->test_step, capacity, err));
         HSGD_TRY(grow((void **)&h->test_loss, capacity, err));
         HSGD_TRY(grow((void **)&h->test_accuracy, capacity, err));
         h->test_capacity = capacity;
     }
+done:
+    return st;
+}
+
+hsgd_status history_reserve(hsgd_comm *comm, training_history *h, int64_t steps, int64_t tests, hsgd_error *err)
+{
+    if (h->steps + steps <= h->capacity && h->tests + tests <= h->test_capacity) { /* the same on every rank */
+        return HSGD_OK;
+    }
+    return hsgd_comm_agree(comm, reserve(h, h->steps + steps, h->tests + tests, err), err);
+}
+
+void history_add(training_history *h, double loss, double lr)
+{
+    h->loss[h->steps] = loss;
+    h->lr[h->steps] = lr;
+    h->steps++;
+}
+
+void history_add_test(training_history *h, int64_t step, const hsgd_loss *loss)
+{
     h->test_step[h->tests] = step;
     h->test_loss[h->tests] = loss->loss;
     h->test_accuracy[h->tests] = loss->accuracy;
     h->tests++;
-done:
-    return st;
 }
 
 void history_clear(training_history *h)

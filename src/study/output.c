@@ -82,10 +82,11 @@ static hsgd_status hash_stage(study_state *s, hsgd_stage stage, bool weights, ch
     const bool studies = stage != HSGD_STAGE_TRAIN;
     const bool samples = studies ? stage != HSGD_STAGE_EVALUATE : curvature_is_trained(s, stage);
 
-    HSGD_TRY(hsgd_deck_stage_keys(s->deck, stage, &keys, err));
-    if (other_keys(s, stage) != stage) {
-        HSGD_TRY(hsgd_deck_stage_keys(s->deck, other_keys(s, stage), &more, err));
+    st = hsgd_deck_stage_keys(s->deck, stage, &keys, err);
+    if (st == HSGD_OK && other_keys(s, stage) != stage) {
+        st = hsgd_deck_stage_keys(s->deck, other_keys(s, stage), &more, err);
     }
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     measured_keys(s, stage, measured, sizeof measured);
     HSGD_TRY(hash_file(s, file_of(s, stage), content, err));
     {
@@ -378,9 +379,7 @@ hsgd_status output_axis(hsgd_store *store, const char *path, const char *descrip
     hsgd_status st = HSGD_OK;
     int64_t *number = malloc((size_t)(count > 0 ? count : 1) * sizeof *number);
 
-    HSGD_CHECK(number != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate an axis of %lld entries",
-               (long long)count);
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; number != NULL && i < count; i++) { /* a rank without them says so to all in the store */
         number[i] = first + i;
     }
     HSGD_TRY(output_integers(store, path, "1", description, count, NULL, number, err));

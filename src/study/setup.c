@@ -87,7 +87,7 @@ hsgd_status study_find_weights(study_state *s, hsgd_error *err)
     bool exists = false;
     double *weights = malloc((size_t)s->n * sizeof *weights);
 
-    HSGD_CHECK(weights != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the weights");
+    HSGD_TRY(hsgd_comm_agree(s->comm, weights != NULL ? HSGD_OK : HSGD_ERR_MEMORY, err));
     if (strcmp(s->deck->model.init, "default") == 0) {
         HSGD_TRY(hsgd_store_exists(s->comm, s->deck->run.output, "weights.h5", &exists, err));
     }
@@ -170,11 +170,24 @@ static hsgd_status choose_samples(study_state *s, hsgd_error *err)
     if (s->deck->hessian.indices[0] != '\0' && strcmp(s->deck->hessian.indices, "none") != 0) {
         HSGD_TRY(samples_from_file(s, split->count, err));
     } else {
-        HSGD_TRY(samples_from_range(s, split->count, err));
+        HSGD_TRY(hsgd_comm_agree(s->comm, samples_from_range(s, split->count, err), err));
     }
     part = s->samples;
     bytes = (size_t)s->sample_count * sizeof *s->samples;
     HSGD_TRY(hsgd_sha256(1, &part, &bytes, s->samples_sha256, err));
+done:
+    return st;
+}
+
+/* Local. */
+static hsgd_status make_network(study_state *s, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_network_create(s->deck->model.layers, (hsgd_shape){1, s->data->train.height, s->data->train.width},
+                                 s->data->train.classes, &s->network, err));
+    s->n = s->network->parameters;
+    HSGD_TRY(list_parameters(s, err));
 done:
     return st;
 }
@@ -205,7 +218,7 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
                                        .seed = (uint64_t)deck->run.seed};
     study_clock begin;
 
-    HSGD_TRY(hsgd_deck_format(deck, &s->deck_text, err));
+    HSGD_TRY(hsgd_comm_agree(s->comm, hsgd_deck_format(deck, &s->deck_text, err), err));
     begin = times_now(s);
     HSGD_TRY(hsgd_dataset_load(&data, s->comm, &s->data, err));
     times_count_input(s, &begin);
@@ -217,10 +230,7 @@ hsgd_status study_open(study_state *s, hsgd_error *err)
     hsgd_progress_say(s->progress, "data: %s (%lld training, %lld test images of %lld x %lld)", s->data->source,
                       (long long)s->data->train.count, (long long)s->data->test.count, (long long)s->data->train.height,
                       (long long)s->data->train.width);
-    HSGD_TRY(hsgd_network_create(deck->model.layers, (hsgd_shape){1, s->data->train.height, s->data->train.width},
-                                 s->data->train.classes, &s->network, err));
-    s->n = s->network->parameters;
-    HSGD_TRY(list_parameters(s, err));
+    HSGD_TRY(hsgd_comm_agree(s->comm, make_network(s, err), err));
     HSGD_TRY(choose_rows(s, err));
     HSGD_TRY(study_check_limits(s, err));
     HSGD_TRY(choose_samples(s, err));

@@ -3,6 +3,7 @@
 #include "study/keeper.h"
 #include "study/metrics.h"
 #include "study/times.h"
+#include "study/trouble.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,7 +71,7 @@ static hsgd_status run_stage(study_state *s, hsgd_stage stage, hsgd_error *err)
     if (st == HSGD_STOPPED && stage != HSGD_STAGE_TRAIN) { /* which tells it itself */
         hsgd_progress_say(s->progress, "%s: stopped; run again with --restart to go on", hsgd_stage_name(stage));
     }
-    HSGD_TRY(add_time(s, (int)stage, &start, st, err));
+    HSGD_TRY(add_time(s, (int)stage, &start, trouble_in_stage(s, stage, st, err), err));
     summary_add(s, "  %-10s took %.1f s", hsgd_stage_name(stage), hsgd_clock() - start.all);
 done:
     return st;

@@ -1,9 +1,10 @@
 /* src/study/train.c - data-parallel stochastic gradient descent with checkpoints and tests. */
-#include "study/train.h"
 #include "base/clock.h"
 #include "data/batch.h"
 #include "study/metrics.h"
+#include "study/trouble.h"
 #include <stdlib.h>
+#include <string.h>
 
 enum { SAMPLES_BETWEEN_STOP_CHECKS = 1000 }; /* a look is one more tiny all-reduce */
 
@@ -113,6 +114,18 @@ static double epochs(const training *t)
     return (double)t->sgd.step / (double)t->steps_per_epoch;
 }
 
+/* The way of a failure that may tell of bad numbers: it says where they are.  Returns st.  Collective. */
+static hsgd_status explained(training *t, hsgd_status st, hsgd_error *err)
+{
+    const int64_t *index = NULL;
+    int64_t count = 0;
+
+    if (st == HSGD_ERR_NUMERIC) {
+        batch(t, t->sgd.step, &index, &count);
+    }
+    return trouble_in_training(t, st, index, count, err);
+}
+
 static hsgd_status test(training *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -120,8 +133,15 @@ static hsgd_status test(training *t, hsgd_error *err)
     hsgd_json *line;
     hsgd_loss loss;
 
-    HSGD_TRY(hsgd_objective_evaluate(t->tester, t->sgd.weights, t->test_index, s->data->test.count, NULL, &loss, err));
-    HSGD_TRY(history_add_test(&t->history, t->sgd.step, &loss, err));
+    st = hsgd_objective_evaluate(t->tester, t->sgd.weights, t->test_index, s->data->test.count, NULL, &loss, err);
+    if (st == HSGD_ERR_NUMERIC) {
+        (void)hsgd_error_set(err, st,
+                             "train: the loss of the test images is NaN or Inf after step %lld; lower train.lr",
+                             (long long)t->sgd.step);
+    }
+    HSGD_TRY(explained(t, st, err));
+    HSGD_TRY(history_reserve(s->comm, &t->history, 0, 1, err));
+    history_add_test(&t->history, t->sgd.step, &loss);
     hsgd_progress_done(s->progress);
     hsgd_progress_say(s->progress, "train: step %lld, epoch %.2f, test loss %.5f, test accuracy %.2f %%",
                       (long long)t->sgd.step, epochs(t), loss.loss, 100.0 * loss.accuracy);
@@ -172,9 +192,10 @@ static hsgd_status settle(training *t, hsgd_error *err)
     const int pending = t->sgd.pending;
     double loss[HSGD_SGD_PENDING];
 
-    HSGD_TRY(hsgd_sgd_settle(t->objective, &t->sgd, loss, err));
+    HSGD_TRY(explained(t, hsgd_sgd_settle(t->objective, &t->sgd, loss, err), err));
+    HSGD_TRY(history_reserve(t->study->comm, &t->history, pending, 0, err));
     for (int i = 0; i < pending; i++) {
-        HSGD_TRY(history_add(&t->history, loss[i], t->sgd.rate[i], err));
+        history_add(&t->history, loss[i], t->sgd.rate[i]);
     }
 done:
     return st;
@@ -211,6 +232,12 @@ static hsgd_status measure(training *t, double lr, bool *stop, hsgd_error *err)
 {
     const hsgd_status st = train_curvature_measure(t, lr, err);
 
+    if (st == HSGD_ERR_NUMERIC && strncmp(err->text, "train", 5) != 0) {
+        const hsgd_error told = *err;
+
+        (void)hsgd_error_set(err, st, "train: the curvature at step %lld: %.900s", (long long)t->sgd.step, told.text);
+        (void)explained(t, st, err);
+    }
     *stop = *stop || st == HSGD_STOPPED;
     return st == HSGD_STOPPED ? HSGD_OK : st;
 }

@@ -35,11 +35,15 @@ typedef struct {
     training_curvature curvature;
 } training;
 
-hsgd_status history_add(training_history *h, double loss, double lr, hsgd_error *err);
-hsgd_status history_add_test(training_history *h, int64_t step, const hsgd_loss *loss, hsgd_error *err);
+/* Room for so many more steps and tests: a rank that has none is known to all.  Collective.  Errors: HSGD_ERR_MEMORY. */
+hsgd_status history_reserve(hsgd_comm *comm, training_history *h, int64_t steps, int64_t tests, hsgd_error *err);
+/* One more; there is room for it.  Local. */
+void history_add(training_history *h, double loss, double lr);
+void history_add_test(training_history *h, int64_t step, const hsgd_loss *loss);
 void history_clear(training_history *h);
 
-/* Write checkpoint-NNNNNNNN.h5 of the present step and drop the oldest.  Collective. */
+/* Write checkpoint-NNNNNNNN.h5 of the present step and drop the oldest.  Collective.  Errors: HSGD_ERR_NUMERIC (weights or
+ * momentum are not finite: nothing is written). */
 hsgd_status checkpoint_write(training *t, hsgd_error *err);
 /* With --restart: go on from the newest valid checkpoint that fits the deck; without one nothing changes.  Collective.
  * Errors: HSGD_ERR_USAGE where a half-done training has other keys, or is already past the end. */
