@@ -351,6 +351,7 @@ static const hsgd_comm_ops mpi_ops = {
     .shared_free = shared_free,
     .node_barrier = node_barrier,
     .file_access = file_access,
+    .file_failing = hsgd_hdf5_failing,
     .split = split,
     .abort = end_all,
     .destroy = destroy,

@@ -124,6 +124,15 @@ done:
     return st;
 }
 
+static void file_failing(void *self, void (*failing)(void *context), void *context)
+{
+    const nccl_state *state = self;
+
+    if (state->inner->ops->file_failing != NULL) {
+        state->inner->ops->file_failing(state->inner->self, failing, context);
+    }
+}
+
 static void end_all(void *self, int exit_code)
 {
     const nccl_state *state = self;
@@ -330,6 +339,7 @@ static const hsgd_comm_ops nccl_ops = {
     .shared_free = shared_free,
     .node_barrier = node_barrier,
     .file_access = file_access,
+    .file_failing = file_failing,
     .device_sum = device_sum,
     .device_reduce_scatter = device_reduce_scatter,
     .device_all_gather = device_all_gather,

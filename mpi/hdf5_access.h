@@ -7,3 +7,7 @@
 /* Set the file access list `fapl` to MPI-IO on `comm` with collective metadata writes, and the transfer list `dxpl` to
  * collective transfers.  Either may be 0: left out.  Returns false where HDF5 refuses.  Local. */
 bool hsgd_hdf5_access(MPI_Comm comm, int64_t fapl, int64_t dxpl);
+
+/* Call failing(context) whenever MPI-IO fails on this rank, in a file opened from now on or in opening one; NULL: no more.
+ * self: a communicator's, for its table; not looked at.  Local. */
+void hsgd_hdf5_failing(void *self, void (*failing)(void *context), void *context);

@@ -25,6 +25,9 @@ typedef struct {
     hsgd_status (*node_barrier)(void *self, hsgd_error *err);
     /* Prepare HDF5 property lists (hid_t, 64 bits) for collective access; NULL where one process writes alone. */
     hsgd_status (*file_access)(void *self, int64_t fapl, int64_t dxpl, hsgd_error *err);
+    /* Call failing(context) on this rank as soon as access to a file opened so from now on fails here, from within HDF5,
+     * which may not come back; failing = NULL: no more.  For one file at a time.  NULL as file_access. */
+    void (*file_failing)(void *self, void (*failing)(void *context), void *context);
     /* The same three for arrays in a device's memory, queued behind the device's work so far; they may return before
      * they are done, and a failure may come to light where the device's work is waited for.  NULL: host arrays only. */
     hsgd_status (*device_sum)(void *self, hsgd_type type, int64_t count, void *data, hsgd_error *err);

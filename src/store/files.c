@@ -26,15 +26,20 @@ hsgd_status store_sync(const char *path, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat info = {0};
+    bool flushed = false;
 
     HSGD_CHECK(fd >= 0, HSGD_ERR_IO, err, "%s: cannot open to flush it: %s", path, strerror(errno));
-    /* EINVAL: this file system cannot flush a folder, so there is nothing left to do */
-    HSGD_CHECK(fsync(fd) == 0 || errno == EINVAL, HSGD_ERR_IO, err, "%s: cannot flush to disk: %s; check the disk",
-               path, strerror(errno));
-done:
-    if (fd >= 0) {
-        (void)close(fd);
+    /* EINVAL: this file system cannot flush a folder, so there is nothing left to do; a file it must */
+    flushed = fsync(fd) == 0 || (errno == EINVAL && fstat(fd, &info) == 0 && S_ISDIR(info.st_mode));
+    if (!flushed) {
+        st = hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot flush to disk: %s; check the disk", path, strerror(errno));
     }
+    if (close(fd) != 0 && flushed) {
+        st = hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot close after flushing: %s; check the disk", path,
+                            strerror(errno));
+    }
+done:
     return st;
 }
 

@@ -22,6 +22,7 @@ struct hsgd_store {
     bool together;    /* several ranks write, through MPI-IO */
     int64_t reserved; /* bytes of disk that are taken, as far as the file system can */
     bool failed;      /* an HDF5 call failed on some rank: no further one is made */
+    int hurt;         /* not 0: access to the file failed on this rank, with this errno, whether or not HDF5 tells */
 };
 
 /* The time of a call of the store goes to comm->file_seconds when it returns, whichever way; without that of the

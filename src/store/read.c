@@ -56,21 +56,31 @@ done:
     return st;
 }
 
+/* Close a file that was read with the outcome `st`.  HDF5 crashes over what it could not close when it ends with MPI: that
+ * failure counts before all others, and after HSGD_ERR_IO main leaves without HDF5's end. */
+static hsgd_status close_file(hid_t file, const char *name, hsgd_status st, hsgd_error *err)
+{
+    errno = 0;
+    if (file >= 0 && H5Fclose(file) < 0) {
+        return store_failure(name, "close the file", err);
+    }
+    return st;
+}
+
 typedef struct {
     hid_t file, dataset;
     int rank;
     int64_t dims[4];
 } opened;
 
-static void close_dataset(opened *o)
+static hsgd_status close_dataset(opened *o, const char *name, hsgd_status st, hsgd_error *err)
 {
     if (o->dataset >= 0) {
         (void)H5Dclose(o->dataset);
     }
-    if (o->file >= 0) {
-        (void)H5Fclose(o->file);
-    }
+    st = close_file(o->file, name, st, err);
     o->file = o->dataset = H5I_INVALID_HID;
+    return st;
 }
 
 static hsgd_status read_shape(opened *o, const char *name, const char *path, hsgd_error *err)
@@ -159,7 +169,7 @@ hsgd_status hsgd_store_dims(hsgd_comm *comm, const char *file, const char *path,
 
     if (comm->rank == 0) {
         st = open_dataset(file, path, &o, err);
-        close_dataset(&o);
+        st = close_dataset(&o, file, st, err);
     }
     HSGD_TRY(hsgd_comm_agree(comm, st, err));
     HSGD_TRY(hsgd_comm_broadcast(comm, 0, sizeof o.rank, &o.rank, err));
@@ -216,7 +226,7 @@ hsgd_status hsgd_store_expect(hsgd_comm *comm, const char *file, const char *pat
         if (st == HSGD_OK) {
             st = check_shape(&o, file, path, rank, dims, &count, err);
         }
-        close_dataset(&o);
+        st = close_dataset(&o, file, st, err);
     }
     return hsgd_comm_agree(comm, st, err);
 }
@@ -244,8 +254,7 @@ static hsgd_status read_values(const char *name, const char *path, int rank, con
                    name, path, (long long)i);
     }
 done:
-    close_dataset(&o);
-    return st;
+    return close_dataset(&o, name, st, err);
 }
 
 static hsgd_status read_for_all(hsgd_comm *comm, const char *file, const char *path, int rank, const int64_t *dims,
@@ -318,10 +327,7 @@ done:
     if (id >= 0) {
         (void)H5Aclose(id);
     }
-    if (file >= 0) {
-        (void)H5Fclose(file);
-    }
-    return st;
+    return close_file(file, name, st, err);
 }
 
 hsgd_status hsgd_store_read_attribute_i64(hsgd_comm *comm, const char *file, const char *name, int64_t *value,
@@ -395,10 +401,7 @@ static hsgd_status check_layers(const char *file, const char *prefix, const hsgd
                HSGD_ERR_DATA, err, "%s: %s is not a group of layers", file, prefix);
     st = check.status;
 done:
-    if (id >= 0) {
-        (void)H5Fclose(id);
-    }
-    return st;
+    return close_file(id, file, st, err);
 }
 
 static void parameter_path(const char *prefix, const hsgd_parameter *parameter, char *path, size_t size)
@@ -420,11 +423,10 @@ static hsgd_status check_parameters(const char *file, const char *prefix, const 
         parameter_path(prefix, &list[i], path, sizeof path);
         HSGD_TRY(open_dataset(file, path, &o, err));
         HSGD_TRY(check_shape(&o, file, path, list[i].rank, list[i].dims, &size, err));
-        close_dataset(&o);
+        HSGD_TRY(close_dataset(&o, file, HSGD_OK, err));
     }
 done:
-    close_dataset(&o);
-    return st;
+    return close_dataset(&o, file, st, err);
 }
 
 hsgd_status hsgd_store_read_parameters(hsgd_comm *comm, const char *file, const char *prefix,

@@ -42,8 +42,13 @@ hsgd_status store_failure(const char *file, const char *what, hsgd_error *err)
  * agreement would wait for them for ever: a limit then ends this process (exit 5), with this failure, and so the job. */
 hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err)
 {
-    hsgd_watch *const watch = st != HSGD_OK ? store->comm->watch : NULL;
+    hsgd_watch *watch = NULL;
 
+    if (st == HSGD_OK && store->hurt != 0) {
+        st = hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot write the file: %s; check free space, quota and permissions",
+                            store->final, strerror(store->hurt));
+    }
+    watch = st != HSGD_OK ? store->comm->watch : NULL;
     if (watch != NULL) {
         hsgd_watch_limit(watch, HSGD_WATCH_ALONE, STORE_PATIENCE, st,
                          err != NULL ? err->text : "store: writing failed");
@@ -56,25 +61,54 @@ hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err)
     return st;
 }
 
+/* Access to the file has failed on this rank, within HDF5.  A flush or a close goes on all the same, to wait for the
+ * others where they never come, while they wait elsewhere: the limit of store_agree is set at once. */
+static void on_failing(void *context)
+{
+    hsgd_store *store = context;
+
+    hsgd_error err = {0};
+
+    store->hurt = errno != 0 ? errno : EIO;
+    (void)hsgd_error_set(&err, HSGD_ERR_IO, "%s: cannot write the file: %s; check free space, quota and permissions",
+                         store->final, strerror(store->hurt));
+    if (store->comm->watch != NULL) {
+        hsgd_watch_limit(store->comm->watch, HSGD_WATCH_ALONE, STORE_PATIENCE, HSGD_ERR_IO, err.text);
+    }
+}
+
+static void listen_to_file(const hsgd_store *store, void (*failing)(void *context), void *context)
+{
+    if (store->together && store->comm->ops->file_failing != NULL) {
+        store->comm->ops->file_failing(store->comm->self, failing, context);
+    }
+}
+
+/* Blocks of the disk for the first `bytes` of a file, where the file system can; false: errno says why not. */
+static bool take_room(const char *file, int64_t bytes)
+{
+    const int fd = open(file, O_WRONLY | O_CLOEXEC);
+    const bool taken = fd >= 0 && (fallocate(fd, 0, 0, bytes) == 0 || errno == EOPNOTSUPP || errno == ENOSYS);
+    const int why = errno;
+    const bool closed = fd < 0 || close(fd) == 0;
+
+    if (!taken) {
+        errno = why;
+    }
+    return taken && closed;
+}
+
 hsgd_status store_reserve(hsgd_store *store, size_t bytes, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    int fd = -1;
 
     store->reserved += (int64_t)bytes;
     if (!store->together) {
         return HSGD_OK;
     }
-    if (store->comm->rank == 0) {
-        fd = open(store->temporary, O_WRONLY | O_CLOEXEC);
-        if (fd < 0 || (fallocate(fd, 0, 0, store->reserved) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)) {
-            st = hsgd_error_set(err, HSGD_ERR_IO,
-                                "%s: cannot write the file: %s; check free space, quota and permissions", store->final,
-                                strerror(errno));
-        }
-    }
-    if (fd >= 0) {
-        (void)close(fd);
+    if (store->comm->rank == 0 && !take_room(store->temporary, store->reserved)) {
+        st = hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot write the file: %s; check free space, quota and permissions",
+                            store->final, strerror(errno));
     }
     return store_agree(store, st, err);
 }
@@ -104,6 +138,7 @@ static hsgd_status open_file(hsgd_store *store, hsgd_error *err)
         ready = store->comm->ops->file_access(store->comm->self, access, store->transfer, err) == HSGD_OK;
     }
     HSGD_CHECK(ready, HSGD_ERR_IO, err, "%s: HDF5 refuses its access lists; is it built for MPI?", store->final);
+    listen_to_file(store, on_failing, store);
     hsgd_comm_enter(store->comm, HSGD_WATCH_FILE_CREATE);
     store->file = H5Fcreate(store->temporary, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     hsgd_comm_leave(store->comm);
@@ -272,6 +307,7 @@ hsgd_status hsgd_store_commit(hsgd_store **out, hsgd_commit how, hsgd_error *err
         st = finish(store, how, err);
     }
     HSGD_TRY(store_agree(store, st, err));
+    listen_to_file(store, NULL, NULL);
     (void)H5Pclose(store->transfer);
     free(store);
     *out = NULL;
@@ -304,6 +340,7 @@ void hsgd_store_abandon(hsgd_store **store)
             hsgd_watch_limit(watch, HSGD_WATCH_ALONE, 0, HSGD_OK, "");
         }
     }
+    listen_to_file(*store, NULL, NULL);
     if ((*store)->comm->rank == 0) {
         (void)unlink((*store)->temporary);
     }

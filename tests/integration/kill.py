@@ -6,13 +6,11 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import threading
 import time
-from pathlib import Path
 
 import harness
 from harness import EVERY_CASE, EXIT_STOPPED, EXIT_USAGE, MPIEXEC, ProgramTest, differences
+from processes import Run, private_places
 
 KEEPING = ("eigen", "density", "trace", "landscape")  # stages whose states must have been of use
 # What the request to stop is made of in place of the stage's own words: it must come after the first state.
@@ -34,85 +32,18 @@ STAGES = {
 }
 
 
-def family(pid):
-    """The process and all its descendants."""
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(entry.parent.name)] = int(entry.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-    found = [pid]
-    for member in found:
-        found += [child for child, parent in parents.items() if parent == member]
-    return found
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-class Run:
-    """A study while it runs: its lines as they come, and when the stage began."""
-
-    def __init__(self, stage, process):
-        self.stage, self.process, self.lines, self.started = stage, process, [], threading.Event()
-        self.reader = threading.Thread(target=self.read)
-        self.reader.start()
-
-    def read(self):
-        for line in self.process.stdout:
-            self.lines.append(line)
-            if line.startswith(f"{self.stage}: begins"):
-                self.began = time.monotonic()
-                self.started.set()
-        self.started.set()
-
-    def kill(self):
-        """End the launcher and all ranks as a power failure would; False: they had ended already."""
-        members = family(self.process.pid)
-        ended = self.process.poll() is not None
-        for pid in members if not ended else ():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        while any(is_alive(pid) for pid in members):
-            time.sleep(0.01)
-        return not ended
-
-    def end(self, timeout=120):
-        """Wait for the end, and how it was."""
-        try:
-            self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
-        self.reader.join()
-        err = self.process.stderr.read()
-        self.process.stdout.close()
-        self.process.stderr.close()
-        return harness.Finished(self.process.args, self.process.returncode, "".join(self.lines), err)
-
-
 class Killed(ProgramTest):
     def setUp(self):
         super().setUp()
         self.random = random.Random(f"{SEED} {self.id()}")
-        # What Open MPI would leave behind in shared memory and /tmp where it is killed goes with the test's folder.
-        place = str(self.folder)
-        self.environment = {"TMPDIR": place, "OMPI_MCA_btl_vader_backing_directory": place,
-                            "OMPI_MCA_osc_sm_backing_directory": place, "OMPI_MCA_osc_sm_backing_store": place}
+        self.environment = private_places(self.folder)
 
     def ranks(self):
         return self.random.choice((1, 2, 3)) if MPIEXEC else 1
 
     def start(self, stage, *words, ranks=1):
-        return Run(stage, harness.launch(*DATA, *STAGES[stage], *words, ranks=ranks, cwd=self.folder,
-                                         **self.environment))
+        process = harness.launch(*DATA, *STAGES[stage], *words, ranks=ranks, cwd=self.folder, **self.environment)
+        return Run(f"{stage}: begins", process)
 
     def whole(self, stage, precision, *words):
         """The folder of an undisturbed run, and the seconds of its stage."""

@@ -3,6 +3,10 @@
  * ranks: 1 2 4 */
 #include <hdf5.h>
 #include <mpi.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 #include "comm_mpi.h"
 #include "support.h"
 
@@ -117,6 +121,44 @@ static void file_access_refuses_what_is_no_access_list(void **state)
     assert_true(H5Pclose(other) >= 0);
 }
 
+static void count_one(void *context)
+{
+    ++*(int *)context;
+}
+
+/* As on a full disk.  Open MPI itself calls such a write a success, and HDF5 may wait for ever after it. */
+static void a_write_that_fails_is_told_at_once(void **state)
+{
+    const hsgd_comm *comm = test_comm();
+    char name[] = "/tmp/hsgd-file-XXXXXX";
+    const int fd = mkstemp(name);
+    const char bytes[100] = {0};
+    struct rlimit limit, full;
+    int failures = 0;
+    MPI_File file;
+
+    (void)state;
+    assert_true(fd >= 0 && close(fd) == 0);
+    comm->ops->file_failing(comm->self, count_one, &failures);
+    assert_int_equal(MPI_File_open(MPI_COMM_SELF, name, MPI_MODE_RDWR, MPI_INFO_NULL, &file), MPI_SUCCESS);
+    assert_int_equal(MPI_File_write_at(file, 0, bytes, sizeof bytes, MPI_BYTE, MPI_STATUS_IGNORE), MPI_SUCCESS);
+    assert_int_equal(MPI_File_write_at_all(file, 0, bytes, sizeof bytes, MPI_BYTE, MPI_STATUS_IGNORE), MPI_SUCCESS);
+    assert_int_equal(failures, 0);
+    assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR && getrlimit(RLIMIT_FSIZE, &limit) == 0);
+    full = (struct rlimit){.rlim_cur = sizeof bytes, .rlim_max = limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+    (void)MPI_File_write_at(file, sizeof bytes, bytes, sizeof bytes, MPI_BYTE, MPI_STATUS_IGNORE);
+    assert_int_equal(failures, 1);
+    (void)MPI_File_write_at_all(file, sizeof bytes, bytes, sizeof bytes, MPI_BYTE, MPI_STATUS_IGNORE);
+    assert_int_equal(failures, 2);
+    comm->ops->file_failing(comm->self, NULL, NULL);
+    (void)MPI_File_write_at(file, sizeof bytes, bytes, sizeof bytes, MPI_BYTE, MPI_STATUS_IGNORE);
+    assert_int_equal(failures, 2);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_int_equal(MPI_File_close(&file), MPI_SUCCESS);
+    assert_int_equal(unlink(name), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +168,7 @@ int main(void)
         cmocka_unit_test(a_failure_in_a_group_is_one_of_the_whole),
         cmocka_unit_test(file_access_sets_mpi_io_and_collective_transfers),
         cmocka_unit_test(file_access_refuses_what_is_no_access_list),
+        cmocka_unit_test(a_write_that_fails_is_told_at_once),
     };
     return test_run(tests);
 }
