@@ -95,7 +95,8 @@ hsgd_status hsgd_sgd_settle(hsgd_objective *objective, hsgd_sgd_state *state, do
         state->step = before + i; /* unless this one is good, the last update was the one before */
         st = hsgd_objective_judge(objective, outcomes + i * HSGD_OUTCOMES, state->count[i], &value, err);
         HSGD_CHECK(st != HSGD_ERR_NUMERIC, HSGD_ERR_NUMERIC, err,
-                   "train: the loss or its gradient is NaN or Inf at step %lld (learning rate %g); lower train.lr",
+                   "train: the loss or its gradient is NaN or Inf at step %lld (learning rate %g); lower train.lr, in "
+                   "another run.output",
                    (long long)state->step + 1, state->rate[i]);
         HSGD_TRY(st);
         if (loss != NULL) {

@@ -87,6 +87,9 @@ static hsgd_status read_manifest(const char *file, manifest *out, bool *found, h
         length += got > 0 ? (size_t)got : 0;
     } while ((got > 0 && length < sizeof text) || (got < 0 && errno == EINTR));
     HSGD_CHECK(got >= 0, HSGD_ERR_DATA, err, "%s: cannot read the manifest: %s", path, strerror(errno));
+    if (!manifest_is_ours(text, length)) {
+        goto done; /* somebody's list of sums, or nothing: it vouches for nothing */
+    }
     st = manifest_parse(text, length, base_name(file), out, err);
     HSGD_CHECK(st == HSGD_OK, HSGD_ERR_DATA, err,
                "%s: damaged: not a manifest of %s; remove it only if you trust that file", path, base_name(file));

@@ -134,7 +134,7 @@ hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, in
         if (st == HSGD_OK) {
             *step = number;
         } else {
-            (void)snprintf(text, sizeof text, "%s; the checkpoint before it is taken", damage.text);
+            (void)snprintf(text, sizeof text, "%s; it is kept as .old and the checkpoint before it taken", damage.text);
             warn(context, text);
         }
         st = HSGD_OK;
@@ -196,21 +196,24 @@ done:
     return st;
 }
 
-hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, hsgd_error *err)
+hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, int64_t above, hsgd_error *err)
 {
     STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
-    int64_t *steps = NULL, count = 0;
+    int64_t *steps = NULL, count = 0, retired = 0;
 
     if (comm->rank == 0) {
         st = list_checkpoints(folder, &steps, &count, err);
-        for (int64_t i = 0; st == HSGD_OK && i < count; i++) {
+        for (int64_t i = count - 1; st == HSGD_OK && i >= 0; i--) { /* the newest, which tells how far it went, last */
             char path[STORE_PATH];
 
-            checkpoint_path(folder, steps[i], path, sizeof path);
-            st = store_rename_to_old(path, err);
+            if (steps[i] > above) {
+                checkpoint_path(folder, steps[i], path, sizeof path);
+                st = store_rename_to_old(path, err);
+                retired++;
+            }
         }
-        if (st == HSGD_OK && count > 0) {
+        if (st == HSGD_OK && retired > 0) {
             st = store_sync(folder, err);
         }
     }

@@ -164,16 +164,16 @@ static bool ends_with(const char *name, const char *end)
     return length > tail && strcmp(name + length - tail, end) == 0;
 }
 
-/* Is it the manifest of an HDF5 file that is not there? */
-static bool is_orphan(const char *path)
+/* Is it the manifest of a checkpoint, a state or weights that are not there?  Others' lists of sums are theirs. */
+static bool is_orphan(const char *folder, const char *name)
 {
-    char file[STORE_PATH];
+    char path[STORE_PATH];
+    const int length = (int)strlen(name) - (int)strlen(STORE_MANIFEST);
+    const bool ours = ends_with(name, "-state.h5" STORE_MANIFEST) || strcmp(name, "weights.h5" STORE_MANIFEST) == 0 ||
+                      (strncmp(name, "checkpoint-", 11) == 0 && ends_with(name, ".h5" STORE_MANIFEST));
 
-    if (!ends_with(path, ".h5" STORE_MANIFEST)) {
-        return false;
-    }
-    (void)snprintf(file, sizeof file, "%.*s", (int)(strlen(path) - strlen(STORE_MANIFEST)), path);
-    return access(file, F_OK) != 0 && errno == ENOENT;
+    (void)snprintf(path, sizeof path, "%.1700s/%.*s", folder, ours ? length : 0, name);
+    return ours && access(path, F_OK) != 0 && errno == ENOENT;
 }
 
 /* One of ours in the making: a dot before the name and .tmp behind it; MPI-IO puts more behind that, to try locks. */
@@ -193,7 +193,7 @@ static void tidy(const char *folder)
         const char *name = entry->d_name;
 
         (void)snprintf(path, sizeof path, "%.1700s/%.255s", folder, name);
-        if (is_temporary(name) || is_orphan(path)) {
+        if (is_temporary(name) || is_orphan(folder, name)) {
             (void)unlink(path);
         }
     }

@@ -59,6 +59,8 @@ hsgd_status store_manifest_write(const char *folder, const char *file, const man
 hsgd_status store_manifest_extend(const char *file, manifest *m, hsgd_error *err);
 /* hsgd_store_check on one rank. */
 hsgd_status store_certified(const char *file, bool *certified, hsgd_error *err);
+/* Does a dataset keep its values in its own file, and as many bytes of them as it says?  Local.  Errors: HSGD_ERR_DATA. */
+hsgd_status store_check_storage(hid_t dataset, const char *name, const char *path, hsgd_error *err);
 /* mkdir -p.  Local.  Errors: HSGD_ERR_IO. */
 hsgd_status store_make_folder(const char *folder, hsgd_error *err);
 /* A variable-length UTF-8 string type (close it). */

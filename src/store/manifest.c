@@ -1,6 +1,5 @@
 /* src/store/manifest.c - see manifest.h. */
 #include "store/manifest.h"
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -63,6 +62,11 @@ static bool read_hex(rest *r, char hex[65])
         hex[i] = *r->at;
     }
     return true;
+}
+
+bool manifest_is_ours(const char *text, size_t length)
+{
+    return length >= sizeof HEAD - 1 && memcmp(text, HEAD, sizeof HEAD - 1) == 0;
 }
 
 hsgd_status manifest_parse(const char *text, size_t length, const char *name, manifest *out, hsgd_error *err)

@@ -7,6 +7,7 @@
  * While a file is replaced its manifest has two such pairs of lines: of the file to come, and of the one that is there. */
 #pragma once
 #include "base/error.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,3 +30,6 @@ hsgd_status manifest_format(const manifest *m, const char *name, char text[MANIF
 /* Read what manifest_format wrote: text[length], which need not end with a 0.  Nothing else is taken: no other name, no
  * missing or further byte.  Local.  Errors: HSGD_ERR_DATA. */
 hsgd_status manifest_parse(const char *text, size_t length, const char *name, manifest *out, hsgd_error *err);
+
+/* Does text[length] begin as a manifest of ours?  Local. */
+bool manifest_is_ours(const char *text, size_t length);

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { MOST_PIECE = 1 << 28 }; /* bytes */
-
 static hsgd_status open_file(const char *path, hid_t *file, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -110,38 +108,6 @@ done:
     return st;
 }
 
-/* Bytes of one piece of a dataset that is stored in pieces; each is read and unpacked whole. */
-static double piece_bytes(hid_t creation)
-{
-    hsize_t dims[H5S_MAX_RANK];
-    const int rank = H5Pget_layout(creation) == H5D_CHUNKED ? H5Pget_chunk(creation, H5S_MAX_RANK, dims) : 0;
-    double bytes = sizeof(double);
-
-    for (int d = 0; d < rank && d < H5S_MAX_RANK; d++) {
-        bytes *= (double)dims[d];
-    }
-    return bytes;
-}
-
-/* The values must stand in the file itself, not in others that it names, and in pieces of the usual size. */
-static hsgd_status check_storage(const opened *o, const char *name, const char *path, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    const hid_t creation = H5Dget_create_plist(o->dataset);
-
-    HSGD_CHECK(creation >= 0 && H5Pget_layout(creation) != H5D_VIRTUAL && H5Pget_external_count(creation) == 0,
-               HSGD_ERR_DATA, err, "%s: %s keeps its values in other files, which are not read; store the data itself",
-               name, path);
-    HSGD_CHECK(piece_bytes(creation) <= MOST_PIECE, HSGD_ERR_DATA, err,
-               "%s: %s is stored in pieces of %.0f bytes; store it in pieces of at most %d", name, path,
-               piece_bytes(creation), MOST_PIECE);
-done:
-    if (creation >= 0) {
-        (void)H5Pclose(creation);
-    }
-    return st;
-}
-
 static hsgd_status open_dataset(const char *name, const char *path, opened *o, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -154,7 +120,6 @@ static hsgd_status open_dataset(const char *name, const char *path, opened *o, h
                HSGD_ERR_DATA, err, "%s: %s is not a dataset", name, path);
     o->dataset = H5Dopen2(o->file, path, H5P_DEFAULT);
     HSGD_CHECK(o->dataset >= 0, HSGD_ERR_DATA, err, "%s: %s is damaged", name, path);
-    HSGD_TRY(check_storage(o, name, path, err));
     HSGD_TRY(read_shape(o, name, path, err));
 done:
     return st;
@@ -169,6 +134,9 @@ hsgd_status hsgd_store_dims(hsgd_comm *comm, const char *file, const char *path,
 
     if (comm->rank == 0) {
         st = open_dataset(file, path, &o, err);
+        if (st == HSGD_OK) {
+            st = store_check_storage(o.dataset, file, path, err);
+        }
         st = close_dataset(&o, file, st, err);
     }
     HSGD_TRY(hsgd_comm_agree(comm, st, err));
@@ -209,6 +177,7 @@ static hsgd_status check_shape(const opened *o, const char *name, const char *pa
     shape_text(o->rank, o->dims, found, sizeof found);
     HSGD_CHECK(same, HSGD_ERR_DATA, err, "%s: %s has shape %s, expected %s; is the file of another network or study?",
                name, path, found, want);
+    HSGD_TRY(store_check_storage(o->dataset, name, path, err));
 done:
     return st;
 }

@@ -241,15 +241,26 @@ done:
     return st;
 }
 
+/* A second name for the present file, if there is one: from here on its first name may be given to another at once, and is
+ * never missing.  Where the file system has no second names, the first one has to go for an instant. */
+static bool keep_as_old(const char *final)
+{
+    char old[STORE_PATH + 8];
+
+    (void)snprintf(old, sizeof old, "%s.old", final);
+    if (access(final, F_OK) != 0 && errno == ENOENT) {
+        return true;
+    }
+    return (unlink(old) == 0 || errno == ENOENT) && (link(final, old) == 0 || rename(final, old) == 0);
+}
+
 /* Put the written file in place.  On rank 0. */
 static hsgd_status rename_all(const hsgd_store *store, bool keep_old, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    char old[STORE_PATH + 8];
 
-    (void)snprintf(old, sizeof old, "%s.old", store->final);
-    HSGD_CHECK(!keep_old || rename(store->final, old) == 0 || errno == ENOENT, HSGD_ERR_IO, err,
-               "%s: cannot rename to .old: %s", store->final, strerror(errno));
+    HSGD_CHECK(!keep_old || keep_as_old(store->final), HSGD_ERR_IO, err, "%s: cannot keep it as .old: %s", store->final,
+               strerror(errno));
     HSGD_CHECK(rename(store->temporary, store->final) == 0, HSGD_ERR_IO, err, "%s: cannot rename into place: %s",
                store->final, strerror(errno));
     HSGD_TRY(store_sync(store->folder, err));
@@ -258,23 +269,28 @@ done:
 }
 
 /* The file's bytes are on the disk before it gets its name.  A manifest that is written last commits it; where a file is
- * replaced, the manifest tells of both before, so that whichever a crash leaves is vouched for, and of one again after. */
+ * replaced that has one, the manifest tells of both before, so that whichever a crash leaves is vouched for, and of one again
+ * after.  A file that nobody vouches for stays so until it is replaced. */
 static hsgd_status finish(const hsgd_store *store, hsgd_commit how, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    const bool certify = (how & (HSGD_COMMIT_CERTIFY | HSGD_COMMIT_LAST)) != 0, last = (how & HSGD_COMMIT_LAST) != 0;
+    const bool certify = (how & (HSGD_COMMIT_CERTIFY | HSGD_COMMIT_LAST)) != 0;
+    bool after = (how & HSGD_COMMIT_LAST) != 0;
     manifest m = {.count = 1};
 
     HSGD_TRY(store_sync(store->temporary, err));
     if (certify) {
         HSGD_TRY(hsgd_sha256_file(store->temporary, &m.entry[0].bytes, m.entry[0].sha256, err));
         HSGD_TRY(store_manifest_extend(store->final, &m, err));
-        if (!last || m.count > 1) {
+        if (m.count > 1 || (!after && access(store->final, F_OK) != 0)) {
             HSGD_TRY(store_manifest_write(store->folder, store->final, &m, err));
+            after = m.count > 1;
+        } else {
+            after = true;
         }
     }
     HSGD_TRY(rename_all(store, (how & HSGD_COMMIT_KEEP_OLD) != 0, err));
-    if (certify && (last || m.count > 1)) {
+    if (certify && after) {
         m.count = 1;
         HSGD_TRY(store_manifest_write(store->folder, store->final, &m, err));
     }

@@ -61,7 +61,7 @@ hsgd_status hsgd_store_attribute_f64(hsgd_store *store, const char *object, cons
 /* What a commit leaves beside the file; may be added up. */
 typedef enum {
     HSGD_COMMIT_REPLACE = 0,  /* an older file of that name is replaced atomically ... */
-    HSGD_COMMIT_KEEP_OLD = 1, /* ... or stays as NAME.old */
+    HSGD_COMMIT_KEEP_OLD = 1, /* ... and stays as NAME.old */
     HSGD_COMMIT_CERTIFY = 2,  /* a manifest NAME.sha256 (see manifest.h): the file is never without a valid one */
     HSGD_COMMIT_LAST = 4,     /* CERTIFY, and the manifest of a new file is written last: it is what commits the file */
 } hsgd_commit;
@@ -137,8 +137,9 @@ hsgd_status hsgd_store_read_parameters(hsgd_comm *comm, const char *file, const 
 hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, int64_t below, int64_t *step, char *file,
                                          size_t size, void (*warn)(void *context, const char *text), void *context,
                                          hsgd_error *err);
-/* Rename every checkpoint to NAME.old: they belong to a training that is started afresh.  Collective. */
-hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, hsgd_error *err);
+/* Rename every checkpoint of a step greater than `above` to NAME.old, -1: all: they belong to a training that is started
+ * afresh, or are damaged, and must not be counted among the newest.  Collective. */
+hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, int64_t above, hsgd_error *err);
 /* Remove all but the newest `keep` checkpoints that have a manifest, and those older than these that have none; then
  * tidy.  Collective. */
 hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_error *err);

@@ -262,11 +262,12 @@ hsgd_status checkpoint_resume(training *t, hsgd_error *err)
         HSGD_TRY(
             hsgd_store_newest_checkpoint(s->comm, s->deck->run.output, step, &step, file, sizeof file, warn, s, err));
         if (step < 0) {
-            return resume_finished(t, err);
+            HSGD_TRY(resume_finished(t, err));
+            return hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, -1, err);
         }
         st = fits(t, file, step, &afresh, err);
         if (st == HSGD_OK && afresh) {
-            return hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, err);
+            return hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, -1, err);
         }
         if (st == HSGD_OK) {
             st = load(t, file, step, err);
@@ -274,10 +275,11 @@ hsgd_status checkpoint_resume(training *t, hsgd_error *err)
         if (st != HSGD_ERR_DATA) {
             break;
         }
-        hsgd_progress_warn(s->progress, "%s; the checkpoint before it is taken", err->text);
+        hsgd_progress_warn(s->progress, "%s; it is kept as .old and the checkpoint before it taken", err->text);
         HSGD_TRY(unload(t, err));
     }
     HSGD_TRY(st);
+    HSGD_TRY(hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, step, err)); /* that were passed over */
     hsgd_progress_say(s->progress, "train: goes on from %s (step %lld of %lld)", file, (long long)step,
                       (long long)t->total);
     metrics_file(s, "resume", HSGD_STAGE_TRAIN, strrchr(file, '/') + 1, step, -1.0);

@@ -135,9 +135,10 @@ static hsgd_status test(training *t, hsgd_error *err)
 
     st = hsgd_objective_evaluate(t->tester, t->sgd.weights, t->test_index, s->data->test.count, NULL, &loss, err);
     if (st == HSGD_ERR_NUMERIC) {
-        (void)hsgd_error_set(err, st,
-                             "train: the loss of the test images is NaN or Inf after step %lld; lower train.lr",
-                             (long long)t->sgd.step);
+        (void)hsgd_error_set(
+            err, st,
+            "train: the loss of the test images is NaN or Inf after step %lld; lower train.lr, in another run.output",
+            (long long)t->sgd.step);
     }
     HSGD_TRY(explained(t, st, err));
     HSGD_TRY(history_reserve(s->comm, &t->history, 0, 1, err));

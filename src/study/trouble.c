@@ -212,9 +212,9 @@ static void add_checkpoint(training *t, hsgd_error *err)
     if (hsgd_store_newest_checkpoint(s->comm, s->deck->run.output, INT64_MAX, &step, file, sizeof file, unheard, NULL,
                                      &lost) == HSGD_OK &&
         step >= 0) {
-        add(err, "; the last good checkpoint is %s: go on from it with --restart", file);
+        add(err, "; the last good checkpoint is %s", file);
     } else {
-        add(err, "; there is no checkpoint to go on from");
+        add(err, "; there is no checkpoint before it");
     }
 }
 
@@ -232,7 +232,8 @@ hsgd_status trouble_in_training(training *t, hsgd_status st, const int64_t *inde
     if (look == HSGD_ERR_NUMERIC) {
         add(err, "; %s", found.text);
     } else if (look == HSGD_OK) {
-        add(err, "; evaluated once more, all is finite: suspect the memory of a node or device");
+        add(err,
+            "; evaluated once more, all is finite: suspect the memory of a node or device, and go on with --restart");
     }
     add_checkpoint(t, err);
     return st;
@@ -251,7 +252,8 @@ hsgd_status trouble_check(training *t, hsgd_error *err)
     }
     st = hsgd_comm_agree(t->study->comm, st, &found); /* memory of one rank alone may be at fault */
     if (st == HSGD_ERR_NUMERIC) {
-        (void)hsgd_error_set(err, st, "train: after step %lld %s; lower train.lr", (long long)t->sgd.step, found.text);
+        (void)hsgd_error_set(err, st, "train: after step %lld %s; lower train.lr, in another run.output",
+                             (long long)t->sgd.step, found.text);
         add_checkpoint(t, err);
     } else if (st != HSGD_OK) {
         (void)hsgd_error_set(err, st, "%s", found.text);

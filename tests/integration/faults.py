@@ -125,10 +125,10 @@ class Faults(ProgramTest):
         steps = int(max(results.glob("checkpoint-*.h5")).stem.split("-")[1])
         self.program(*words, f"train.steps={steps}", "run.output=whole")
         self.program(*words, f"train.steps={steps}", "--restart", "run.output=results")
-        for name in ("weights.h5", "train.h5"):
+        for name, part in (("weights.h5", "/params"), ("train.h5", "/train")):  # the stop, a step like any, is not tested
             first, second = (harness.datasets(self.folder / folder / name) for folder in ("results", "whole"))
-            self.assertEqual(first.keys(), second.keys())
-        self.assertTrue((first["/train/loss"] == second["/train/loss"]).all())
+            for path in filter(lambda path: path.startswith(part), second):
+                self.assertEqual(first[path].tobytes(), second[path].tobytes(), path)
 
     def wait_for(self, condition, process, seconds=60):
         for _ in range(seconds * 20):

@@ -12,7 +12,7 @@ import numpy as np
 
 import harness
 from harness import EXIT_NUMERIC, EXIT_STOPPED, MPIEXEC, ProgramTest, differences
-from kill import family, is_alive
+from processes import family, is_alive
 
 DATA = ("data.train_samples=120", "data.test_samples=20", "hessian.samples=120", "run.snapshot_every=0",
         "model.layers=conv 4 5 / tanh / maxpool 2 / linear 10", "model.precision=double", "device.threads=1")

@@ -177,6 +177,23 @@ class Restart(ProgramTest):
         for path, values in harness.datasets(whole / "weights.h5").items():
             self.assertEqual(values.tobytes(), harness.datasets(folder / "weights.h5")[path].tobytes(), path)
 
+    def test_damaged_checkpoints_do_not_push_out_the_good_ones(self):
+        folder = self.study("hurt", "run.stages=train", "train.steps=12", "train.checkpoint_every=1")
+        damaged = sorted(folder.glob("checkpoint-*.h5"))
+        self.assertEqual(len(damaged), 2)
+        for path in (*damaged, *folder.glob("weights.h5*"), *folder.glob("train.h5*")):
+            if path in damaged:
+                path.write_bytes(path.read_bytes()[:1000])
+            else:
+                path.unlink()
+        words = (*harness.SMALL, "run.stages=train", "run.output=hurt", "--restart", "train.checkpoint_every=1")
+        stopped = self.program(*words, "train.steps=100000", "run.time_limit=0.01", expect=harness.EXIT_STOPPED)
+        self.assertEqual(stopped.err.count("damaged"), 2, str(stopped))
+        kept = [path.name for path in folder.glob("checkpoint-*.h5")]
+        self.assertTrue(kept and all(path.with_name(f"{path.name}.old").exists() for path in damaged), kept)
+        done = self.program(*words, f"train.steps={int(max(kept)[11:19]) + 1}")
+        self.assertIn(f"goes on from hurt/{max(kept)}", done.out)
+
     def test_weights_that_differ_from_their_manifest_are_refused(self):
         folder = self.study("done", "run.stages=train")
         with h5py.File(folder / "weights.h5", "r+") as file:

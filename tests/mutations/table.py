@@ -83,7 +83,7 @@ FAULTS = [
     Fault("a manifest's bytes are not flushed", "src/store/certify.c",
           "return fsync(fd) == 0;", "return fd >= 0;", r"^integration\.commit_order$"),
     Fault("a manifest that commits is there before its file", "src/store/store.c",
-          "if (!last || m.count > 1) {", "if (m.count > 0) {", r"^integration\.commit_order$"),
+          "if (m.count > 1 || (!after &&", "if (m.count > 0 || (!after &&", r"^integration\.commit_order$"),
     # algebra
     Fault("blocks of rows begin one late", "src/algebra/space.c",
           "*low = *low * space->block < space->n ? *low * space->block : space->n;",

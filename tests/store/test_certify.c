@@ -197,6 +197,53 @@ static void a_replacement_cut_short_leaves_one_of_the_two_files(void **state)
     }
 }
 
+/* A commit that stops where the file should get its name, as a crash there would: what was there is as it was. */
+static void a_commit_cut_short_leaves_the_file_that_was_there(void **state)
+{
+    static const hsgd_commit before[] = {HSGD_COMMIT_CERTIFY, HSGD_COMMIT_REPLACE}; /* with a manifest, and without */
+    scratch *s = *state;
+
+    for (int i = 0; i < 2; i++) {
+        hsgd_store *store = NULL;
+        hsgd_error err = {0};
+        bool certified = false;
+
+        write_file(s, "a.h5", 1, before[i]);
+        assert_ok(hsgd_store_create(test_comm(), s->folder, "a.h5", &scratch_provenance, &store, &err));
+        if (test_comm()->rank == 0) {
+            assert_int_equal(mkdir(scratch_file(s, "a.h5.old"), 0777), 0);
+        }
+        everybody_here();
+        assert_int_equal(hsgd_store_commit(&store, HSGD_COMMIT_KEEP_OLD | HSGD_COMMIT_CERTIFY, &err), HSGD_ERR_IO);
+        assert_int_equal(check(s, "a.h5", &certified), HSGD_OK);
+        assert_int_equal(certified, i == 0);
+        if (test_comm()->rank == 0) {
+            assert_int_equal(rmdir(scratch_file(s, "a.h5.old")), 0);
+        }
+        everybody_here();
+        write_file(s, "a.h5", 2, HSGD_COMMIT_KEEP_OLD | HSGD_COMMIT_CERTIFY);
+        assert_certified(s, "a.h5");
+        assert_true(scratch_exists(s, "a.h5.old"));
+        if (test_comm()->rank == 0) {
+            assert_int_equal(unlink(scratch_file(s, "a.h5.old")), 0);
+            assert_int_equal(unlink(scratch_file(s, "a.h5.sha256")), 0);
+        }
+        everybody_here();
+    }
+}
+
+static void a_list_of_sums_that_is_not_ours_is_no_manifest(void **state)
+{
+    static const char theirs[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef  a.h5\n";
+    scratch *s = *state;
+    bool certified = true;
+
+    write_file(s, "a.h5", 1, HSGD_COMMIT_REPLACE);
+    write_all(s, "a.h5.sha256", theirs, sizeof theirs - 1);
+    assert_int_equal(check(s, "a.h5", &certified), HSGD_OK);
+    assert_false(certified);
+}
+
 static void what_is_no_file_is_told(void **state)
 {
     scratch *s = *state;
@@ -255,7 +302,9 @@ static void assert_found(scratch *s, const char *name)
     if (strcmp(name, NEW) == 0) {
         assert_falls_back(s);
     } else {
+        opened[0] = '\0';
         assert_int_equal(check(s, name, &certified), HSGD_ERR_DATA);
+        assert_string_equal(opened, "");
     }
 }
 
@@ -301,15 +350,20 @@ static void every_damage_is_found_before_hdf5_opens_the_file(void **state)
     cases += damage_everywhere(s, NEW, flips);
     cases += damage_everywhere(s, WEIGHTS, flips);
     if (test_comm()->rank == 0) {
-        print_message("%lld damages of checkpoint and weights: all found before HDF5 opened them\n", (long long)cases);
+        print_message("%lld damages of checkpoint and weights: all found, without HDF5's opening them\n",
+                      (long long)cases);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        scratch_test(a_committed_file_has_the_manifest_asked_for),         scratch_test(the_system_s_own_tool_agrees),
-        scratch_test(a_replacement_cut_short_leaves_one_of_the_two_files), scratch_test(what_is_no_file_is_told),
+        scratch_test(a_committed_file_has_the_manifest_asked_for),
+        scratch_test(the_system_s_own_tool_agrees),
+        scratch_test(a_replacement_cut_short_leaves_one_of_the_two_files),
+        scratch_test(a_commit_cut_short_leaves_the_file_that_was_there),
+        scratch_test(a_list_of_sums_that_is_not_ours_is_no_manifest),
+        scratch_test(what_is_no_file_is_told),
         scratch_test(every_damage_is_found_before_hdf5_opens_the_file),
     };
 

@@ -154,6 +154,39 @@ static void pruning_counts_complete_checkpoints_alone(void **state)
     assert_false(scratch_exists(s, "checkpoint-00000001.h5"));
 }
 
+static void everybody_here(void)
+{
+    hsgd_error err = {0};
+
+    assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
+}
+
+/* On rank 0: a folder where the name of that file's .old should stand keeps it from being renamed. */
+static void block(scratch *s, const char *name, bool yes)
+{
+    if (test_comm()->rank == 0) {
+        assert_int_equal(yes ? mkdir(scratch_file(s, name), 0777) : rmdir(scratch_file(s, name)), 0);
+    }
+    everybody_here();
+}
+
+static void what_is_newer_than_the_one_taken_goes_and_the_newest_last(void **state)
+{
+    scratch *s = *state;
+    hsgd_error err = {0};
+
+    write_checkpoint(s, "checkpoint-00000001.h5", 1);
+    write_checkpoint(s, "checkpoint-00000002.h5", 2);
+    write_checkpoint(s, "checkpoint-00000003.h5", 3);
+    block(s, "checkpoint-00000002.h5.old", true);
+    assert_int_equal(hsgd_store_retire_checkpoints(test_comm(), s->folder, 1, &err), HSGD_ERR_IO);
+    assert_true(scratch_exists(s, "checkpoint-00000003.h5")); /* it tells how far the training went */
+    block(s, "checkpoint-00000002.h5.old", false);
+    assert_ok(hsgd_store_retire_checkpoints(test_comm(), s->folder, 1, &err));
+    assert_true(scratch_exists(s, "checkpoint-00000001.h5") && scratch_exists(s, "checkpoint-00000001.h5.sha256"));
+    assert_false(scratch_exists(s, "checkpoint-00000002.h5") || scratch_exists(s, "checkpoint-00000003.h5"));
+}
+
 static void retired_checkpoints_stay_beside_but_count_no_more(void **state)
 {
     const scratch *s = *state;
@@ -162,7 +195,7 @@ static void retired_checkpoints_stay_beside_but_count_no_more(void **state)
 
     write_checkpoint(s, "checkpoint-00000001.h5", 1);
     write_checkpoint(s, "checkpoint-00000002.h5", 2);
-    assert_ok(hsgd_store_retire_checkpoints(test_comm(), s->folder, &err));
+    assert_ok(hsgd_store_retire_checkpoints(test_comm(), s->folder, -1, &err));
     assert_int_equal(newest(s, warnings, file, sizeof file), -1);
     assert_true(scratch_exists(s, "checkpoint-00000001.h5.old") && scratch_exists(s, "checkpoint-00000002.h5.old"));
 }
@@ -176,6 +209,7 @@ int main(void)
         scratch_test(damaged_checkpoints_are_told_and_the_one_before_is_taken),
         scratch_test(pruning_keeps_the_newest_and_all_that_is_no_checkpoint),
         scratch_test(pruning_counts_complete_checkpoints_alone),
+        scratch_test(what_is_newer_than_the_one_taken_goes_and_the_newest_last),
         scratch_test(retired_checkpoints_stay_beside_but_count_no_more),
     };
 

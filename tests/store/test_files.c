@@ -108,7 +108,7 @@ static void what_killed_runs_left_half_written_is_tidied_away(void **state)
 {
     static const char *const go[] = {".train.h5.tmp", ".checkpoint-00000001.h5.sha256.tmp", "eigen-state.h5.sha256",
                                      ".landscape-state.h5.tmp.locktest.0"};
-    static const char *const stay[] = {"notes.tmp", ".notes.tmp", "notes.sha256", "h5.tmp"};
+    static const char *const stay[] = {"notes.tmp", ".notes.tmp", "notes.h5.sha256", "h5.tmp"};
     scratch *s = *state;
     hsgd_error err = {0};
 
