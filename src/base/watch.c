@@ -342,6 +342,9 @@ static bool start(hsgd_watch *watch)
         (void)pthread_sigmask(SIG_SETMASK, &all, &before);
         watch->running = pthread_create(&watch->thread, NULL, run, watch) == 0;
         (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (watch->running) {
+            (void)pthread_setname_np(watch->thread, "hsgd-watch"); /* for who lists the threads */
+        }
     }
     return watch->running;
 }
