@@ -132,7 +132,7 @@ class Layouts(CudaTest):
     @emulation_only
     def test_any_number_of_gpus_gives_the_same_bits_by_nccl(self):
         one = self.cuda("one", *self.SEVERAL)
-        for ranks in (2, 3):
+        for ranks in (2, 3) if harness.EVERY_CASE else (3,):
             with self.subTest(ranks=ranks):
                 other = self.cuda(f"r{ranks}", *self.SEVERAL, ranks=ranks, **self.devices(ranks))
                 self.assertEqual(differences(one, other), [])
@@ -154,7 +154,7 @@ class Layouts(CudaTest):
     def test_groups_of_ranks_on_gpus_of_their_own_or_on_one_give_the_same_bits(self):
         words = (*self.SEVERAL, "run.stages=density", "density.probes=3")
         one = self.cuda("one", *words)
-        layouts = ((4, 2, 4, "nccl"), (3, 3, 3, "nccl"), (2, 2, 1, "mpi")) if EMULATED else ((2, 2, 1, None),)
+        layouts = ((4, 2, 4, "nccl"), (2, 2, 1, "mpi")) if EMULATED else ((2, 2, 1, None),)
         for ranks, groups, devices, communicator in layouts:
             with self.subTest(ranks=ranks, groups=groups):
                 other = self.cuda(f"r{ranks}", *words, f"density.groups={groups}", ranks=ranks,
