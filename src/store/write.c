@@ -251,13 +251,15 @@ static hsgd_status write_part(hsgd_store *store, const hsgd_dataset_spec *spec, 
     char what[320];
 
     st = check_part(store, spec, p, err);
+    if (st == HSGD_OK) {
+        st = stage(spec, p, &staged, err);
+    }
     HSGD_TRY(hsgd_comm_agree(store->comm, st, err)); /* no failure of HDF5: the file can be closed as ever */
     HSGD_TRY(store_reserve(store, whole_bytes(spec) + STORE_RESERVE_DATASET, err));
-    st = stage(spec, p, &staged, err);
     (void)snprintf(what, sizeof what, "write %.300s", spec->path);
     errno = 0;
     hsgd_comm_enter(store->comm, HSGD_WATCH_FILE_DATASET);
-    if (st == HSGD_OK && !make_dataset(store, spec, &dataset)) {
+    if (!make_dataset(store, spec, &dataset)) {
         st = store_failure(store->final, what, err);
     }
     hsgd_comm_leave(store->comm);

@@ -13,7 +13,8 @@ static hsgd_store_type weight_type(const study_state *s)
     return s->backend->precision == HSGD_DOUBLE ? HSGD_STORE_F64 : HSGD_STORE_F32; /* exact: weights are rounded */
 }
 
-/* SHA-256 of all that a continuation starts from: weights, momentum (through t->flat), history.  Local. */
+/* SHA-256 of all that a continuation starts from: weights and momentum, which are in t->flat and t->flat_momentum then, and
+ * history.  Local. */
 static hsgd_status hash_state(training *t, char hex[65], hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -25,11 +26,11 @@ static hsgd_status hash_state(training *t, char hex[65], hsgd_error *err)
 
     HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
     HSGD_TRY(hsgd_sha256(1, &part, &bytes, weights, err));
-    HSGD_TRY(hsgd_vector_get_local(t->sgd.momentum, t->flat, err));
+    HSGD_TRY(hsgd_vector_get_local(t->sgd.momentum, t->flat_momentum, err));
     {
         enum { PARTS = 7 };
-        const void *parts[PARTS + TRAIN_CURVATURE_PARTS] = {weights,      t->flat,      h->loss,         h->lr,
-                                                            h->test_step, h->test_loss, h->test_accuracy};
+        const void *parts[PARTS + TRAIN_CURVATURE_PARTS] = {weights,      t->flat_momentum, h->loss,         h->lr,
+                                                            h->test_step, h->test_loss,     h->test_accuracy};
         size_t sizes[PARTS + TRAIN_CURVATURE_PARTS] = {sizeof weights, bytes, steps, steps, tests, tests, tests};
 
         train_curvature_parts(&t->curvature, t->study->m, parts + PARTS, sizes + PARTS);
@@ -49,11 +50,10 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
 
     HSGD_TRY(trouble_check(t, err));
     (void)snprintf(name, sizeof name, "checkpoint-%08lld.h5", (long long)t->sgd.step);
-    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
-    HSGD_TRY(study_set_weights(s, t->flat, name, err)); /* for the file's own hash of them */
+    st = hash_state(t, state, err);
+    st = st == HSGD_OK ? study_set_weights(s, t->flat, name, err) : st; /* for the file's own hash of them */
+    HSGD_TRY(hsgd_comm_agree(s->comm, st, err)); /* what one rank's device or memory may refuse is over */
     HSGD_TRY(output_begin(s, name, HSGD_STAGE_TRAIN, &store, err));
-    HSGD_TRY(hash_state(t, state, err));
-    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
     HSGD_TRY(hsgd_store_attribute_text(store, "/", "state_sha256", state, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "step", t->sgd.step, err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "epoch", t->sgd.step / t->steps_per_epoch, err));
@@ -62,12 +62,10 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
                                           t->sgd.step % t->steps_per_epoch * s->deck->train.batch,
                                       err));
     HSGD_TRY(hsgd_store_attribute_i64(store, "/", "total_steps", t->total, err));
-    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
     HSGD_TRY(
         hsgd_store_write_parameters(store, "/params", s->parameters, s->parameter_count, weight_type(s), t->flat, err));
-    HSGD_TRY(hsgd_vector_get_local(t->sgd.momentum, t->flat, err));
     HSGD_TRY(hsgd_store_write_parameters(store, "/optimizer/momentum", s->parameters, s->parameter_count,
-                                         HSGD_STORE_F64, t->flat, err));
+                                         HSGD_STORE_F64, t->flat_momentum, err));
     HSGD_TRY(history_write(store, &t->history, err));
     HSGD_TRY(train_curvature_save(store, &t->curvature, s->m, err));
     HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_LAST, err));
@@ -181,7 +179,7 @@ hsgd_status training_written(training *t, const char hash[65], int64_t step, boo
                    (st = hsgd_store_read_attribute_text(s->comm, path, "stage_hash", found, sizeof found, &unread)) ==
                        HSGD_OK &&
                    strcmp(found, hash) == 0;
-        HSGD_CHECK(st != HSGD_ERR_IO, st, err, "%s", unread.text);
+        HSGD_CHECK(st == HSGD_OK || st == HSGD_ERR_DATA, st, err, "%s", unread.text);
         st = HSGD_OK; /* one that cannot be trusted is not there */
     }
 done:

@@ -459,11 +459,11 @@ static hsgd_status hash_in(study_state *s, const char *name, bool state, char ha
 
     HSGD_TRY(hsgd_store_exists(s->comm, folder_of(s), name, &exists, err));
     output_path(s, name, file, sizeof file);
-    if (!exists || (state && vouched(s, file, &unread) != HSGD_OK) ||
+    if (!exists || (state && (st = vouched(s, file, &unread)) != HSGD_OK) ||
         (st = hsgd_store_read_attribute_text(s->comm, file, OUTPUT_HASH, hash, 65, &unread)) != HSGD_OK) {
         hash[0] = '\0';
     }
-    HSGD_CHECK(st != HSGD_ERR_IO, st, err, "%s", unread.text);
+    HSGD_CHECK(st == HSGD_OK || st == HSGD_ERR_DATA, st, err, "%s", unread.text);
     st = HSGD_OK;
 done:
     return st;

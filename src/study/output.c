@@ -193,13 +193,13 @@ hsgd_status output_look(study_state *s, const char *name, hsgd_stage stage, outp
     HSGD_TRY(output_stage_hash(s, stage, want, err));
     output_path(s, name, path, sizeof path);
     st = hsgd_store_read_attribute_text(s->comm, path, OUTPUT_HASH, found, sizeof found, unread);
-    HSGD_CHECK(st != HSGD_ERR_IO, st, err, "%s", unread->text);
+    HSGD_CHECK(st == HSGD_OK || st == HSGD_ERR_DATA, st, err, "%s", unread->text);
     if (st != HSGD_OK) {
         *out = OUTPUT_DAMAGED;
         return HSGD_OK;
     }
     st = hsgd_store_read_attribute_i64(s->comm, path, OUTPUT_FAILED, &failed, &none); /* absent: it did not fail */
-    HSGD_CHECK(st != HSGD_ERR_IO, st, err, "%s", none.text);
+    HSGD_CHECK(st == HSGD_OK || st == HSGD_ERR_DATA, st, err, "%s", none.text);
     st = HSGD_OK;
     *out = failed != 0 ? OUTPUT_OF_FAILURE : strcmp(want, found) == 0 ? OUTPUT_VALID : OUTPUT_STALE;
 done:

@@ -31,8 +31,9 @@ static hsgd_status create(training *t, study_state *s, hsgd_error *err)
     t->order = malloc((size_t)count * sizeof *t->order);
     t->test_index = malloc((size_t)tests * sizeof *t->test_index);
     t->flat = malloc((size_t)s->n * sizeof *t->flat);
-    HSGD_CHECK(t->order != NULL && t->test_index != NULL && t->flat != NULL, HSGD_ERR_MEMORY, err,
-               "memory: cannot allocate the order of %lld samples", (long long)count);
+    t->flat_momentum = malloc((size_t)s->n * sizeof *t->flat_momentum);
+    HSGD_CHECK(t->order != NULL && t->test_index != NULL && t->flat != NULL && t->flat_momentum != NULL,
+               HSGD_ERR_MEMORY, err, "memory: cannot allocate the order of %lld samples", (long long)count);
     for (int64_t i = 0; i < tests; i++) {
         t->test_index[i] = i;
     }
@@ -52,6 +53,7 @@ static void destroy(training *t)
     hsgd_sgd_destroy(&t->sgd);
     hsgd_objective_destroy(&t->tester);
     hsgd_objective_destroy(&t->objective);
+    free(t->flat_momentum);
     free(t->flat);
     free(t->test_index);
     free(t->order);

@@ -30,7 +30,7 @@ typedef struct {
     int64_t steps_per_epoch, total;     /* total: where this run ends */
     int64_t *order, order_epoch;        /* the permutation of the present epoch */
     int64_t *test_index;
-    double *flat; /* [n] scratch for files */
+    double *flat, *flat_momentum; /* [n] scratch for files */
     training_history history;
     training_curvature curvature;
 } training;

@@ -1,6 +1,6 @@
 """Killed at any instant, on any number of ranks, a curvature stage goes on with --restart to the bits of an undisturbed run.
 
-HSGD_TEST_EVERY_CASE=1 kills each stage at 20 random instants, else at 2; HSGD_TEST_SEED gives others than seed 1.
+HSGD_TEST_EVERY_CASE=1 kills each stage at 20 random instants, else at 1; HSGD_TEST_SEED gives others than seed 1.
 """
 import os
 import random
