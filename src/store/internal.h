@@ -1,5 +1,6 @@
 /* src/store/internal.h - what the files of the store share. */
 #pragma once
+#include "store/lock.h"
 #include "store/manifest.h"
 #include "store/store.h"
 #include <hdf5.h>
@@ -63,5 +64,9 @@ hsgd_status store_certified(const char *file, bool *certified, hsgd_error *err);
 hsgd_status store_check_storage(hid_t dataset, const char *name, const char *path, hsgd_error *err);
 /* mkdir -p.  Local.  Errors: HSGD_ERR_IO. */
 hsgd_status store_make_folder(const char *folder, hsgd_error *err);
+/* hsgd_lock_take with a sign of life every so many milliseconds (> 0); three times that without one is no life. */
+hsgd_status store_lock_take(hsgd_comm *comm, const char *folder, int64_t milliseconds,
+                            void (*warn)(void *context, const char *text), void *context, hsgd_lock **out,
+                            hsgd_error *err);
 /* A variable-length UTF-8 string type (close it). */
 hid_t store_text_type(void);

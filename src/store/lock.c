@@ -1,5 +1,4 @@
 /* src/store/lock.c - see lock.h. */
-#include "store/lock.h"
 #include "base/clock.h"
 #include "store/internal.h"
 #include <errno.h>
@@ -14,13 +13,18 @@
 #include <unistd.h>
 
 enum {
-    OWNER = 256,       /* bytes of the file at most */
-    TOUCH_SECONDS = 10 /* between two signs of life; three times that without one is no life */
+    OWNER = 384,   /* bytes of the file at most */
+    TOUCH = 10000, /* milliseconds between two signs of life */
+    SIGNS = 3,     /* so many times that without one is no life */
+    STEP = 250,    /* milliseconds at most that the other ranks wait for rank 0: less than run.stall_timeout can be */
+    CONFIRM = 1000 /* milliseconds for another that takes the file over at the same time to write its name */
 };
 
 struct hsgd_lock {
     int fd;
     char path[STORE_PATH];
+    char text[OWNER + 1]; /* what this run wrote into the file; "": nothing yet */
+    int64_t touch;        /* milliseconds between two signs of life */
     pthread_t toucher;
     bool touching, ending; /* ending: guarded by the mutex */
     pthread_mutex_t mutex;
@@ -32,110 +36,129 @@ struct hsgd_lock {
 typedef struct {
     char host[64], job[64]; /* job: the batch system's number, or "none" */
     long pid;
+    long restart; /* how often Slurm has started the job again; 0 of another's jobs */
 } owner;
+
+/* The variable, or NULL where it is no word that the file could hold. */
+static const char *word_of(const char *name)
+{
+    const char *word = getenv(name);
+
+    return word != NULL && word[0] != '\0' && strpbrk(word, " \t\r\n") == NULL ? word : NULL;
+}
+
+static void describe_job(owner *self)
+{
+    const char *slurm = word_of("SLURM_JOB_ID"), *restart = word_of("SLURM_RESTART_COUNT");
+    const char *pbs = word_of("PBS_JOBID");
+    const char *lsf = word_of("LSB_JOBID"), *index = word_of("LSB_JOBINDEX");
+
+    if (slurm != NULL) {
+        (void)snprintf(self->job, sizeof self->job, "%.63s", slurm);
+        self->restart = restart != NULL ? strtol(restart, NULL, 10) : 0;
+    } else if (pbs != NULL) { /* an array's index is in it */
+        (void)snprintf(self->job, sizeof self->job, "%.63s", pbs);
+    } else if (lsf != NULL && index != NULL && strcmp(index, "0") != 0) {
+        (void)snprintf(self->job, sizeof self->job, "%.40s[%.20s]", lsf, index);
+    } else {
+        (void)snprintf(self->job, sizeof self->job, "%.63s", lsf != NULL ? lsf : "none");
+    }
+}
 
 static void describe_self(owner *self)
 {
-    static const char *const names[] = {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"};
-
-    (void)snprintf(self->job, sizeof self->job, "none");
-    for (int i = 2; i >= 0; i--) {
-        const char *job = getenv(names[i]);
-
-        if (job != NULL && job[0] != '\0' && strpbrk(job, " \n") == NULL) {
-            (void)snprintf(self->job, sizeof self->job, "%.63s", job);
-        }
-    }
-    self->pid = (long)getpid();
+    *self = (owner){.pid = (long)getpid()};
+    describe_job(self);
     if (gethostname(self->host, sizeof self->host - 1) != 0 || self->host[0] == '\0') {
         (void)snprintf(self->host, sizeof self->host, "unknown");
     }
     self->host[sizeof self->host - 1] = '\0';
 }
 
-static bool write_self(int fd, const owner *self)
+/* Has Slurm started this very job again since `other`?  It does so only after the end of the first. */
+static bool is_started_again(const owner *self, const owner *other)
 {
-    char text[OWNER], since[32];
-    int length;
-
-    hsgd_clock_iso(since, sizeof since);
-    length =
-        snprintf(text, sizeof text, "host %s\npid %ld\njob %s\nsince %s\n", self->host, self->pid, self->job, since);
-    return ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)length, 0) == length;
+    return strcmp(self->job, other->job) == 0 && self->restart > other->restart; /* of others' jobs both are 0 */
 }
 
-/* The owner that the file names; fields that it does not tell are "unknown". */
-static void read_owner(int fd, owner *out)
-{
+/* ---- the file ---- */
+
+typedef struct {
+    struct stat info;
     char text[OWNER + 1];
-    const ssize_t length = pread(fd, text, OWNER, 0);
-
-    *out = (owner){.host = "unknown", .job = "unknown"};
-    text[length > 0 ? length : 0] = '\0';
-    (void)sscanf(text, "host %63s pid %ld job %63s", out->host, &out->pid, out->job);
-}
-
-/* ---- is the holder alive? ---- */
+} sight;
 
 /* The file of that name as it is now: opened anew, since a network file system may else answer from memory. */
-static bool look(const char *path, struct stat *info)
+static bool look(const char *path, sight *out)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    const bool there = fd >= 0 && fstat(fd, info) == 0;
+    const bool there = fd >= 0 && fstat(fd, &out->info) == 0;
+    const ssize_t length = there ? pread(fd, out->text, OWNER, 0) : 0;
 
+    out->text[length > 0 ? length : 0] = '\0';
     if (fd >= 0) {
         (void)close(fd);
     }
-    return there;
+    return there && length >= 0;
 }
 
-/* Wait for a sign of life of a holder on another machine.  The file's time is compared with itself, so that no two clocks
- * need agree.  A file that is gone or another one is a sign of life too. */
-static bool is_touched(const char *path)
+/* The owner that the file names; what it does not tell is "unknown" or 0. */
+static void read_owner(const char *path, owner *out)
 {
-    struct stat before, now;
+    sight now;
+    char pid[24] = "", restart[24] = "";
 
-    if (!look(path, &before)) {
-        return true;
+    *out = (owner){.host = "unknown", .job = "unknown"};
+    if (look(path, &now)) {
+        (void)sscanf(now.text, "host %63s pid %23s job %63s restart %23s", out->host, pid, out->job, restart);
+        out->pid = strtol(pid, NULL, 10);
+        out->restart = strtol(restart, NULL, 10);
     }
-    for (int second = 0; second < 3 * TOUCH_SECONDS; second++) {
-        (void)sleep(1);
-        if (!look(path, &now) || now.st_ino != before.st_ino || now.st_mtim.tv_sec != before.st_mtim.tv_sec ||
-            now.st_mtim.tv_nsec != before.st_mtim.tv_nsec) {
-            return true;
-        }
-    }
-    return false;
 }
-
-typedef void teller(void *context, const char *text);
-
-/* Is the lock file, whose owner it names, left over?  locked: flock was granted. */
-static bool is_left_over(const char *path, bool locked, const owner *self, const owner *other, teller *warn,
-                         void *context)
-{
-    char text[256];
-
-    if ((locked && strcmp(self->host, other->host) == 0) ||
-        (strcmp(self->job, "none") != 0 && strcmp(self->job, other->job) == 0)) {
-        return true; /* it ended without leaving; or it is this very job, started again elsewhere */
-    }
-    (void)snprintf(text, sizeof text,
-                   "run.output: looks for %d seconds whether process %ld on %s (job %s), whose lock is there, is alive",
-                   3 * TOUCH_SECONDS, other->pid, other->host, other->job);
-    warn(context, text);
-    return !is_touched(path);
-}
-
-/* ---- taking it ---- */
 
 /* Is the open file still the one of that name? */
-static bool is_current(int fd, const char *path)
+static bool is_current(int fd, const struct stat *there)
 {
-    struct stat here, there;
+    struct stat here;
 
-    return fstat(fd, &here) == 0 && stat(path, &there) == 0 && here.st_ino == there.st_ino &&
-           here.st_dev == there.st_dev;
+    return fstat(fd, &here) == 0 && here.st_ino == there->st_ino && here.st_dev == there->st_dev;
+}
+
+/* Is the file there, and does it name this run? */
+static bool is_ours(const hsgd_lock *lock)
+{
+    sight now;
+
+    return look(lock->path, &now) && lock->text[0] != '\0' && strcmp(now.text, lock->text) == 0 &&
+           is_current(lock->fd, &now.info);
+}
+
+/* The same for the toucher, which opens nothing; true also where it cannot be told, as where a server does not answer. */
+static bool may_be_ours(const hsgd_lock *lock)
+{
+    char text[OWNER + 1];
+    struct stat there;
+    const ssize_t length = pread(lock->fd, text, OWNER, 0);
+
+    if (length < 0) {
+        return true;
+    }
+    text[length] = '\0';
+    return strcmp(text, lock->text) == 0 &&
+           (stat(lock->path, &there) == 0 ? is_current(lock->fd, &there) : errno != ENOENT);
+}
+
+/* Down to the disk: a file server tells other machines only what has left this one. */
+static bool write_self(hsgd_lock *lock, const owner *self)
+{
+    char since[32];
+    int length;
+
+    hsgd_clock_iso(since, sizeof since);
+    length = snprintf(lock->text, sizeof lock->text, "host %s\npid %ld\njob %s\nrestart %ld\nsince %s\n", self->host,
+                      self->pid, self->job, self->restart, since);
+    return ftruncate(lock->fd, 0) == 0 && pwrite(lock->fd, lock->text, (size_t)length, 0) == length &&
+           fsync(lock->fd) == 0;
 }
 
 /* Open the file and ask for its lock; again where the holder removes it between the two.  *locked: granted. *refused:
@@ -143,6 +166,7 @@ static bool is_current(int fd, const char *path)
 static hsgd_status open_locked(hsgd_lock *lock, bool *locked, bool *refused, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
+    struct stat there;
 
     do {
         if (lock->fd >= 0) {
@@ -154,56 +178,36 @@ static hsgd_status open_locked(hsgd_lock *lock, bool *locked, bool *refused, hsg
                    lock->path, strerror(errno));
         *locked = flock(lock->fd, LOCK_EX | LOCK_NB) == 0;
         *refused = !*locked && errno == EWOULDBLOCK;
-    } while (!is_current(lock->fd, lock->path));
-done:
-    return st;
-}
-
-static hsgd_status take(hsgd_lock *lock, const char *folder, teller *warn, void *context, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    owner self = {0}, other = {0};
-    bool locked, refused, left_over;
-    char text[512];
-
-    describe_self(&self);
-    HSGD_TRY(open_locked(lock, &locked, &refused, err));
-    read_owner(lock->fd, &other);
-    left_over = !refused && other.pid != 0 && is_left_over(lock->path, locked, &self, &other, warn, context);
-    HSGD_CHECK(
-        !refused && (other.pid == 0 || left_over), HSGD_ERR_USAGE, err,
-        "run.output: process %ld on %s (job %s) is writing to '%s'; wait for its end, or name another folder with "
-        "run.output=...",
-        other.pid, other.host, other.job, folder);
-    if (left_over) {
-        (void)snprintf(text, sizeof text,
-                       "run.output: process %ld on %s (job %s) ended without giving back its lock; taken over",
-                       other.pid, other.host, other.job);
-        warn(context, text);
-    }
-    if (!write_self(lock->fd, &self)) {
-        st = hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot write the lock: %s; check free space and quota", lock->path,
-                            strerror(errno));
-        (void)unlink(lock->path); /* it is ours, and empty */
-    }
+    } while (stat(lock->path, &there) != 0 || !is_current(lock->fd, &there));
 done:
     return st;
 }
 
 /* ---- the sign of life ---- */
 
+static void sleep_for(int64_t milliseconds)
+{
+    (void)nanosleep(&(struct timespec){.tv_sec = milliseconds / 1000, .tv_nsec = (long)(milliseconds % 1000) * 1000000},
+                    NULL);
+}
+
 static void *touch(void *context)
 {
     hsgd_lock *lock = context;
     struct timespec until;
+    bool ours = true;
 
     (void)pthread_mutex_lock(&lock->mutex);
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    while (!lock->ending) {
-        until.tv_sec += TOUCH_SECONDS;
+    while (!lock->ending && ours) {
+        until.tv_sec += lock->touch / 1000;
+        until.tv_nsec += (long)(lock->touch % 1000) * 1000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
         while (!lock->ending && pthread_cond_timedwait(&lock->end, &lock->mutex, &until) != ETIMEDOUT) {
         }
-        if (!lock->ending) {
+        ours = lock->ending || may_be_ours(lock); /* another's file gets no life from here */
+        if (!lock->ending && ours) {
             (void)futimens(lock->fd, NULL);
         }
     }
@@ -229,40 +233,193 @@ static bool start_touching(hsgd_lock *lock)
     return lock->touching;
 }
 
-/* On rank 0. */
-static hsgd_status make(const char *folder, teller *warn, void *context, hsgd_lock **out, hsgd_error *err)
+static void stop_touching(hsgd_lock *lock)
+{
+    if (lock->touching) {
+        (void)pthread_mutex_lock(&lock->mutex);
+        lock->ending = true;
+        (void)pthread_cond_signal(&lock->end);
+        (void)pthread_mutex_unlock(&lock->mutex);
+        (void)pthread_join(lock->toucher, NULL);
+        (void)pthread_cond_destroy(&lock->end);
+        (void)pthread_mutex_destroy(&lock->mutex);
+    }
+}
+
+/* ---- taking it: rank 0 goes in steps, so that the others can come along ---- */
+
+typedef void teller(void *context, const char *text);
+
+typedef struct {
+    hsgd_lock *lock;    /* NULL: it could not be had */
+    const char *folder; /* borrowed */
+    owner self, other;  /* other.pid 0: the file named nobody */
+    bool locked;        /* flock was granted */
+    sight before;       /* of the file, when the look for a sign of life began */
+    enum { SETTLED, LOOKING, CONFIRMING } stage;
+    int64_t step, left; /* milliseconds of a step; steps of this stage to go */
+    teller *warn;
+    void *context;
+} attempt;
+
+static hsgd_status refuse(attempt *a, hsgd_error *err)
+{
+    owner holder;
+
+    read_owner(a->lock->path, &holder); /* as it is now: not always the one that was waited for */
+    if (holder.pid == 0) {
+        holder = a->other; /* it is just going, or another is writing */
+    }
+    return hsgd_error_set(err, HSGD_ERR_USAGE,
+                          "run.output: process %ld on %s (job %s) is writing to '%s'; wait for its end, or name "
+                          "another folder with run.output=...",
+                          holder.pid, holder.host, holder.job, a->folder);
+}
+
+/* The file names this run, and no other is at it. */
+static hsgd_status settle(attempt *a, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    hsgd_lock *lock = calloc(1, sizeof *lock);
+    char text[512];
 
-    HSGD_CHECK(lock != NULL, HSGD_ERR_MEMORY, err, "memory: cannot prepare the lock of %.200s", folder);
-    lock->fd = -1;
-    HSGD_CHECK(snprintf(lock->path, sizeof lock->path, "%s/" HSGD_LOCK_NAME, folder) < (int)sizeof lock->path,
-               HSGD_ERR_IO, err, "%.200s...: the folder's name is too long", folder);
-    HSGD_TRY(store_make_folder(folder, err));
-    HSGD_TRY(take(lock, folder, warn, context, err));
-    HSGD_CHECK(start_touching(lock), HSGD_ERR_MEMORY, err, "memory: cannot start the thread that keeps the lock");
-    *out = lock;
-    lock = NULL;
-done:
-    if (lock != NULL && lock->fd >= 0) {
-        (void)close(lock->fd);
+    a->stage = SETTLED;
+    if (a->other.pid != 0) {
+        (void)snprintf(text, sizeof text,
+                       "run.output: process %ld on %s (job %s) ended without giving back its lock; taken over",
+                       a->other.pid, a->other.host, a->other.job);
+        a->warn(a->context, text);
     }
-    free(lock);
+    HSGD_CHECK(start_touching(a->lock), HSGD_ERR_MEMORY, err, "memory: cannot start the thread that keeps the lock");
+done:
+    return st;
+}
+
+/* Nobody alive has it: put this run's name there. */
+static hsgd_status seize(attempt *a, hsgd_error *err)
+{
+    const bool elsewhere = a->other.pid != 0 && strcmp(a->self.host, a->other.host) != 0;
+
+    if (!write_self(a->lock, &a->self)) {
+        (void)hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot write the lock: %s; check free space and quota",
+                             a->lock->path, strerror(errno));
+        (void)unlink(a->lock->path); /* it is ours, and perhaps empty */
+        return HSGD_ERR_IO;
+    }
+    if (a->locked && !elsewhere) {
+        return settle(a, err);
+    }
+    a->stage = CONFIRMING; /* a run on another machine may have been granted the same */
+    a->step = STEP;
+    a->left = CONFIRM / STEP;
+    return HSGD_OK;
+}
+
+/* One step of the wait for a sign of life of a holder on another machine.  The file's time is compared with itself, so
+ * that no two clocks need agree.  A file that is gone or another one is a sign of life too. */
+static hsgd_status look_again(attempt *a, hsgd_error *err)
+{
+    const struct stat *was = &a->before.info;
+    sight now;
+
+    if (!look(a->lock->path, &now) || now.info.st_ino != was->st_ino ||
+        now.info.st_mtim.tv_sec != was->st_mtim.tv_sec || now.info.st_mtim.tv_nsec != was->st_mtim.tv_nsec ||
+        strcmp(now.text, a->before.text) != 0) {
+        return refuse(a, err);
+    }
+    return --a->left > 0 ? HSGD_OK : seize(a, err);
+}
+
+static hsgd_status confirm(attempt *a, hsgd_error *err)
+{
+    if (--a->left > 0) {
+        return HSGD_OK;
+    }
+    return is_ours(a->lock) ? settle(a, err) : refuse(a, err);
+}
+
+/* One step of what is not settled. */
+static hsgd_status go_on(attempt *a, hsgd_error *err)
+{
+    sleep_for(a->step);
+    return a->stage == LOOKING ? look_again(a, err) : confirm(a, err);
+}
+
+static hsgd_status begin_to_look(attempt *a, hsgd_error *err)
+{
+    const int64_t all = SIGNS * a->lock->touch;
+    char text[256];
+
+    (void)snprintf(text, sizeof text,
+                   "run.output: looks for %g seconds whether process %ld on %s (job %s), whose lock is there, is alive",
+                   (double)all / 1000.0, a->other.pid, a->other.host, a->other.job);
+    a->warn(a->context, text);
+    if (!look(a->lock->path, &a->before)) {
+        return refuse(a, err);
+    }
+    a->stage = LOOKING;
+    a->step = all < STEP ? all : STEP;
+    a->left = (all + a->step - 1) / a->step;
+    return HSGD_OK;
+}
+
+static hsgd_status begin(attempt *a, int64_t milliseconds, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    bool refused;
+
+    a->lock = calloc(1, sizeof *a->lock);
+    HSGD_CHECK(a->lock != NULL, HSGD_ERR_MEMORY, err, "memory: cannot prepare the lock of %.200s", a->folder);
+    a->lock->fd = -1;
+    a->lock->touch = milliseconds;
+    HSGD_CHECK(snprintf(a->lock->path, STORE_PATH, "%s/" HSGD_LOCK_NAME, a->folder) < STORE_PATH, HSGD_ERR_IO, err,
+               "%.200s...: the folder's name is too long", a->folder);
+    HSGD_TRY(store_make_folder(a->folder, err));
+    describe_self(&a->self);
+    HSGD_TRY(open_locked(a->lock, &a->locked, &refused, err));
+    read_owner(a->lock->path, &a->other);
+    if (refused) {
+        st = refuse(a, err);
+    } else if (a->other.pid == 0 || (a->locked && strcmp(a->self.host, a->other.host) == 0) ||
+               is_started_again(&a->self, &a->other)) {
+        st = seize(a, err);
+    } else {
+        st = begin_to_look(a, err);
+    }
+done:
+    return st;
+}
+
+hsgd_status store_lock_take(hsgd_comm *comm, const char *folder, int64_t milliseconds,
+                            void (*warn)(void *context, const char *text), void *context, hsgd_lock **out,
+                            hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK, shared;
+    attempt a = {.folder = folder, .warn = warn, .context = context};
+    int64_t more = 0;
+
+    *out = NULL;
+    if (comm->rank == 0) {
+        st = begin(&a, milliseconds, err);
+    }
+    do {
+        more = comm->rank == 0 && st == HSGD_OK && a.stage != SETTLED;
+        shared = hsgd_comm_broadcast(comm, 0, sizeof more, &more, err);
+        if (shared == HSGD_OK && more != 0 && comm->rank == 0) {
+            st = go_on(&a, err);
+        }
+    } while (shared == HSGD_OK && more != 0);
+    st = shared != HSGD_OK ? shared : hsgd_comm_agree(comm, st, err);
+    if (st != HSGD_OK) {
+        hsgd_lock_release(&a.lock);
+    }
+    *out = a.lock;
     return st;
 }
 
 hsgd_status hsgd_lock_take(hsgd_comm *comm, const char *folder, void (*warn)(void *context, const char *text),
                            void *context, hsgd_lock **out, hsgd_error *err)
 {
-    hsgd_status st;
-
-    *out = NULL;
-    st = hsgd_comm_agree(comm, comm->rank == 0 ? make(folder, warn, context, out, err) : HSGD_OK, err);
-    if (st != HSGD_OK) {
-        hsgd_lock_release(out);
-    }
-    return st;
+    return store_lock_take(comm, folder, TOUCH, warn, context, out, err);
 }
 
 void hsgd_lock_release(hsgd_lock **out)
@@ -273,18 +430,12 @@ void hsgd_lock_release(hsgd_lock **out)
     if (lock == NULL) {
         return;
     }
-    (void)pthread_mutex_lock(&lock->mutex);
-    lock->ending = true;
-    (void)pthread_cond_signal(&lock->end);
-    (void)pthread_mutex_unlock(&lock->mutex);
-    if (lock->touching) {
-        (void)pthread_join(lock->toucher, NULL);
-    }
-    (void)pthread_cond_destroy(&lock->end);
-    (void)pthread_mutex_destroy(&lock->mutex);
-    if (is_current(lock->fd, lock->path)) {
+    stop_touching(lock);
+    if (is_ours(lock)) {
         (void)unlink(lock->path); /* before it is given back: another may hold the next one of that name */
     }
-    (void)close(lock->fd);
+    if (lock->fd >= 0) {
+        (void)close(lock->fd);
+    }
     free(lock);
 }

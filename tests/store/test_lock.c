@@ -1,36 +1,16 @@
 /* tests/store/test_lock.c - mirrors src/store/lock.c: one run at a time, and what ended runs leave is no obstacle.
  * ranks: 1 2 */
-#include "scratch.h"
-#include "store/lock.h"
+#include "locks.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/wait.h>
 
-static void note(void *context, const char *text)
-{
-    char *all = context;
-
-    (void)snprintf(all + strlen(all), 1024 - strlen(all), "%s\n", text);
-}
-
-static hsgd_status take(const scratch *s, hsgd_lock **lock, char warnings[1024], hsgd_error *err)
-{
-    warnings[0] = '\0';
-    return hsgd_lock_take(test_comm(), s->folder, note, warnings, lock, err);
-}
-
-static void everybody_here(void)
-{
-    hsgd_error err = {0};
-
-    assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
-}
-
 /* On rank 0: a process of its own that takes the lock file by flock, with `text` in it, and waits to be ended. */
 static pid_t hold(scratch *s, const char *text)
 {
+    const pid_t parent = getpid();
     int ready[2];
     char byte = 0;
     pid_t child;
@@ -45,9 +25,10 @@ static pid_t hold(scratch *s, const char *text)
             write(ready[1], &byte, 1) != 1) {
             _exit(1);
         }
-        for (;;) {
-            (void)pause();
+        while (getppid() == parent) { /* a failed test ends it too */
+            (void)usleep(50000);
         }
+        _exit(0);
     }
     assert_int_equal(read(ready[0], &byte, 1), 1);
     (void)close(ready[0]);
@@ -55,14 +36,33 @@ static pid_t hold(scratch *s, const char *text)
     return child;
 }
 
-/* On rank 0: the file as a run of another machine or job leaves it. */
-static void leave(scratch *s, const char *host, const char *job)
+/* On rank 0: the file as of a run of another machine, and a process that touches it as that does.  Else 0. */
+static pid_t live(scratch *s, const char *host, const char *job, long restart)
 {
-    FILE *file = fopen(scratch_file(s, HSGD_LOCK_NAME), "wb");
+    const pid_t parent = getpid();
+    pid_t child = 0;
 
-    assert_non_null(file);
-    assert_true(fprintf(file, "host %s\npid 4711\njob %s\nsince 2026-01-31T12:00:00Z\n", host, job) > 0);
-    assert_int_equal(fclose(file), 0);
+    if (test_comm()->rank == 0) {
+        leave(s, host, job, restart);
+        child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            while (getppid() == parent) {
+                (void)usleep(50000);
+                (void)utimensat(AT_FDCWD, s->file, NULL, 0);
+            }
+            _exit(0);
+        }
+    }
+    return child;
+}
+
+static void end(pid_t child)
+{
+    if (child != 0) {
+        assert_int_equal(kill(child, SIGKILL), 0);
+        assert_int_equal(waitpid(child, NULL, 0), child);
+    }
 }
 
 static void a_lock_names_its_holder_and_is_gone_after_it(void **state)
@@ -147,23 +147,170 @@ static void a_lock_of_a_killed_run_is_left_over(void **state)
     assert_int_equal(scratch_entries(s), 0);
 }
 
-/* A job that the batch system starts again on another machine comes back to its own lock. */
-static void a_lock_of_this_very_job_is_left_over(void **state)
+/* A job that Slurm starts again on another machine comes back to its own lock, without a look for a sign of life. */
+static void a_job_that_was_started_again_has_its_own_lock_at_once(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024], text[512];
+    hsgd_error err = {0};
+
+    assert_int_equal(setenv("SLURM_JOB_ID", "77", 1), 0);
+    assert_int_equal(setenv("SLURM_RESTART_COUNT", "2", 1), 0);
+    if (test_comm()->rank == 0) {
+        leave(s, "elsewhere", "77", 1);
+    }
+    everybody_here();
+    assert_ok(take(s, &lock, warnings, &err));
+    if (test_comm()->rank == 0) {
+        assert_null(strstr(warnings, "is alive"));
+        assert_non_null(strstr(warnings, "on elsewhere (job 77) ended without"));
+        read_lock(s, text);
+        assert_non_null(strstr(text, "job 77\nrestart 2\n"));
+    }
+    hsgd_lock_release(&lock);
+    assert_int_equal(unsetenv("SLURM_JOB_ID"), 0);
+    assert_int_equal(unsetenv("SLURM_RESTART_COUNT"), 0);
+    everybody_here();
+}
+
+/* Two steps of one job, or two of its programs: the number alone does not tell that the first is over. */
+static void the_same_job_not_started_again_may_be_alive(void **state)
+{
+    static const char *const variables[] = {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"};
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024];
+    hsgd_error err = {0};
+    pid_t child;
+
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(setenv(variables[i], "77", 1), 0);
+        assert_int_equal(setenv("SLURM_RESTART_COUNT", i == 0 ? "1" : "5", 1), 0); /* of no meaning but to Slurm */
+        child = live(s, "elsewhere", "77", 1);
+        everybody_here();
+        assert_int_equal(take(s, &lock, warnings, &err), HSGD_ERR_USAGE);
+        assert_true(test_comm()->rank != 0 || strstr(warnings, "is alive") != NULL);
+        end(child);
+        assert_int_equal(unsetenv(variables[i]), 0);
+    }
+    assert_int_equal(unsetenv("SLURM_RESTART_COUNT"), 0);
+}
+
+static void the_elements_of_an_array_of_jobs_differ(void **state)
+{
+    static const char *const index[] = {NULL, "0", "13"}, *const want[] = {"job 88\n", "job 88\n", "job 88[13]\n"};
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024], text[512];
+    hsgd_error err = {0};
+
+    assert_int_equal(setenv("LSB_JOBID", "88", 1), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(index[i] != NULL ? setenv("LSB_JOBINDEX", index[i], 1) : unsetenv("LSB_JOBINDEX"), 0);
+        assert_ok(take(s, &lock, warnings, &err));
+        read_lock(s, text);
+        assert_true(test_comm()->rank != 0 || strstr(text, want[i]) != NULL);
+        hsgd_lock_release(&lock);
+        everybody_here();
+    }
+    assert_int_equal(unsetenv("LSB_JOBID"), 0);
+    assert_int_equal(unsetenv("LSB_JOBINDEX"), 0);
+}
+
+/* Nobody waits for rank 0 longer than a step of the look: the others come by as often as it looks. */
+static void a_lock_that_nobody_touches_is_taken_over_after_a_look_of_all_ranks(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024], want[64];
+    hsgd_error err = {0};
+    int64_t calls;
+
+    if (test_comm()->rank == 0) {
+        leave(s, "elsewhere", "78", 0);
+    }
+    everybody_here();
+    calls = test_comm()->calls;
+    assert_ok(take_soon(s, &lock, warnings, &err));
+    calls = test_comm()->calls - calls;
+    assert_true(calls >= (3 * TOUCH + 1000) / 500 + 2); /* twice in a second, the first and the last */
+    (void)snprintf(want, sizeof want, "looks for %g seconds whether process 4711 on ", 3 * TOUCH / 1000.0);
+    if (test_comm()->rank == 0) {
+        assert_non_null(strstr(warnings, want));
+        assert_non_null(strstr(warnings, "process 4711 on elsewhere (job 78) ended without"));
+    }
+    hsgd_lock_release(&lock);
+    everybody_here();
+    assert_int_equal(scratch_entries(s), 0);
+}
+
+static struct timespec touched(const char *path)
+{
+    struct stat info = {0};
+
+    (void)stat(path, &info);
+    return info.st_mtim;
+}
+
+/* Wait until the file is touched or, in vain, for half a minute. */
+static bool is_touched(const char *path)
+{
+    const struct timespec before = touched(path);
+
+    for (int i = 0; i < 3000; i++) {
+        const struct timespec now = touched(path);
+
+        if (now.tv_sec != before.tv_sec || now.tv_nsec != before.tv_nsec) {
+            return true;
+        }
+        (void)usleep(10000);
+    }
+    return false;
+}
+
+static void a_holder_touches_its_file(void **state)
 {
     scratch *s = *state;
     hsgd_lock *lock = NULL;
     char warnings[1024];
     hsgd_error err = {0};
 
-    assert_int_equal(setenv("SLURM_JOB_ID", "77", 1), 0);
+    assert_ok(take_soon(s, &lock, warnings, &err));
     if (test_comm()->rank == 0) {
-        leave(s, "elsewhere", "77");
+        for (int i = 0; i < 3; i++) {
+            assert_true(is_touched(scratch_file(s, HSGD_LOCK_NAME)));
+        }
     }
-    everybody_here();
-    assert_ok(take(s, &lock, warnings, &err));
-    assert_true(test_comm()->rank != 0 || strstr(warnings, "on elsewhere (job 77) ended without") != NULL);
     hsgd_lock_release(&lock);
-    assert_int_equal(unsetenv("SLURM_JOB_ID"), 0);
+    everybody_here();
+}
+
+/* The one that lost it touches it no more, and does not remove it. */
+static void a_file_that_another_took_over_is_let_alone(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024], text[512];
+    hsgd_error err = {0};
+    struct timespec before, after;
+    bool quiet = false;
+
+    warnings[0] = '\0';
+    assert_ok(store_lock_take(test_comm(), s->folder, 20, note, warnings, &lock, &err));
+    if (test_comm()->rank == 0) {
+        leave(s, "elsewhere", "79", 0);
+        for (int i = 0; i < 20 && !quiet; i++) { /* again where a touch had begun */
+            before = touched(s->file);
+            (void)usleep(300000);
+            after = touched(s->file);
+            quiet = memcmp(&before, &after, sizeof before) == 0;
+        }
+        assert_true(quiet);
+    }
+    hsgd_lock_release(&lock);
+    read_lock(s, text);
+    assert_true(test_comm()->rank != 0 || strstr(text, "host elsewhere\npid 4711\n") != NULL);
     everybody_here();
 }
 
@@ -174,23 +321,14 @@ static void a_holder_on_another_machine_is_alive_while_it_touches_its_file(void 
     hsgd_lock *lock = NULL;
     char warnings[1024];
     hsgd_error err = {0};
-    pid_t child = 0;
+    const pid_t child = live(s, "elsewhere", "78", 0);
 
-    if (test_comm()->rank == 0) {
-        leave(s, "elsewhere", "78");
-        child = fork();
-        assert_true(child >= 0);
-        for (; child == 0;) {
-            (void)usleep(200000);
-            (void)utimensat(AT_FDCWD, s->file, NULL, 0);
-        }
-    }
+    everybody_here();
     assert_int_equal(take(s, &lock, warnings, &err), HSGD_ERR_USAGE);
-    assert_true(test_comm()->rank != 0 || strstr(warnings, "is alive") != NULL);
-    if (test_comm()->rank == 0) {
-        assert_int_equal(kill(child, SIGKILL), 0);
-        assert_int_equal(waitpid(child, NULL, 0), child);
-    }
+    assert_non_null(strstr(err.text, "process 4711 on elsewhere (job 78) is writing"));
+    assert_true(test_comm()->rank != 0 ||
+                strstr(warnings, "looks for 30 seconds whether process 4711 on elsewhere") != NULL);
+    end(child);
 }
 
 static void a_lock_that_cannot_be_made_is_an_input_output_failure(void **state)
@@ -215,7 +353,12 @@ int main(void)
         scratch_test(a_lock_names_its_holder_and_is_gone_after_it),
         scratch_test(a_second_run_is_refused_on_all_ranks_and_harms_nothing),
         scratch_test(a_lock_of_a_killed_run_is_left_over),
-        scratch_test(a_lock_of_this_very_job_is_left_over),
+        scratch_test(a_job_that_was_started_again_has_its_own_lock_at_once),
+        scratch_test(the_same_job_not_started_again_may_be_alive),
+        scratch_test(the_elements_of_an_array_of_jobs_differ),
+        scratch_test(a_lock_that_nobody_touches_is_taken_over_after_a_look_of_all_ranks),
+        scratch_test(a_holder_touches_its_file),
+        scratch_test(a_file_that_another_took_over_is_let_alone),
         scratch_test(a_holder_on_another_machine_is_alive_while_it_touches_its_file),
         scratch_test(a_lock_that_cannot_be_made_is_an_input_output_failure),
     };
