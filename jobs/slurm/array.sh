@@ -29,7 +29,7 @@ set -euo pipefail
 # Slurm runs a copy of this file: common.sh lies beside the one that was submitted.
 job=$(scontrol --oneliner show job "${SLURM_JOB_ID:-0}" 2>/dev/null) || true
 submitted=$(sed -n 's|.* Command=\(/[^ ]*\)/.*|\1|p;q' <<<"$job")
-for folder in "${HSGD_HOME:-.}/jobs/slurm" "$(dirname "$0")" "$submitted" "${SLURM_SUBMIT_DIR:-.}/jobs/slurm"; do
+for folder in "${HSGD_HOME:+$HSGD_HOME/jobs/slurm}" "$(dirname "$0")" "$submitted" "${SLURM_SUBMIT_DIR:-.}/jobs/slurm"; do
     if [[ -r $folder/common.sh ]]; then break; fi
 done
 if [[ ! -r $folder/common.sh ]]; then
@@ -47,6 +47,10 @@ if [[ -z $number ]]; then
 fi
 if [[ " $*" == *" run.output="* ]]; then
     say "run.output would be one folder for all tasks; HSGD_OUTPUT names the folder above theirs"
+    exit 2
+fi
+if [[ " $*" == *" run.seed="* && (-n $seeds || -z ${HSGD_DECKS:-}) ]]; then
+    say "run.seed would be one seed for all tasks; HSGD_SEEDS lists theirs"
     exit 2
 fi
 read -r -a decks <<<"${decks//$'\n'/ }"

@@ -14,7 +14,8 @@
 # Slurm's warning before the time limit (--signal=B:USR1@180 in the scripts; with a limit below ten minutes ask for a
 # shorter one) and a TERM (preemption) become USR1 to the launcher, which hands it to the ranks.  They save all within
 # one block of samples and end with 75; the job goes back into the queue and later goes on to the same bits.  Any other
-# exit code of the program is the job's.
+# exit code of the launcher is the job's: the program's, but 137 under srun where a rank fails alone and the others, who
+# cannot go on without it, are killed; which it was stands in the log.
 set -euo pipefail
 
 if [[ -n ${SLURM_ARRAY_JOB_ID:-} ]]; then # one task's own number may be that of the whole array
@@ -40,14 +41,31 @@ job_says() {
     fi
 }
 
+# The fewest CPUs that the job has on one of its nodes, out of "56,8" or "64(x2)".
+fewest_cpus() {
+    local list=${SLURM_JOB_CPUS_PER_NODE:-${SLURM_CPUS_ON_NODE:-$gpus}} one fewest=''
+    for one in ${list//,/ }; do
+        one=${one%%(*}
+        if [[ -z $fewest ]] || ((one < fewest)); then fewest=$one; fi
+    done
+    echo "$fewest"
+}
+
+# The job's nodes in one line, each $1 times.
+each_node_times() {
+    scontrol show hostnames "$SLURM_JOB_NODELIST" |
+        awk -v times="$1" '{ for (i = 0; i < times; i++) printf "%s%s", n++ ? "," : "", $0 }'
+}
+
 deck_says() { [[ -n ${HSGD_DECK:-} ]] && grep -Eq "^[[:space:]]*$1" "$HSGD_DECK"; }
 
 # A rank for each GPU of the allocation, with its share of the cores; without GPUs, or where a word or the deck says
 # backend=cpu, a rank for each of Slurm's tasks.  Every rank sees all GPUs of its node and takes that of its own number.
-# Sets ranks, per_node (empty: Slurm's tasks as they are), threads, gpus and the words that tell the program.
+# Sets ranks, per_node (empty: Slurm's tasks as they are), threads, gpus, crowded and the words that tell the program.
 place_ranks() {
-    local nodes=${SLURM_JOB_NUM_NODES:-1} each=${SLURM_GPUS_PER_TASK:-} total commas
+    local nodes=${SLURM_JOB_NUM_NODES:-1} each=${SLURM_GPUS_PER_TASK:-} total commas share
     gpus=${SLURM_GPUS_ON_NODE:-0} threads=${SLURM_CPUS_PER_TASK:-1} ranks=${SLURM_NTASKS:-} per_node='' words=()
+    crowded=no
     each=${each##*:} # "a100:1" names the kind as well
     if ((gpus == 0)) && [[ -n ${SLURM_JOB_GPUS:-} ]]; then # an older Slurm tells their numbers alone
         commas=${SLURM_JOB_GPUS//[^,]/}
@@ -61,7 +79,10 @@ place_ranks() {
                 say "not each of $nodes nodes has $gpus GPUs; ask for as many on each: --gpus-per-node=N"
                 exit 2
             fi
-            if ((total != ${ranks:-0})); then threads=$((${SLURM_CPUS_ON_NODE:-$gpus} / gpus)); fi
+            # All ranks have as many threads: those that the node with the fewest cores has for each.
+            share=$(($(fewest_cpus) / gpus))
+            if ((total != ${ranks:-0} || share < threads)); then threads=$share; fi
+            if ((share == 0)); then crowded=yes; fi
             ranks=$total per_node=$gpus
         fi
         # A GPU is there to be used: one that cannot be is an error, not a slow run.
@@ -74,7 +95,7 @@ place_ranks() {
 # Can srun start the program's MPI?  Ranks that found each other tell the version once, those that did not once each.
 srun_serves() {
     local nodes=${SLURM_JOB_NUM_NODES:-1} told
-    [[ -n $job ]] && srun --mpi=list 2>&1 | grep -q pmix &&
+    [[ -n $job && $(srun --mpi=list 2>&1) == *pmix* ]] &&
         told=$(timeout 120 srun --quiet --mpi=pmix --overcommit --nodes="$nodes" --ntasks=$((nodes + 1)) \
             --cpus-per-task=1 "$program" --version 2>/dev/null) && [[ $told != *$'\n'* ]]
 }
@@ -100,7 +121,10 @@ choose_launcher() {
             launch=(srun --mpi=pmix --kill-on-bad-exit=1 ${ranks:+--ntasks="$ranks"} --cpus-per-task="$threads")
             if [[ -n $per_node ]]; then
                 launch+=(--ntasks-per-node="$per_node" --gpus-per-node="$per_node")
-                if ((per_node * threads > ${SLURM_CPUS_ON_NODE:-0})); then launch+=(--overcommit); fi
+                if [[ $crowded == yes ]]; then launch+=(--overcommit); fi
+                if [[ ${SLURM_JOB_CPUS_PER_NODE:-} == *,* ]]; then # else it puts more where there are more cores
+                    launch+=(--distribution=arbitrary --nodelist="$(each_node_times "$per_node")")
+                fi
             elif ((gpus > 0)); then
                 launch+=(--gpus-per-task=1)
             fi
@@ -122,7 +146,7 @@ on_request() {
     if [[ -n $pid ]]; then kill -USR1 "$pid" 2>/dev/null || true; fi
 }
 
-# Run the command line given; sets code.
+# Run the command line given; sets code, and how it stopped where that is 75.
 run() {
     local second=0 last=0
     (
@@ -130,9 +154,9 @@ run() {
         exec "$@"
     ) &
     pid=$!
-    code=0
+    how="with everything saved" code=127 # nothing is known of the launcher's end
     if [[ $asked == no ]]; then
-        wait "$pid" || code=$? # a signal ends it early
+        if wait "$pid"; then code=0; else code=$?; fi # a signal ends it early
     else
         kill -USR1 "$pid" 2>/dev/null || true
     fi
@@ -144,23 +168,25 @@ run() {
     done
     wait "$pid" 2>/dev/null || last=$?
     if ((last != 127)); then code=$last; fi # 127: waited for before
-    if ((code == 128 + 10)) && [[ $asked == yes ]]; then code=75; fi # USR1 came before there was anything to save
+    if ((code == 128 + 10)) && [[ $asked == yes ]]; then # USR1 came before the ranks listened
+        code=75 how="before there was anything to save"
+    fi
 }
 
-# Put a job that saved all back into the queue, if it may go there.
+# Put a job that stopped back into the queue, if it may go there.
 go_on() {
     local state count=${SLURM_RESTART_COUNT:-0} most=${HSGD_MOST_RESTARTS:-20}
     local by_hand="submit the same job again to go on"
     if [[ -z $job ]]; then return; fi
     state=$(job_says JobState)
     if [[ ${HSGD_REQUEUE:-yes} == no ]]; then
-        say "stopped with everything saved; $by_hand"
+        say "stopped $how; $by_hand"
     elif [[ $state != RUNNING ]]; then # else a job that was cancelled would come back
-        say "stopped with everything saved, and ${state:-unknown to Slurm}; $by_hand"
+        say "stopped $how, and ${state:-unknown to Slurm}; $by_hand"
     elif ((count >= most)); then
-        say "stopped with everything saved, for the last of $most restarts (HSGD_MOST_RESTARTS); $by_hand"
+        say "stopped $how, for the last of $most restarts (HSGD_MOST_RESTARTS); $by_hand"
     else
-        say "stopped with everything saved; back into the queue, restart $((count + 1))"
+        say "stopped $how; back into the queue, restart $((count + 1))"
         scontrol requeue "$job" || say "it could not go there; $by_hand"
     fi
 }

@@ -21,7 +21,7 @@ set -euo pipefail
 # Slurm runs a copy of this file: common.sh lies beside the one that was submitted.
 job=$(scontrol --oneliner show job "${SLURM_JOB_ID:-0}" 2>/dev/null) || true
 submitted=$(sed -n 's|.* Command=\(/[^ ]*\)/.*|\1|p;q' <<<"$job")
-for folder in "${HSGD_HOME:-.}/jobs/slurm" "$(dirname "$0")" "$submitted" "${SLURM_SUBMIT_DIR:-.}/jobs/slurm"; do
+for folder in "${HSGD_HOME:+$HSGD_HOME/jobs/slurm}" "$(dirname "$0")" "$submitted" "${SLURM_SUBMIT_DIR:-.}/jobs/slurm"; do
     if [[ -r $folder/common.sh ]]; then break; fi
 done
 if [[ ! -r $folder/common.sh ]]; then

@@ -16,7 +16,7 @@ env | grep -E '^SLURM_(GPUS|GPU_BIND|TRES_PER_TASK|NTASKS_PER_GPU)' | sed 's/^/l
 # srun where MPI needs no more, in which two ranks do not find each other, and without the means for it.
 SRUN = """#!/bin/sh
 case "$*" in
-    --mpi=list) echo 'MPI plugin types are... none %s' ;;
+    --mpi=list) printf '%%s\n' 'MPI plugin types are...' none %s; seq 20000 ;;
     *--version) printf '%s' ;;
     *) printf '%%s\\n' "$@" ;;
 esac
@@ -173,6 +173,22 @@ class Layout(ProgramTest):
         self.assertIn("--ntasks=4", options)
         self.assertIn("device.threads=1", words)
 
+    def test_srun_puts_as_many_ranks_on_uneven_nodes(self):
+        self.stand_in("scontrol", "#!/bin/sh\n[ \"$*\" = 'show hostnames n[1-2]' ] && printf 'n1\\nn2\\n'\n")
+        nodes = "--nodelist=n1,n1,n1,n1,n2,n2,n2,n2"
+        for cores, asked, threads, crowded in (("7,1", 1, 1, ["--overcommit"]), ("56,8", 8, 2, []), ("8,56", 8, 2, [])):
+            options, words = self.by_srun(**TWICE_FOUR | {
+                "SLURM_CPUS_PER_TASK": str(asked), "SLURM_CPUS_ON_NODE": cores.split(",", maxsplit=1)[0],
+                "SLURM_JOB_CPUS_PER_NODE": cores, "SLURM_TASKS_PER_NODE": "7,1", "SLURM_JOB_NODELIST": "n[1-2]"})
+            self.assertEqual(options, ["--mpi=pmix", "--kill-on-bad-exit=1", "--ntasks=8", f"--cpus-per-task={threads}",
+                                       "--ntasks-per-node=4", "--gpus-per-node=4", *crowded, "--distribution=arbitrary",
+                                       nodes, "--gpu-bind=none"], cores)
+            self.assertIn(f"device.threads={threads}", words)
+            self.assertEqual(self.placed(SLURM_JOB_CPUS_PER_NODE=cores, **TWICE_FOUR)[0], self.layout(4, 2))
+        options, words = self.by_srun(**TWICE_FOUR | {"SLURM_JOB_CPUS_PER_NODE": "32(x2)"})
+        self.assertNotIn(nodes, options)
+        self.assertIn("device.threads=8", words)
+
     def test_srun_keeps_one_gpu_for_each_task_where_they_are_spread(self):
         options, _ = self.by_srun(**TWICE_FOUR | {"SLURM_GPUS_PER_TASK": "a100:1", "SLURM_NTASKS": "6",
                                                   "SLURM_TASKS_PER_NODE": "4,2", "SLURM_CPUS_PER_TASK": "3"})
@@ -199,6 +215,9 @@ class Layout(ProgramTest):
         other.mkdir()
         copy = spool / "slurm_script"
         copy.write_text((JOBS / "train.sh").read_text())
+        decoy = self.folder / "jobs" / "slurm" / "common.sh"  # in the folder that it runs in
+        decoy.parent.mkdir(parents=True)
+        decoy.write_text("echo decoy\nexit 9\n")
         silent = "#!/bin/sh\nexit 1\n"
         for scontrol, variables, code in ((SCONTROL, {"SLURM_JOB_ID": "7"}, 0),
                                           (silent, {"HSGD_HOME": str(JOBS.parents[1])}, 0),
@@ -223,8 +242,13 @@ class Layout(ProgramTest):
         for code in (0, 2, 75, 127, 137):
             self.stand_in("mpirun", f"#!/bin/sh\nexit {code}\n")
             self.assertEqual(self.run_script("train.sh", (), {}).returncode, code)
+        self.stand_in("scontrol", SCONTROL)
+        self.stand_in("mpirun", "#!/bin/sh\nexit 75\n")
+        done = self.run_script("train.sh", (), {"SLURM_JOB_ID": "7", "HSGD_LAUNCHER": "mpirun", "HSGD_REQUEUE": "no"})
+        self.assertIn("stopped with everything saved", done.stderr)
 
     def test_a_request_that_comes_before_the_ranks_listen_is_a_stop_as_well(self):
+        self.stand_in("scontrol", SCONTROL)
         # The stand-in's parent is the script; what tells it is a TERM or a USR1, what it hears then is USR1.
         for name in ("USR1", "TERM"):
             self.stand_in("mpirun", f"""#!/usr/bin/env python3
@@ -233,8 +257,9 @@ signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 os.kill(os.getppid(), signal.SIG{name})
 time.sleep(50)
 """)
-            done = self.run_script("train.sh", (), {})
+            done = self.run_script("train.sh", (), {"SLURM_JOB_ID": "7", "HSGD_LAUNCHER": "mpirun", "HSGD_REQUEUE": "no"})
             self.assertEqual(done.returncode, harness.EXIT_STOPPED, done.stderr)
+            self.assertIn("stopped before there was anything to save", done.stderr)
             self.assertEqual(done.stderr.count("asked to stop"), 1, done.stderr)
         self.stand_in("mpirun", "#!/bin/sh\nkill -USR1 $$\nexit 3\n")  # not asked; and ignored until it listens
         self.assertEqual(self.run_script("train.sh", (), {}).returncode, 3)
@@ -259,6 +284,7 @@ time.sleep(50)
 
     def test_an_array_refuses_what_would_go_wrong(self):
         for words, variables, text in (((), {}, "--array"),
+                                       (("run.seed=3",), {"SLURM_ARRAY_TASK_ID": "1"}, "HSGD_SEEDS"),
                                        ((), {"SLURM_ARRAY_TASK_ID": "2", "HSGD_SEEDS": "7 11"}, "past the end"),
                                        (("run.output=x",), {"SLURM_ARRAY_TASK_ID": "0"}, "HSGD_OUTPUT")):
             done = self.run_script("array.sh", words, variables)
