@@ -25,8 +25,8 @@ static long slurms_ranks(const char *list, const char *node)
     return 0;
 }
 
-/* The ranks of this node, as the launcher tells them to each of its processes; 0: it does not. */
-static long ranks_of_node(void)
+/* The ranks of this node, as a launcher of MPI tells them to each of its processes; 0: it does not. */
+static long launchers_ranks(void)
 {
     static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"};
 
@@ -37,7 +37,7 @@ static long ranks_of_node(void)
             return strtol(value, NULL, 10);
         }
     }
-    return slurms_ranks(getenv("SLURM_STEP_TASKS_PER_NODE"), getenv("SLURM_NODEID"));
+    return 0;
 }
 
 int hsgd_launch_rank(void)
@@ -69,7 +69,15 @@ bool hsgd_launch_is_crowded(long ranks)
 
 void hsgd_launch_prepare(void)
 {
-    if (hsgd_launch_is_crowded(ranks_of_node())) {
+    const char *step = getenv("SLURM_STEP_TASKS_PER_NODE"), *cores = getenv("SLURM_CPUS_ON_NODE");
+    long ranks = launchers_ranks();
+    bool crowded = false;
+
+    if (ranks == 0 && step != NULL) { /* slurmd's helper, the parent, has all cores of the node, the step maybe fewer */
+        ranks = slurms_ranks(step, getenv("SLURM_NODEID"));
+        crowded = cores != NULL && ranks > strtol(cores, NULL, 10);
+    }
+    if (crowded || hsgd_launch_is_crowded(ranks)) {
         (void)setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
     }
 }

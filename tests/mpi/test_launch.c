@@ -52,6 +52,13 @@ static void srun_tells_the_ranks_of_each_node(void **state)
     (void)unsetenv("SLURM_NODEID");
     (void)setenv("SLURM_STEP_TASKS_PER_NODE", "100000", 1);
     assert_string_equal(prepared(NULL, NULL), "1");
+    (void)setenv("SLURM_CPUS_ON_NODE", "1", 1); /* the step's, however many the node has */
+    (void)setenv("SLURM_STEP_TASKS_PER_NODE", "2", 1);
+    assert_string_equal(prepared(NULL, NULL), "1");
+    assert_null(prepared("1", NULL));
+    (void)setenv("SLURM_STEP_TASKS_PER_NODE", "1", 1);
+    assert_null(prepared(NULL, NULL));
+    (void)unsetenv("SLURM_CPUS_ON_NODE");
     (void)unsetenv("SLURM_STEP_TASKS_PER_NODE");
 }
 
