@@ -31,18 +31,17 @@ static hsgd_status parse_option(const char *word, hsgd_arguments *a, hsgd_error 
 static hsgd_status take_input(const char *word, hsgd_arguments *a, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    char first[QUOTED], second[QUOTED];
+    char first[QUOTED] = "", second[QUOTED] = "";
 
     HSGD_CHECK(word[0] != '\0', HSGD_ERR_USAGE, err,
                "command line: an empty word; name a deck, or leave it away (a shell's variable may be unset)");
     if (a->input != NULL) {
         hsgd_quote(a->input, first, sizeof first);
         hsgd_quote(word, second, sizeof second);
-        return hsgd_error_set(err, HSGD_ERR_USAGE,
-                              "command line: two input decks, '%s' and '%s'; give one, and overrides as "
-                              "section.key=value",
-                              first, second);
     }
+    HSGD_CHECK(a->input == NULL, HSGD_ERR_USAGE, err,
+               "command line: two input decks, '%s' and '%s'; give one, and overrides as section.key=value", first,
+               second);
     a->input = word;
 done:
     return st;

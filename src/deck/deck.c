@@ -218,8 +218,8 @@ static bool may_begin(const char *at)
     return strchr(HSGD_UNFIT, *at) == NULL && ((unsigned char)*at & 0xC0) != 0x80;
 }
 
-/* Where to fold `value`: behind a blank if there is one.  Where no value has more than HSGD_FOLD / 2 bytes in a row that
- * cannot begin a line (value.c), there is a place. */
+/* Where to fold `value`: behind a blank if there is one.  No value has more than HSGD_FOLD / 2 + 3
+ * bytes in a row that cannot begin a line (so many unfit ones, value.c, and the rest of a character): there is a place. */
 static size_t fold(const char *value)
 {
     size_t cut = HSGD_FOLD;
