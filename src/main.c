@@ -319,8 +319,11 @@ int main(int argc, char **argv)
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     handle(SIGUSR1, on_stop);
     handle(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write(), not a death */
+    if (is_slurms_task()) {   /* before MPI, whose start may take long on many nodes */
+        handle(SIGTERM, on_stop);
+    }
     HSGD_TRY(make_comm(argc, argv, &watch, &comm, &err));
-    if (comm->ranks == 1 || is_slurms_task()) {
+    if (comm->ranks == 1) {
         handle(SIGTERM, on_stop);
     }
     HSGD_TRY(hsgd_arguments_parse(argc, argv, &a, &err));

@@ -19,8 +19,8 @@ fail() {
 
 # Wait up to 30 s until the command given succeeds.
 wait_for() {
-    local tenths
-    for ((tenths = 0; tenths < 300; tenths++)); do
+    local end=$((SECONDS + 30))
+    while ((SECONDS < end)); do
         if "$@" >/dev/null 2>&1; then return 0; fi
         sleep 0.1
     done
@@ -135,11 +135,12 @@ end_jobs() {
     done
 }
 
-queue_is_empty() { [[ -z $(squeue --noheader) ]]; }
+# (A daemon that is gone keeps its clients waiting.)
+queue_is_empty() { [[ -z $(timeout 10 squeue --noheader) ]]; }
 
 stop() {
     if [[ -s $folder/slurmctld.pid ]]; then
-        squeue --noheader --format=%A | xargs --no-run-if-empty scancel --quiet || true
+        timeout 10 squeue --noheader --format=%A | xargs --no-run-if-empty timeout 10 scancel --quiet || true
         wait_for queue_is_empty || true
     fi
     end slurmd "$folder/slurmd-here.pid"

@@ -5,7 +5,7 @@
  *                      GOMP_parallel (a sweep over samples), read (of a file whose name ends in "-ubyte")
  *   HSGD_FAULT_NUMBER  which call of it, from 1
  *   HSGD_FAULT_RANK    on which rank ($OMPI_COMM_WORLD_RANK)
- *   HSGD_FAULT_ACTION  exit0, exit1, abort, kill, stop
+ *   HSGD_FAULT_ACTION  exit0, exit1, abort, kill, stop, term
  *   HSGD_FAULT_AFTER   "CALL NUMBER": only calls after that one of another function count
  *   HSGD_FAULT_MARK    a file that is made where the fault happens */
 #include <dlfcn.h>
@@ -43,7 +43,7 @@ static void act(const char *action)
     } else if (strcmp(action, "abort") == 0) {
         abort();
     } else {
-        (void)kill(getpid(), strcmp(action, "stop") == 0 ? SIGSTOP : SIGKILL);
+        (void)kill(getpid(), strcmp(action, "stop") == 0 ? SIGSTOP : strcmp(action, "term") == 0 ? SIGTERM : SIGKILL);
     }
 }
 

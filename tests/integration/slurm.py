@@ -27,11 +27,13 @@ TRAIN = [*SMALL, "run.stages=train", "train.steps=400", "train.checkpoint_every=
 SILENT = [*TRAIN, "train.checkpoint_every=1000000"]
 ENDLESS = [*TRAIN, "train.steps=100000000"]
 PATIENCE = 240  # seconds: more than Slurm takes for a limit of one minute, a requeue and what the machine does beside
+# Seconds from the start to the end of all waiting: ctest's limit (600) would kill the test and leave its daemons behind.
+DEADLINE = time.monotonic() + 440
 
 
 def wait_until(condition, what, seconds=PATIENCE, pause=0.3):
     """Its first value that is true, or a failure."""
-    end = time.monotonic() + seconds
+    end = min(time.monotonic() + seconds, DEADLINE)
     while time.monotonic() < end:
         value = condition()
         if value:
@@ -99,9 +101,11 @@ class Cluster:
     """The Slurm of one's own."""
 
     def __init__(self, folder):
-        self.folder = folder
-        subprocess.run([LOCAL, "start", folder], check=True)
-        lines = subprocess.run([LOCAL, "env", folder], check=True, capture_output=True, text=True).stdout
+        self.folder, self.variables = folder, {}
+
+    def start(self):
+        subprocess.run([LOCAL, "start", self.folder], check=True, timeout=150)
+        lines = subprocess.run([LOCAL, "env", self.folder], check=True, capture_output=True, text=True).stdout
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("OMPI_", "HSGD_", "SLURM_"))}
         # The jobs of all tests share the cores: none knows that its ranks must yield to those of the others.
         self.variables = kept | {"HSGD_BIN": harness.PROGRAM, "OMPI_MCA_mpi_yield_when_idle": "1"}
@@ -109,7 +113,7 @@ class Cluster:
             self.variables.update(pair.split("=", 1) for pair in line.removeprefix("export ").split())
 
     def stop(self):
-        subprocess.run([LOCAL, "stop", self.folder], check=False)
+        subprocess.run([LOCAL, "stop", self.folder], check=False, timeout=150)
 
     def call(self, *command, cwd="/", **variables):
         done = subprocess.run(command, cwd=cwd, env=self.variables | variables, capture_output=True, text=True,
@@ -142,7 +146,8 @@ class Slurm(unittest.TestCase):
         cls.folder = Path(tempfile.mkdtemp(prefix="hsgd-slurm-"))
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
         cls.cluster = Cluster(cls.folder / "slurm")
-        cls.addClassCleanup(cls.cluster.stop)
+        cls.addClassCleanup(cls.cluster.stop)  # also of what is there where the start fails
+        cls.cluster.start()
         pool = ThreadPoolExecutor(32)
         cls.addClassCleanup(pool.shutdown)
         cls.direct = pool.submit(cls.undisturbed, "direct", *TRAIN)
@@ -263,6 +268,39 @@ class Slurm(unittest.TestCase):
     @beside
     def test_a_term_to_the_ranks_alone_does_the_same_under_srun(self):
         self.by_term("srun")
+
+    @beside
+    def test_a_term_while_mpi_starts_is_a_stop_under_srun(self):
+        shim = os.environ.get("HSGD_TEST_SHIM")
+        if not shim:
+            self.skipTest("HSGD_TEST_SHIM names no library that asks for it")
+        folder = self.place("early")
+        program = folder / "early"
+        program.write_text(f'''#!/bin/sh
+export LD_PRELOAD={shim} HSGD_FAULT_CALL=MPI_Init_thread HSGD_FAULT_NUMBER=1 HSGD_FAULT_RANK= HSGD_FAULT_ACTION=term
+export HSGD_FAULT_MARK={folder}/mark
+exec {harness.PROGRAM} "$@"
+''')
+        program.chmod(0o755)
+        job = self.submit(folder, *TRAIN, "run.output=results", HSGD_BIN=str(program), HSGD_LAUNCHER="srun",
+                          HSGD_REQUEUE="no")
+        job.ended("FAILED", harness.EXIT_STOPPED)
+        self.assertTrue((folder / "mark").exists(), str(job))
+        self.assertIn("stopped with everything saved", job.log())
+
+    @beside
+    def test_a_slurm_that_does_not_start_leaves_nothing_behind(self):
+        folder = self.place("broken")
+        (folder / "slurmd").write_text("#!/bin/sh\nexit 1\n")
+        (folder / "slurmd").chmod(0o755)
+        path = {"PATH": f"{folder}:{os.environ['PATH']}"}
+        done = subprocess.run([LOCAL, "start", folder / "slurm"], env=os.environ | path, capture_output=True, text=True,
+                              timeout=100, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        pids = [(folder / "slurm" / f"{name}.pid").read_text().strip() for name in ("munge", "slurmctld")]
+        self.assertTrue(all(Path("/proc", pid).exists() for pid in pids), "nothing was started")
+        subprocess.run([LOCAL, "stop", folder / "slurm"], check=True, timeout=100)
+        self.assertEqual([pid for pid in pids if Path("/proc", pid).exists()], [])
 
     @beside
     def test_a_job_that_has_to_make_way_goes_on_to_the_same_bits(self):
