@@ -231,7 +231,8 @@ hsgd_status hsgd_power(hsgd_linop *op, const hsgd_eigen_options *options, hsgd_e
     { /* fewer products than pairs: what was never begun is not returned */
         const hsgd_vector begun = hsgd_vector_view(p.found, 0, p.done);
 
-        HSGD_TRY(hsgd_vector_clone(&begun, &found, err));
+        st = hsgd_vector_clone(&begun, &found, err);
+        HSGD_TRY(hsgd_comm_agree(space->comm, st, err)); /* one rank alone may be short of memory */
     }
     HSGD_TRY(
         keep_if_stopped(&p, options, hsgd_eigen_certify(op, options, p.values, &found, p.scale, result, err), err));

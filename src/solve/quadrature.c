@@ -152,7 +152,8 @@ static hsgd_status check_deflated(const hsgd_vector *deflated, const hsgd_snapsh
     hsgd_vector *difference = NULL;
     hsgd_status st = HSGD_OK;
 
-    HSGD_TRY(hsgd_vector_clone(deflated, &difference, err));
+    st = hsgd_vector_clone(deflated, &difference, err);
+    HSGD_TRY(hsgd_comm_agree(deflated->space->comm, st, err)); /* one rank alone may be short of memory */
     HSGD_TRY(hsgd_vector_axpy(-1.0, &then, difference, err));
     for (int64_t i = 0; i < deflated->columns; i++) {
         const hsgd_vector one = hsgd_vector_view(difference, i, 1);
