@@ -230,6 +230,9 @@ static bool start_touching(hsgd_lock *lock)
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     lock->touching = pthread_create(&lock->toucher, NULL, touch, lock) == 0;
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (lock->touching) {
+        (void)pthread_setname_np(lock->toucher, "hsgd-lock"); /* for who lists the threads */
+    }
     return lock->touching;
 }
 
