@@ -1,6 +1,7 @@
 """Any system call on its files fails once: a training says which file and why, exits with 5 and loses no checkpoint.
 
-HSGD_TEST_EVERY_CASE=1 lets every call of the training fail in each of three ways, else a few.
+HSGD_TEST_EVERY_CASE=1 lets every call of one process fail in each of three ways, and 120 of each of two ranks; else a
+few.
 """
 import errno
 import os
@@ -23,11 +24,13 @@ def may_pass(call, rank, ranks):
     """What may fail unheard, as no byte depends on it.
 
     That is the closing of what was only read; the end of the lock, which the next run finds left over; the trial file
-    by which Open MPI learns about locks; and, of several ranks, the closing that Open MPI does not tell of (each has
+    by which Open MPI learns about locks; the second name of an old file, which then gets a new one instead; and, of several ranks, the closing that Open MPI does not tell of (each has
     flushed what it wrote, as commit_order.py sees) and the cutting to length by others than rank 0, which does it too.
     """
     if call.path.endswith(commits.LOCK):
         return call.name in ("unlink", "close")
+    if call.name in tracing.LINKS:
+        return True
     if call.name == "close":
         return call.mode == "O_RDONLY" or (ranks > 1 and call.mode == "O_RDWR")
     return (call.name == "ftruncate" and rank > 0) or ".locktest." in call.path
@@ -36,7 +39,7 @@ def may_pass(call, rank, ranks):
 class Errors(commits.CommitTest):
     def name_of(self, call, folder):
         """The file that a message must name: the one in the making, not its temporary name."""
-        name = os.path.basename(call.path).removeprefix(".").removesuffix(".tmp")
+        name = os.path.basename(call.path).removeprefix(".").removesuffix(".tmp").removesuffix(".old")
         return folder.name if name.startswith("reference-") else name
 
     def check(self, calls, rank, ranks, reason, name, n):
@@ -66,7 +69,8 @@ class Errors(commits.CommitTest):
 
     def check_all(self, rank, ranks, sample):
         calls = self.reference(rank, ranks)
-        cases = [(reason, name, n) for name, n in tracing.cases(calls) for reason in REASONS]
+        cases = [(reason, name, n) for name, n in tracing.cases(calls) for reason in REASONS
+                 if ranks == 1 or name != "openat"]  # Open MPI tells of its own reason for that
         total = len(cases)
         cases = cases[total // (2 * sample)::max(1, total // sample)] if sample is not None else cases
         heard = processes.all_hold(self, lambda *case: self.check(calls, rank, ranks, *case), cases, WORKERS)

@@ -5,10 +5,12 @@ import unittest
 
 import harness
 
-# All that changes a file or its name, and the closing that may tell of a change that failed.
+# All that changes a file or its name, the closing that may tell of a change that failed,
+# and the opening that makes a file.
 CALLS = ("write", "pwrite64", "writev", "pwritev", "fsync", "fdatasync", "ftruncate", "fallocate", "rename", "renameat",
-         "renameat2", "unlink", "unlinkat", "close")
+         "renameat2", "link", "linkat", "unlink", "unlinkat", "close", "openat")
 RENAMES = ("rename", "renameat", "renameat2")
+LINKS = ("link", "linkat")
 REMOVALS = ("unlink", "unlinkat")
 WRITES = ("write", "pwrite64", "writev", "pwritev", "ftruncate", "fallocate")
 
@@ -20,7 +22,7 @@ class Call:
         self.pid, self.name, self.words = pid, name, words
         self.good = not result.startswith(("-1", "?"))
         self.descriptor = re.match(r"(\d+)<", words)
-        if name in (*RENAMES, *REMOVALS, "openat", "open", "creat"):
+        if name in (*RENAMES, *LINKS, *REMOVALS, "openat", "open", "creat"):
             self.paths = re.findall(r'"([^"]*)"', words)
         else:
             self.paths = re.findall(r"^\d+<([^>]*)>", words)
@@ -64,19 +66,21 @@ def inside(calls, folder):
 
 
 def counts(calls):
-    """How many calls of each kind that may fail there are."""
-    return {name: number for name in CALLS
-            if (number := sum(call.name == name for call in calls)) > 0}
+    """How many calls of each kind that change something there are."""
+    found = [name for name, _ in cases(calls)]
+    return {name: found.count(name) for name in CALLS if name in found}
 
 
 def cases(calls):
-    """(kind, N) of every call."""
-    return [(name, n) for name, number in counts(calls).items() for n in range(1, number + 1)]
+    """(kind, N) of every call that changes something: the N-th of its kind; an opening only where it may make a file."""
+    kinds = {name: [call for call in calls if call.name == name] for name in CALLS}
+    return [(name, n) for name in CALLS for n, call in enumerate(kinds[name], 1)
+            if name != "openat" or "O_CREAT" in call.words]
 
 
 def watching(out):
     """The words before a program's that record its calls in a file."""
-    calls = ",".join((*CALLS, "openat"))
+    calls = ",".join(CALLS)
     return ("strace", "-f", "--seccomp-bpf", "-y", "-qq", "-s", "0", "-o", str(out), "-e", f"trace={calls}")
 
 
