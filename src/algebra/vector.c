@@ -294,7 +294,8 @@ hsgd_status hsgd_vector_normalize(hsgd_vector *x, hsgd_error *err)
     double norm = 0.0;
 
     HSGD_TRY(hsgd_vector_norm(x, &norm, err));
-    HSGD_CHECK(norm > 0.0 && isfinite(norm) && isfinite(1.0 / norm), HSGD_ERR_NUMERIC, err,
+    HSGD_CHECK_FINITE(isfinite(norm), err, "vector: cannot give a vector of norm %g unit norm", norm);
+    HSGD_CHECK(norm > 0.0 && isfinite(1.0 / norm), HSGD_ERR_NUMERIC, err,
                "vector: cannot give a vector of norm %g unit norm; it must be finite and not zero", norm);
     HSGD_TRY(hsgd_vector_scale(1.0 / norm, x, err));
 done:

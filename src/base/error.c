@@ -3,17 +3,34 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-hsgd_status hsgd_error_set(hsgd_error *err, hsgd_status status, const char *format, ...)
+static void record(hsgd_error *err, hsgd_status status, bool not_finite, const char *format, va_list args)
 {
     if (err != NULL) {
-        va_list args;
-
-        va_start(args, format);
         err->status = status;
+        err->not_finite = not_finite;
         (void)vsnprintf(err->text, sizeof err->text, format, args);
-        va_end(args);
     }
+}
+
+hsgd_status hsgd_error_set(hsgd_error *err, hsgd_status status, const char *format, ...)
+{
+    const bool same = err != NULL && err->status == HSGD_ERR_NUMERIC && status == HSGD_ERR_NUMERIC;
+    va_list args;
+
+    va_start(args, format);
+    record(err, status, same && err->not_finite, format, args);
+    va_end(args);
     return status;
+}
+
+hsgd_status hsgd_error_set_not_finite(hsgd_error *err, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    record(err, HSGD_ERR_NUMERIC, true, format, args);
+    va_end(args);
+    return HSGD_ERR_NUMERIC;
 }
 
 int hsgd_error_exit_code(hsgd_status status)

@@ -1,5 +1,6 @@
 /* src/base/error.h - one list of failures: their codes, texts and exit codes. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef enum {
@@ -16,12 +17,18 @@ typedef enum {
 /* A failure with its text: "WHERE: WHAT; HOW TO MEND".  Zero-initialise it. */
 typedef struct {
     hsgd_status status;
+    bool
+        not_finite; /* HSGD_ERR_NUMERIC, and for a number that is NaN, Inf or out of range: worth a look at where it is */
     char text[1024];
 } hsgd_error;
 
-/* Record `status` and the formatted text in *err (err may be NULL) and return `status`.  Local. */
+/* Record `status` and the formatted text in *err (err may be NULL) and return `status`.  A numerical failure that is told
+ * anew, in other words, stays one for a number that is not finite.  Local. */
 hsgd_status hsgd_error_set(hsgd_error *err, hsgd_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* The same with HSGD_ERR_NUMERIC, for a number that is NaN, Inf or out of range.  Local. */
+hsgd_status hsgd_error_set_not_finite(hsgd_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The exit code of the process for `status`: 0, 75, 2, 3, 4, 5, 6, 6 in the order of the list above.  Local. */
 int hsgd_error_exit_code(hsgd_status status);
@@ -41,6 +48,16 @@ int hsgd_error_exit_code(hsgd_status status);
         if (!(condition)) {                                                                                            \
             st = (code); /* told here, so that who reads one file alone, as analysers do, knows it */                  \
             (void)hsgd_error_set((err), st, __VA_ARGS__);                                                              \
+            goto done;                                                                                                 \
+        }                                                                                                              \
+    } while (0)
+
+/* Leave by `done:` with HSGD_ERR_NUMERIC and the formatted text unless `condition`, "all is finite", holds. */
+#define HSGD_CHECK_FINITE(condition, err, ...)                                                                         \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            st = HSGD_ERR_NUMERIC;                                                                                     \
+            (void)hsgd_error_set_not_finite((err), __VA_ARGS__);                                                       \
             goto done;                                                                                                 \
         }                                                                                                              \
     } while (0)

@@ -236,10 +236,10 @@ static hsgd_status read_news(const hessian *h, int64_t k, int64_t first, hsgd_st
         (void)snprintf(number, sizeof number, "one of products %lld to %lld", (long long)first_of_chunk,
                        (long long)h->products);
     }
-    HSGD_CHECK(!news[NEWS_BAD], HSGD_ERR_NUMERIC, err,
-               "curvature: %s holds NaN, Inf or numbers out of range; check the weights, and that the vector is "
-               "finite and of a norm below 2^%d",
-               number, HSGD_MOST_EXPONENT);
+    HSGD_CHECK_FINITE(!news[NEWS_BAD], err,
+                      "curvature: %s holds NaN, Inf or numbers out of range; check the weights, and that the vector is "
+                      "finite and of a norm below 2^%d",
+                      number, HSGD_MOST_EXPONENT);
 done:
     return st;
 }

@@ -12,8 +12,8 @@ hsgd_status hsgd_objective_judge(hsgd_objective *f, const double *outcome, int64
         HSGD_CHECK(false, HSGD_ERR_DEVICE, err,
                    "sums over samples: a rank failed and cannot say why; see its node's log");
     }
-    HSGD_CHECK(outcome[HSGD_OUTCOME_TROUBLE] == 0.0, HSGD_ERR_NUMERIC, err,
-               "sums over samples: NaN, Inf or out of range; check the weights, lower the learning rate");
+    HSGD_CHECK_FINITE(outcome[HSGD_OUTCOME_TROUBLE] == 0.0, err,
+                      "sums over samples: NaN, Inf or out of range; check the weights, lower the learning rate");
     *loss = (hsgd_loss){.loss = outcome[HSGD_OUTCOME_LOSS],
                         .accuracy = outcome[HSGD_OUTCOME_ACCURACY],
                         .correct = llround(outcome[HSGD_OUTCOME_ACCURACY] * (double)count)};

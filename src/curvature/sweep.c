@@ -476,8 +476,8 @@ hsgd_status hsgd_sweep_finish(hsgd_sweep *sweep, hsgd_status local, double *mean
         HSGD_CHECK(false, HSGD_ERR_DEVICE, err,
                    "sums over samples: a rank failed and cannot say why; see its node's log");
     }
-    HSGD_CHECK(outcome[tallies + 1] == 0.0, HSGD_ERR_NUMERIC, err,
-               "sums over samples: NaN, Inf or out of range; check the weights, lower the learning rate");
+    HSGD_CHECK_FINITE(outcome[tallies + 1] == 0.0, err,
+                      "sums over samples: NaN, Inf or out of range; check the weights, lower the learning rate");
     memcpy(means, outcome, (size_t)tallies * sizeof *means);
 done:
     return st;

@@ -65,8 +65,9 @@ static hsgd_status settle_column(hsgd_krylov *k, int64_t before, int64_t at, dou
     } else {
         HSGD_TRY(hsgd_vector_norm(&column, length, err));
     }
-    HSGD_CHECK(isfinite(*length), HSGD_ERR_NUMERIC, err,
-               "eigen: a product of the operator \"%s\" holds NaN or Inf; check the weights", hsgd_linop_name(k->op));
+    HSGD_CHECK_FINITE(isfinite(*length), err,
+                      "eigen: a product of the operator \"%s\" holds NaN or Inf; check the weights",
+                      hsgd_linop_name(k->op));
     if (!(*length > least)) {
         *length = 0.0;
         return HSGD_OK;
@@ -190,9 +191,9 @@ static hsgd_status measure(hsgd_krylov *k, const hsgd_vector *y, hsgd_error *err
     for (int64_t i = 0; i < p; i++) {
         const double norm = sqrt(k->c[i * p + i]);
 
-        HSGD_CHECK(isfinite(norm), HSGD_ERR_NUMERIC, err,
-                   "eigen: a product of the operator \"%s\" holds NaN or Inf; check the weights",
-                   hsgd_linop_name(k->op));
+        HSGD_CHECK_FINITE(isfinite(norm), err,
+                          "eigen: a product of the operator \"%s\" holds NaN or Inf; check the weights",
+                          hsgd_linop_name(k->op));
         k->norm = norm > k->norm ? norm : k->norm;
     }
 done:

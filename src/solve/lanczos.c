@@ -44,7 +44,8 @@ hsgd_status hsgd_lanczos_begin(hsgd_lanczos *lanczos, const hsgd_vector *start, 
     lanczos->broken = false;
     HSGD_TRY(hsgd_vector_copy(start, &lanczos->work, err));
     HSGD_TRY(hsgd_vector_norm(&lanczos->work, &lanczos->work_norm, err));
-    HSGD_CHECK(lanczos->work_norm > 0.0 && isfinite(lanczos->work_norm), HSGD_ERR_NUMERIC, err,
+    HSGD_CHECK_FINITE(isfinite(lanczos->work_norm), err, "lanczos: the start vector has norm %g", lanczos->work_norm);
+    HSGD_CHECK(lanczos->work_norm > 0.0, HSGD_ERR_NUMERIC, err,
                "lanczos: the start vector has norm %g; give one that is finite and not zero", lanczos->work_norm);
     if (lanczos->held > 0) {
         HSGD_TRY(hold_off(lanczos, err));
@@ -167,9 +168,9 @@ static hsgd_status absorb(hsgd_lanczos *lanczos, hsgd_error *err)
     }
     lanczos->steps++;
     HSGD_TRY(orthogonalize(lanczos, &alpha, err));
-    HSGD_CHECK(isfinite(alpha) && isfinite(lanczos->work_norm), HSGD_ERR_NUMERIC, err,
-               "lanczos: step %lld gave NaN or Inf; the operator \"%s\" is not finite", (long long)j + 1,
-               hsgd_linop_name(lanczos->op));
+    HSGD_CHECK_FINITE(isfinite(alpha) && isfinite(lanczos->work_norm), err,
+                      "lanczos: step %lld gave NaN or Inf; the operator \"%s\" is not finite", (long long)j + 1,
+                      hsgd_linop_name(lanczos->op));
     lanczos->alpha[j] = alpha;
     lanczos->beta[j] = lanczos->work_norm;
     reach = fabs(alpha) + before + lanczos->work_norm;

@@ -230,8 +230,8 @@ static hsgd_status measure(hsgd_probes *p, const hsgd_vector *x, const hsgd_vect
     HSGD_TRY(mask(p, &xj, err));
     HSGD_TRY(hsgd_vector_gram(p->masked, &yj, p->products, err));
     for (int64_t i = 0; i < p->width; i++) {
-        HSGD_CHECK(isfinite(p->products[i]), HSGD_ERR_NUMERIC, err,
-                   "trace: the product of sample %lld is NaN or Inf; check the weights", (long long)number + 1);
+        HSGD_CHECK_FINITE(isfinite(p->products[i]), err,
+                          "trace: the product of sample %lld is NaN or Inf; check the weights", (long long)number + 1);
     }
 done:
     return st;
@@ -246,8 +246,7 @@ static hsgd_status extend(hsgd_probes *p, hsgd_vector *y, hsgd_error *err)
     double before = 0.0, after = 0.0;
 
     HSGD_TRY(hsgd_vector_norm(y, &before, err));
-    HSGD_CHECK(isfinite(before), HSGD_ERR_NUMERIC, err,
-               "trace: a product of the sketch gave NaN or Inf; check the weights");
+    HSGD_CHECK_FINITE(isfinite(before), err, "trace: a product of the sketch gave NaN or Inf; check the weights");
     HSGD_TRY(project(p, y, &after, err));
     if (after > DEPENDENT * before) {
         hsgd_vector column = hsgd_vector_view(p->q, p->done[PROBES_BASIS], 1);

@@ -66,9 +66,9 @@ static hsgd_status put_attribute(hsgd_store *store, const char *object, const ch
     bool ok;
 
     if (kind == ATTRIBUTE_F64 && !isfinite(*(const double *)value)) { /* the same on all ranks */
-        return hsgd_error_set(err, HSGD_ERR_NUMERIC,
-                              "%s: the attribute %s of %s would be NaN or infinity; the file is not written",
-                              store->final, name, object);
+        return hsgd_error_set_not_finite(err,
+                                         "%s: the attribute %s of %s would be NaN or infinity; the file is not written",
+                                         store->final, name, object);
     }
     errno = 0;
     hsgd_comm_enter(store->comm, HSGD_WATCH_FILE_ATTRIBUTE);
@@ -207,9 +207,9 @@ static hsgd_status check_part(const hsgd_store *store, const hsgd_dataset_spec *
     HSGD_CHECK(data != NULL || entries(spec, p) == 0, HSGD_ERR_MEMORY, err, "memory: cannot hold %s for writing",
                spec->path);
     for (size_t i = 0; i < count; i++) {
-        HSGD_CHECK(spec->type == HSGD_STORE_F64 ? isfinite(data[i]) : isfinite((float)data[i]), HSGD_ERR_NUMERIC, err,
-                   "%s: %s would hold NaN or infinity (entry %zu of rank %d's part); the file is not written",
-                   store->final, spec->path, i, store->comm->rank);
+        HSGD_CHECK_FINITE(spec->type == HSGD_STORE_F64 ? isfinite(data[i]) : isfinite((float)data[i]), err,
+                          "%s: %s would hold NaN or infinity (entry %zu of rank %d's part); the file is not written",
+                          store->final, spec->path, i, store->comm->rank);
     }
 done:
     return st;

@@ -116,8 +116,8 @@ hsgd_status study_check_noise(const study_state *s, hsgd_linop *op, const char *
 
     HSGD_TRY(hsgd_eigen_noise(op, (uint64_t)s->deck->run.seed, noise, err));
     hsgd_progress_detail(s->progress, "%s: noise floor of the products %.1e of the largest eigenvalue", key, *noise);
-    HSGD_CHECK(isfinite(*noise), HSGD_ERR_NUMERIC, err,
-               "%s: the noise of the products was measured as NaN or Inf; check the weights", key);
+    HSGD_CHECK_FINITE(isfinite(*noise), err,
+                      "%s: the noise of the products was measured as NaN or Inf; check the weights", key);
     HSGD_CHECK(tolerance >= *noise, HSGD_ERR_NUMERIC, err,
                "%s = %g: below the noise floor of the products in %s precision, %.1e; raise it above that, or set "
                "model.precision = double",

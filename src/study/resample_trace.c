@@ -58,8 +58,8 @@ static hsgd_status find(void *context, const int64_t *index, int64_t count, doub
     hsgd_status st = HSGD_OK;
 
     HSGD_TRY(g->plan->exact ? exact(g, index, count, row, err) : probe(g, index, count, row, err));
-    HSGD_CHECK(isfinite(row[0]), HSGD_ERR_NUMERIC, err, "trace: that of group %lld is not finite; check the weights",
-               (long long)r->done + 1);
+    HSGD_CHECK_FINITE(isfinite(row[0]), err, "trace: that of group %lld is not finite; check the weights",
+                      (long long)r->done + 1);
     hsgd_progress_update(r->s->progress, "trace", "groups", r->done + 1, r->groups,
                          "group %lld of %lld (%lld samples): %.6e", (long long)r->done + 1, (long long)r->groups,
                          (long long)count, row[0]);

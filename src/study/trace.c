@@ -391,8 +391,7 @@ hsgd_status stage_trace(study_state *s, hsgd_error *err)
     st = create(s, &t, err);
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err));
     HSGD_TRY(t.exact ? exact(s, &t, err) : probe(s, &t, err));
-    HSGD_CHECK(isfinite(t.estimate[0].mean), HSGD_ERR_NUMERIC, err,
-               "trace: the result is not finite; check the weights");
+    HSGD_CHECK_FINITE(isfinite(t.estimate[0].mean), err, "trace: the result is not finite; check the weights");
     HSGD_TRY(resample(&t, err));
     HSGD_TRY(arrange(s, &t, err));
     HSGD_TRY(write(s, &t, err));

@@ -116,22 +116,11 @@ static double epochs(const training *t)
     return (double)t->sgd.step / (double)t->steps_per_epoch;
 }
 
-/* The way of a failure that may tell of bad numbers: it says where they are.  Returns st.  Collective. */
-static hsgd_status explained(training *t, hsgd_status st, hsgd_error *err)
-{
-    const int64_t *index = NULL;
-    int64_t count = 0;
-
-    if (st == HSGD_ERR_NUMERIC) {
-        batch(t, t->sgd.step, &index, &count);
-    }
-    return trouble_in_training(t, st, index, count, err);
-}
-
 static hsgd_status test(training *t, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     study_state *s = t->study;
+    const trouble_suspects images = {.index = t->test_index, .count = s->data->test.count, .test = true};
     hsgd_json *line;
     hsgd_loss loss;
 
@@ -142,7 +131,7 @@ static hsgd_status test(training *t, hsgd_error *err)
             "train: the loss of the test images is NaN or Inf after step %lld; lower train.lr, in another run.output",
             (long long)t->sgd.step);
     }
-    HSGD_TRY(explained(t, st, err));
+    HSGD_TRY(trouble_in_training(t, st, &images, err));
     HSGD_TRY(history_reserve(s->comm, &t->history, 0, 1, err));
     history_add_test(&t->history, t->sgd.step, &loss);
     hsgd_progress_done(s->progress);
@@ -194,8 +183,13 @@ static hsgd_status settle(training *t, hsgd_error *err)
     hsgd_status st = HSGD_OK;
     const int pending = t->sgd.pending;
     double loss[HSGD_SGD_PENDING];
+    trouble_suspects next = {0};
 
-    HSGD_TRY(explained(t, hsgd_sgd_settle(t->objective, &t->sgd, loss, err), err));
+    st = hsgd_sgd_settle(t->objective, &t->sgd, loss, err);
+    if (st == HSGD_ERR_NUMERIC) { /* the step is that of the last good update */
+        batch(t, t->sgd.step, &next.index, &next.count);
+    }
+    HSGD_TRY(trouble_in_training(t, st, &next, err));
     HSGD_TRY(history_reserve(t->study->comm, &t->history, pending, 0, err));
     for (int i = 0; i < pending; i++) {
         history_add(&t->history, loss[i], t->sgd.rate[i]);
@@ -234,13 +228,16 @@ static void report(const training *t, const beginning *from)
 static hsgd_status measure(training *t, double lr, bool *stop, hsgd_error *err)
 {
     const hsgd_status st = train_curvature_measure(t, lr, err);
+    const study_state *s = t->study;
+    const trouble_suspects studied = {
+        .index = s->samples, .count = s->sample_count, .test = s->deck->hessian.split == 1, .product = true};
 
     if (st == HSGD_ERR_NUMERIC && strncmp(err->text, "train", 5) != 0) {
         const hsgd_error told = *err;
 
         (void)hsgd_error_set(err, st, "train: the curvature at step %lld: %.900s", (long long)t->sgd.step, told.text);
-        (void)explained(t, st, err);
     }
+    (void)trouble_in_training(t, st, &studied, err);
     *stop = *stop || st == HSGD_STOPPED;
     return st == HSGD_STOPPED ? HSGD_OK : st;
 }

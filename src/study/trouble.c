@@ -1,4 +1,5 @@
-/* src/study/trouble.c - see trouble.h.  All of this runs on the way out, so a healthy run pays nothing for it.
+/* src/study/trouble.c - see trouble.h.  All of this runs on the way out, so a healthy run pays nothing for it, and one
+ * whose failure is another than numbers that are not finite neither.
  *
  * What is looked at is computed once more, by plain sums: they carry a bad number to its place in the vector, where exact
  * sums only count it. */
@@ -11,15 +12,6 @@
 
 /* The parts of a sum may be that much larger than what is left of them. */
 static const double CANCELLED = 1024.0;
-
-/* Where to look.  The evaluated samples are those of a split, or none. */
-typedef struct {
-    const double *weights; /* [n], host */
-    const int64_t *index;
-    int64_t count;
-    bool test;
-    bool product; /* of the studied samples, too */
-} suspects;
 
 static const char *name_of(double x)
 {
@@ -60,9 +52,9 @@ hsgd_status trouble_look(const study_state *s, const char *what, const double *f
                           blocks > 1 ? ", and in layers behind it some are not finite either" : "");
 }
 
-/* Finite, but perhaps more than the exact sum of a group takes: the loss, else the largest entry of the gradient. */
-static hsgd_status look_for_large(const study_state *s, double loss, const double *flat, int64_t count,
-                                  hsgd_error *found)
+/* Finite, but perhaps more than the exact sum of a group takes: the loss, else the largest entry of `what`. */
+static hsgd_status look_for_large(const study_state *s, const char *what, double loss, const double *flat,
+                                  int64_t count, hsgd_error *found)
 {
     const hsgd_parameter *block = NULL;
     double largest = HSGD_SUM_LIMIT / (CANCELLED * (double)count);
@@ -80,10 +72,10 @@ static hsgd_status look_for_large(const study_state *s, double loss, const doubl
             largest = size > largest ? size : largest;
         }
     }
-    return block == NULL ? HSGD_OK
-                         : hsgd_error_set(found, HSGD_ERR_NUMERIC,
-                                          "the gradient of layer %s (%s) reaches %.1e, too large for exact sums",
-                                          block->layer, block->part, largest);
+    return block == NULL
+               ? HSGD_OK
+               : hsgd_error_set(found, HSGD_ERR_NUMERIC, "%s of layer %s (%s) reaches %.1e, too large for exact sums",
+                                what, block->layer, block->part, largest);
 }
 
 static hsgd_status judge_gradient(const study_state *s, double loss, const double *flat, int64_t count,
@@ -100,11 +92,11 @@ static hsgd_status judge_gradient(const study_state *s, double loss, const doubl
     if (!isfinite(loss)) {
         return hsgd_error_set(found, HSGD_ERR_NUMERIC, "the loss is %s, its gradient is finite", name_of(loss));
     }
-    return look_for_large(s, loss, flat, count, found);
+    return look_for_large(s, what, loss, flat, count, found);
 }
 
 /* The samples' loss and gradient, by plain sums.  Collective. */
-static hsgd_status look_at_gradient(study_state *s, const suspects *at, double *flat, hsgd_error *found)
+static hsgd_status look_at_gradient(study_state *s, const trouble_suspects *at, double *flat, hsgd_error *found)
 {
     hsgd_status st = HSGD_OK;
     const hsgd_backend *backend = s->backend;
@@ -123,10 +115,9 @@ static hsgd_status look_at_gradient(study_state *s, const suspects *at, double *
     HSGD_TRY(hsgd_vector_set_full(weights, at->weights, found));
     HSGD_TRY(objective->ops->begin(objective->self, weights, at->index, at->count, gradient, (double *)memory, found));
     HSGD_TRY(backend->ops->download(backend->self, sizeof outcome, memory, outcome, found));
-    if (outcome[HSGD_OUTCOME_FAILED] == 0.0) {
-        HSGD_TRY(hsgd_vector_get_local(gradient, flat, found));
-        st = judge_gradient(s, outcome[HSGD_OUTCOME_LOSS], flat, at->count, found);
-    }
+    HSGD_CHECK(outcome[HSGD_OUTCOME_FAILED] == 0.0, HSGD_ERR_DEVICE, found, "a rank could not evaluate once more");
+    HSGD_TRY(hsgd_vector_get_local(gradient, flat, found));
+    st = judge_gradient(s, outcome[HSGD_OUTCOME_LOSS], flat, at->count, found);
 done:
     hsgd_vector_destroy(&gradient);
     hsgd_vector_destroy(&weights);
@@ -137,6 +128,7 @@ done:
 /* One product of the studied samples with a vector of signs, by plain sums.  Collective. */
 static hsgd_status look_at_product(study_state *s, double *flat, hsgd_error *found)
 {
+    static const char what[] = "a product's part";
     hsgd_status st = HSGD_OK, made = HSGD_OK;
     const hsgd_random stream = hsgd_random_stream((uint64_t)s->deck->run.seed, HSGD_RANDOM_VERIFY, UINT32_MAX);
     const hsgd_hessian_options options = {.kind = s->deck->hessian.operator_ == 1 ? HSGD_OPERATOR_GAUSS_NEWTON
@@ -158,7 +150,8 @@ static hsgd_status look_at_product(study_state *s, double *flat, hsgd_error *fou
     made = hsgd_linop_apply(op, x, y, found); /* it fails where y, which is there all the same, is not finite */
     HSGD_TRY(made == HSGD_ERR_NUMERIC ? HSGD_OK : made);
     HSGD_TRY(hsgd_vector_gather(y, flat, found));
-    st = trouble_look(s, "a product's part", flat, found);
+    st = trouble_look(s, what, flat, found);
+    st = st == HSGD_OK ? look_for_large(s, what, 0.0, flat, s->sample_count, found) : st;
 done:
     hsgd_vector_destroy(&y);
     hsgd_vector_destroy(&x);
@@ -166,8 +159,9 @@ done:
     return hsgd_comm_agree(s->comm, st, found);
 }
 
-/* HSGD_ERR_NUMERIC where something was found, on every rank with the same text; anything else: nothing to tell. */
-static hsgd_status find(study_state *s, const suspects *at, hsgd_error *found)
+/* HSGD_ERR_NUMERIC where something was found, on every rank with the same text; HSGD_OK where all was looked at and is
+ * finite; anything else: there was no looking. */
+static hsgd_status find(study_state *s, const trouble_suspects *at, hsgd_error *found)
 {
     hsgd_status st = HSGD_OK;
     double *flat = malloc((size_t)s->n * sizeof *flat);
@@ -218,15 +212,16 @@ static void add_checkpoint(training *t, hsgd_error *err)
     }
 }
 
-hsgd_status trouble_in_training(training *t, hsgd_status st, const int64_t *index, int64_t count, hsgd_error *err)
+hsgd_status trouble_in_training(training *t, hsgd_status st, const trouble_suspects *suspects, hsgd_error *err)
 {
-    const suspects at = {.weights = t->flat, .index = index, .count = count};
+    trouble_suspects at = *suspects;
     hsgd_error found = {0};
     hsgd_status look;
 
-    if (st != HSGD_ERR_NUMERIC) {
+    if (st != HSGD_ERR_NUMERIC || !err->not_finite) {
         return st;
     }
+    at.weights = t->flat;
     look = hsgd_comm_agree(t->study->comm, hsgd_vector_get_local(t->sgd.weights, t->flat, &found), &found);
     look = look == HSGD_OK ? find(t->study, &at, &found) : look;
     if (look == HSGD_ERR_NUMERIC) {
@@ -264,11 +259,11 @@ hsgd_status trouble_check(training *t, hsgd_error *err)
 hsgd_status trouble_in_stage(study_state *s, hsgd_stage stage, hsgd_status st, hsgd_error *err)
 {
     const char *name = hsgd_stage_name(stage);
-    const suspects at = {.weights = s->weights,
-                         .index = s->samples,
-                         .count = stage != HSGD_STAGE_EVALUATE ? s->sample_count : 0,
-                         .test = s->deck->hessian.split == 1,
-                         .product = stage != HSGD_STAGE_EVALUATE && stage != HSGD_STAGE_LANDSCAPE};
+    const trouble_suspects at = {.weights = s->weights,
+                                 .index = s->samples,
+                                 .count = stage != HSGD_STAGE_EVALUATE ? s->sample_count : 0,
+                                 .test = s->deck->hessian.split == 1,
+                                 .product = stage != HSGD_STAGE_EVALUATE && stage != HSGD_STAGE_LANDSCAPE};
     hsgd_error found = {0}, told = *err;
 
     if (st != HSGD_ERR_NUMERIC || stage == HSGD_STAGE_TRAIN) {
@@ -277,7 +272,7 @@ hsgd_status trouble_in_stage(study_state *s, hsgd_stage stage, hsgd_status st, h
     if (strncmp(told.text, name, strlen(name)) != 0) {
         (void)hsgd_error_set(err, st, "%s: %.900s", name, told.text);
     }
-    if (find(s, &at, &found) == HSGD_ERR_NUMERIC) {
+    if (err->not_finite && find(s, &at, &found) == HSGD_ERR_NUMERIC) {
         add(err, "; %s", found.text);
     }
     return st;

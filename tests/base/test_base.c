@@ -34,6 +34,24 @@ static void an_error_holds_status_and_text_cut_to_its_room(void **state)
     assert_int_equal(hsgd_error_set(NULL, HSGD_ERR_IO, "unheard"), HSGD_ERR_IO);
 }
 
+static void a_number_that_is_not_finite_marks_its_failure_until_another_comes(void **state)
+{
+    hsgd_error err = {0};
+
+    (void)state;
+    assert_int_equal(hsgd_error_set(&err, HSGD_ERR_NUMERIC, "did not converge"), HSGD_ERR_NUMERIC);
+    assert_false(err.not_finite);
+    assert_int_equal(hsgd_error_set_not_finite(&err, "loss %d", 3), HSGD_ERR_NUMERIC);
+    assert_int_equal(err.status, HSGD_ERR_NUMERIC);
+    assert_string_equal(err.text, "loss 3");
+    assert_true(err.not_finite);
+    (void)hsgd_error_set(&err, HSGD_ERR_NUMERIC, "train: loss 3");
+    assert_true(err.not_finite);
+    (void)hsgd_error_set(&err, HSGD_ERR_IO, "disk");
+    assert_false(err.not_finite);
+    assert_int_equal(hsgd_error_set_not_finite(NULL, "unheard"), HSGD_ERR_NUMERIC);
+}
+
 /* Source: FIPS 180-4's examples, and the hash of nothing. */
 static void sha256_gives_the_known_hashes(void **state)
 {
@@ -241,6 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exit_codes_are_the_documented_ones),
         cmocka_unit_test(an_error_holds_status_and_text_cut_to_its_room),
+        cmocka_unit_test(a_number_that_is_not_finite_marks_its_failure_until_another_comes),
         cmocka_unit_test(sha256_gives_the_known_hashes),
         cmocka_unit_test(sha256_of_parts_is_that_of_the_whole),
         cmocka_unit_test(the_nearest_word_is_found_unless_all_are_far),

@@ -3,7 +3,8 @@
 #pragma once
 #include "whole.h"
 
-typedef enum { IN_IMAGE, IN_WEIGHT, IN_GRADIENT, IN_PRODUCT, IN_LANCZOS, IN_SUM, POISON_PLACES } poison_place;
+/* The places of training and eigen stage, and images of the test only. */
+typedef enum { IN_IMAGE, IN_WEIGHT, IN_GRADIENT, IN_PRODUCT, IN_LANCZOS, IN_SUM, POISON_PLACES, IN_TEST } poison_place;
 
 enum {
     POISON_PARAMETERS = 3950, /* of conv 2 3 / relu / maxpool 2 / linear 10 */
@@ -17,13 +18,19 @@ enum {
 typedef struct {
     bool here; /* on this rank */
     bool once; /* a fault that passes */
+    bool lost; /* no evaluation after the fault's has images */
     poison_place place;
     double value;
-    int64_t entry;    /* of the parameters */
-    int64_t after;    /* updates of the weights that are good */
-    int64_t updates;  /* made so far */
-    int64_t products; /* asked for so far */
-    int64_t bad;      /* the number of the first that was bad */
+    int64_t entry;           /* of the parameters */
+    int64_t after;           /* updates of the weights that are good */
+    int64_t updates;         /* made so far */
+    int64_t products;        /* asked for so far */
+    int64_t bad;             /* the number of the first that was bad */
+    int64_t sums;            /* of gradients, group by group, so far */
+    bool in_product;         /* what is summed now belongs to one */
+    bool done;               /* it was put in */
+    bool gone;               /* images are lost */
+    const uint8_t *training; /* its pixels: the first that are asked for */
 } poison;
 
 static poison poison_now;
@@ -39,6 +46,7 @@ static inline bool poison_due(poison_place place)
     const bool due = poison_now.here && poison_now.place == place &&
                      (of_training ? poison_now.updates >= poison_now.after : poison_now.products >= POISON_AFTER);
 
+    poison_now.done = poison_now.done || due;
     poison_now.here = poison_now.here && !(due && poison_now.once);
     return due;
 }
@@ -48,7 +56,11 @@ static inline hsgd_status poison_images(void *self, int worker, const uint8_t *p
 {
     const hsgd_status st = poison_whole->images(self, worker, pixels, count, m, index, mean, deviation, x, err);
 
-    if (poison_due(IN_IMAGE)) {
+    poison_now.training = poison_now.training != NULL ? poison_now.training : pixels;
+    if (poison_now.gone) {
+        return hsgd_error_set(err, HSGD_ERR_DEVICE, "device: fell off the bus");
+    }
+    if (poison_due(IN_IMAGE) || (pixels != poison_now.training && poison_due(IN_TEST))) {
         ((float *)x)[POISON_PIXEL] = (float)poison_now.value;
     }
     return st;
@@ -57,6 +69,8 @@ static inline hsgd_status poison_images(void *self, int worker, const uint8_t *p
 static inline hsgd_status poison_narrow(void *self, int64_t n, int64_t k, const double *x, const int64_t *order,
                                         const int32_t *exponents, void *out, hsgd_error *err)
 {
+    poison_now.in_product = exponents != NULL;
+    poison_now.gone = poison_now.gone || (poison_now.lost && poison_now.done); /* from the next evaluation on */
     poison_now.products += exponents != NULL ? k : 0;
     return poison_whole->narrow(self, n, k, x, order, exponents, out, err);
 }
@@ -64,7 +78,8 @@ static inline hsgd_status poison_narrow(void *self, int64_t n, int64_t k, const 
 static inline hsgd_status poison_accumulate(void *self, int worker, hsgd_reduction reduction, int64_t count,
                                             const void *x, double scale, void *sum, hsgd_error *err)
 {
-    if (count >= POISON_PARAMETERS && (poison_due(IN_GRADIENT) || poison_due(IN_PRODUCT))) {
+    poison_now.sums += count >= POISON_PARAMETERS && !poison_now.in_product;
+    if (count >= POISON_PARAMETERS && (poison_due(IN_GRADIENT) || (poison_now.in_product && poison_due(IN_PRODUCT)))) {
         float *entry = (float *)(uintptr_t)x + poison_now.entry; /* the group's result, not a user's data */
 
         *entry = (float)poison_now.value;

@@ -233,6 +233,89 @@ static void a_fault_that_passes_is_told_as_one(void **state)
     poison_now = (poison){0};
 }
 
+/* Run with more words (run.stages among them), and fail: the text holds words[count], and not `never`. */
+static void fails_saying(const char *folder, const poison *fault, const char *const *more, int extra,
+                         const char *const *words, int count, const char *never)
+{
+    hsgd_comm comm = poison_comm();
+    const char *deck[MOST_WORDS];
+    const int used = study_words(false, false, more, extra, deck);
+    hsgd_error err = {0};
+    hsgd_status st;
+
+    poison_now = *fault;
+    st = whole_run(&comm, folder, deck, used, false, poison_backend, &err);
+    same_everywhere(st, &err, more[0], words, count);
+    if (strstr(err.text, never) != NULL) {
+        fail_msg("%s: \"%s\" tells of \"%s\"", more[0], err.text, never);
+    }
+    remove_folder(folder);
+}
+
+static const char once_more[] = "evaluated once more";
+
+/* What failed is what is evaluated once more: the test images, a product; and where that fails, nothing is claimed. */
+static void only_what_was_looked_at_is_called_finite(void **state)
+{
+    const scratch *at = *state;
+    const char *const tests[] = {"train.evaluate_every=2"}, *const measured[] = {"train.curvature_every=4"};
+    const char *const in_test[] = {"train: the loss of the test images", "after step 4", "the gradient of layer conv1",
+                                   "checkpoint-00000002.h5"};
+    const char *const in_product[] = {"train: the curvature at step 0", "a product's part of ", blocks[2].name,
+                                      "there is no checkpoint"};
+    const char *const passing[] = {once_more, "suspect the memory"}, *const lost[] = {"step 4", "checkpoint-00000002"};
+    poison fault = {.here = true, .place = IN_TEST, .value = INFINITY, .after = POISON_AFTER};
+    char folder[512];
+
+    (void)snprintf(folder, sizeof folder, "%s/study", at->folder);
+    fails_saying(folder, &fault, tests, 1, in_test, 4, once_more);
+    fault.once = true;
+    fails_saying(folder, &fault, tests, 1, passing, 2, "layer ");
+    fault = (poison){.here = test_comm()->rank == 1, .place = IN_PRODUCT, .value = NAN, .entry = blocks[2].entry};
+    fails_saying(folder, &fault, measured, 1, in_product, 4, once_more);
+    fault.once = true;
+    fails_saying(folder, &fault, measured, 1, passing, 2, "layer ");
+    fault = (poison){.here = test_comm()->rank == 3,
+                     .once = true,
+                     .lost = true,
+                     .place = IN_GRADIENT,
+                     .value = NAN,
+                     .after = POISON_AFTER};
+    fails_saying(folder, &fault, tests, 1, lost, 2, once_more);
+    poison_now = (poison){0};
+}
+
+/* A failure that is known already costs no product and no gradient more. */
+static void a_failure_of_another_kind_is_told_at_once(void **state)
+{
+    enum { NOISE_PRODUCTS = 3 };
+    const scratch *at = *state;
+    const char *const lenient[] = {"run.stages=eigen", "eigen.max_products=6", "eigen.require_convergence=false"};
+    const char *const strict[] = {"run.stages=eigen", "eigen.max_products=6", "eigen.require_convergence=true"};
+    const char *const fine[] = {"run.stages=eigen", "eigen.tolerance=1e-12"};
+    const char *const open[] = {"eigen: ", "did not converge"}, *const floor[] = {"eigen.tolerance", "noise floor"};
+    const poison none = {0};
+    hsgd_comm comm = poison_comm();
+    const char *deck[MOST_WORDS];
+    int64_t products, sums;
+    hsgd_error err = {0};
+    char folder[512];
+
+    (void)snprintf(folder, sizeof folder, "%s/study", at->folder);
+    poison_now = none;
+    assert_ok(whole_run(&comm, folder, deck, study_words(false, false, lenient, 3, deck), false, poison_backend, &err));
+    remove_folder(folder);
+    products = poison_now.products;
+    sums = poison_now.sums;
+    assert_true(products >= 6);
+    fails_saying(folder, &none, strict, 3, open, 2, "layer ");
+    assert_int_equal(poison_now.products, products);
+    assert_int_equal(poison_now.sums, sums);
+    fails_saying(folder, &none, fine, 2, floor, 2, "layer ");
+    assert_int_equal(poison_now.products, NOISE_PRODUCTS);
+    assert_int_equal(poison_now.sums, 0);
+}
+
 /* A learning rate far too large, without any fault. */
 static void a_training_that_diverges_is_ended_the_same_way(void **state)
 {
@@ -262,6 +345,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         scratch_test(a_number_that_is_not_finite_is_noticed_by_all_and_never_written),
         scratch_test(a_fault_that_passes_is_told_as_one),
+        scratch_test(only_what_was_looked_at_is_called_finite),
+        scratch_test(a_failure_of_another_kind_is_told_at_once),
         scratch_test(a_training_that_diverges_is_ended_the_same_way),
     };
 
