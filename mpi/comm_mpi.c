@@ -7,8 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { PAGE = 4096 }; /* blocks of shared memory begin at a multiple of it */
+enum {
+    PAGE = 4096,  /* blocks of shared memory begin at a multiple of it */
+    PATIENCE = 20 /* seconds: more than main's limit of a failed rank (8) and the watch's silence after another's (5) */
+};
 
 typedef struct window window;
 struct window { /* one block of a node's shared memory; the handle of shared_alloc */
@@ -308,17 +312,14 @@ static void end_all(void *self, int exit_code)
     _Exit(exit_code); /* MPI_Abort may return where MPI is broken; this call may not */
 }
 
-static bool is_part(const mpi_state *mpi)
-{
-    return mpi->failed != &mpi->first;
-}
-
 static void destroy(void *self)
 {
     mpi_state *mpi = self;
     const bool in_step = mpi->failed->status == HSGD_OK;
 
-    if (!in_step && !is_part(mpi)) { /* after the end of a part main still has to tell what happened */
+    if (!in_step && mpi->failed == &mpi->first) { /* after the end of a part main still has to tell what happened */
+        /* Rank 0 has told it.  Where another rank failed alone, main's limit tells it, and ends the rank meanwhile. */
+        (void)sleep(mpi->rank == 0 ? 0 : PATIENCE);
         end_all(mpi, hsgd_error_exit_code(mpi->failed->status));
     }
     while (mpi->windows != NULL) {

@@ -404,6 +404,8 @@ hsgd_status hsgd_comm_nccl_create(hsgd_comm *inner, const hsgd_nccl_options *opt
     HSGD_TRY(hsgd_comm_agree(inner, st, err));
     state->link->note = block; /* zeroed: nothing is noted */
     HSGD_TRY(hsgd_nccl_start(inner, state->link, err));
+    comm->calls = inner->calls; /* one count and one marker: from here on the calls of the whole alone */
+    inner->watch = NULL;
     set_watch(state);
     *out = comm;
     comm = NULL;

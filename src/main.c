@@ -297,7 +297,10 @@ static void leave_unwritten(hsgd_comm *comm)
 {
     hsgd_error err = {0};
 
-    (void)hsgd_comm_agree(comm, HSGD_OK, &err); /* the first that leaves ends all: not before the message is out */
+    /* the first that leaves ends all: not before the message is out, which the limit tells where this rank is alone */
+    if (hsgd_comm_agree(comm, HSGD_OK, &err) != HSGD_OK && comm->rank != 0) {
+        (void)sleep(2 * PATIENCE);
+    }
     _exit(hsgd_error_exit_code(HSGD_ERR_IO));
 }
 

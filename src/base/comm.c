@@ -9,6 +9,9 @@ void hsgd_comm_destroy(hsgd_comm **comm)
     if (comm == NULL || *comm == NULL) {
         return;
     }
+    if ((*comm)->group == 0) { /* the node's memory that the watch looks at goes with the whole */
+        hsgd_comm_unwatch(*comm);
+    }
     if ((*comm)->ops->destroy != NULL) {
         (*comm)->ops->destroy((*comm)->self);
     }
@@ -135,15 +138,17 @@ done:
     return st;
 }
 
-hsgd_status hsgd_comm_agree(hsgd_comm *comm, hsgd_status mine, hsgd_error *err)
+static hsgd_status agree_in(hsgd_comm *comm, hsgd_watch_operation operation, hsgd_status mine, hsgd_error *err)
 {
     hsgd_error shared = {0};
     int64_t worst = 0;
+    double start = 0.0;
     hsgd_status st = HSGD_OK;
 
     /* status and rank in one number: the greatest status wins, among equals the lowest rank */
     worst = (int64_t)mine * comm->ranks + (comm->ranks - 1 - comm->rank);
-    HSGD_TRY(hsgd_comm_max(comm, HSGD_TYPE_I64, 1, &worst, err));
+    start = begin(comm, operation);
+    HSGD_TRY(timed(comm, start, comm->ops->max(comm->self, HSGD_TYPE_I64, 1, &worst, err)));
     if (worst / comm->ranks == HSGD_OK) {
         return HSGD_OK;
     }
@@ -158,6 +163,16 @@ hsgd_status hsgd_comm_agree(hsgd_comm *comm, hsgd_status mine, hsgd_error *err)
     st = shared.status;
 done:
     return st;
+}
+
+hsgd_status hsgd_comm_agree(hsgd_comm *comm, hsgd_status mine, hsgd_error *err)
+{
+    return agree_in(comm, HSGD_WATCH_MAX, mine, err);
+}
+
+hsgd_status hsgd_comm_meet(hsgd_comm *comm, hsgd_status mine, hsgd_error *err)
+{
+    return agree_in(comm, HSGD_WATCH_MEETING, mine, err);
 }
 
 hsgd_status hsgd_comm_watch(hsgd_comm *comm, hsgd_watch *watch, hsgd_error *err)

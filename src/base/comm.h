@@ -57,7 +57,8 @@ struct hsgd_comm {
 /* Make the communicator of a single process.  Local.  Errors: HSGD_ERR_MEMORY. */
 hsgd_status hsgd_comm_serial_create(hsgd_comm **out, hsgd_error *err);
 
-/* End *comm and set it to NULL; *comm may be NULL.  Local (the MPI one finalises MPI if it initialised it). */
+/* End *comm, unwatch it unless it is a part, and set it to NULL; *comm may be NULL.  Local (the MPI one finalises MPI if
+ * it initialised it). */
 void hsgd_comm_destroy(hsgd_comm **comm);
 
 /* data[count] becomes the element-wise sum (maximum) over the ranks, in place, identical on every rank.
@@ -98,6 +99,10 @@ hsgd_status hsgd_comm_split(hsgd_comm *comm, int colour, hsgd_comm **out, hsgd_e
  * knows to be wrong is shared here before anyone leaves.  `mine` is this rank's status, err its text.
  * Collective.  Returns the agreed status. */
 hsgd_status hsgd_comm_agree(hsgd_comm *comm, hsgd_status mine, hsgd_error *err);
+
+/* The same after work of which parts of this communicator have unequal amounts: ranks may come at any time, and the
+ * watch does not take those for lost that get on. */
+hsgd_status hsgd_comm_meet(hsgd_comm *comm, hsgd_status mine, hsgd_error *err);
 
 /* Have `watch` (borrowed) see how long this rank is in each collective call, and the ranks of a node each other, until
  * unwatch or the end of the communicator.  Splitting passes it on.  NULL watches nothing.

@@ -1,5 +1,6 @@
 /* src/base/watch.c - see watch.h. */
 #include "base/watch.h"
+#include "base/watch_word.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -19,13 +20,6 @@ enum {
     SILENCE = 5,   /* seconds that a rank lets itself be ended by the failure that another has told */
     CACHE_LINE = 64 /* a slot has one of its own: a rank's marks disturb no other's */
 };
-
-/* A rank's word: inside or not, operation, group, number. */
-#define INSIDE          (UINT64_C(1) << 63)
-#define OPERATION_SHIFT 56
-#define GROUP_SHIFT     40
-#define NUMBER_MASK     ((UINT64_C(1) << GROUP_SHIFT) - 1)
-#define GROUP_MASK      UINT64_C(0xFFFF)
 
 typedef struct {
     _Alignas(CACHE_LINE) _Atomic uint64_t word;
@@ -77,8 +71,7 @@ struct hsgd_watch {
 
 void hsgd_watch_enter(hsgd_watch *watch, int group, int64_t number, hsgd_watch_operation operation)
 {
-    const uint64_t word = INSIDE | (uint64_t)operation << OPERATION_SHIFT |
-                          ((uint64_t)group & GROUP_MASK) << GROUP_SHIFT | ((uint64_t)number & NUMBER_MASK);
+    const uint64_t word = watch_word(group, number, operation);
 
     atomic_store_explicit(&watch->own->word, word, memory_order_relaxed);
 }
@@ -87,47 +80,7 @@ void hsgd_watch_leave(hsgd_watch *watch)
 {
     const uint64_t word = atomic_load_explicit(&watch->own->word, memory_order_relaxed);
 
-    atomic_store_explicit(&watch->own->word, word & ~INSIDE, memory_order_relaxed);
-}
-
-static hsgd_watch_operation operation_of(uint64_t word)
-{
-    return (hsgd_watch_operation)(word >> OPERATION_SHIFT & 0x7F);
-}
-
-/* "sum 1234", "HDF5 write 17 of group 2" */
-static void describe(uint64_t word, char *text, size_t size)
-{
-    static const char *const names[HSGD_WATCH_OPERATIONS] = {
-        [HSGD_WATCH_NOTHING] = "its start",
-        [HSGD_WATCH_START] = "the start of all ranks",
-        [HSGD_WATCH_END] = "the end of all ranks",
-        [HSGD_WATCH_SUM] = "sum",
-        [HSGD_WATCH_MAX] = "maximum",
-        [HSGD_WATCH_REDUCE_SCATTER] = "reduce-scatter",
-        [HSGD_WATCH_ALL_GATHER] = "all-gather",
-        [HSGD_WATCH_BROADCAST] = "broadcast",
-        [HSGD_WATCH_SHARED_MEMORY] = "allocation of shared memory",
-        [HSGD_WATCH_NODE_BARRIER] = "barrier of the node",
-        [HSGD_WATCH_SPLIT] = "split into groups",
-        [HSGD_WATCH_FILE_CREATE] = "HDF5 create",
-        [HSGD_WATCH_FILE_ATTRIBUTE] = "HDF5 attribute",
-        [HSGD_WATCH_FILE_DATASET] = "HDF5 dataset",
-        [HSGD_WATCH_FILE_WRITE] = "HDF5 write",
-        [HSGD_WATCH_FILE_FLUSH] = "HDF5 flush",
-        [HSGD_WATCH_FILE_CLOSE] = "HDF5 close",
-    };
-    const hsgd_watch_operation operation = operation_of(word);
-    const int group = (int)(word >> GROUP_SHIFT & GROUP_MASK);
-    const char *name = operation < HSGD_WATCH_OPERATIONS ? names[operation] : "an unknown operation";
-
-    if (operation <= HSGD_WATCH_END) {
-        (void)snprintf(text, size, "%s", name);
-    } else if (group == 0) {
-        (void)snprintf(text, size, "%s %llu", name, (unsigned long long)(word & NUMBER_MASK));
-    } else {
-        (void)snprintf(text, size, "%s %llu of group %d", name, (unsigned long long)(word & NUMBER_MASK), group - 1);
-    }
+    atomic_store_explicit(&watch->own->word, watch_word_left(word), memory_order_relaxed);
 }
 
 /* ---- who is late ---- */
@@ -153,37 +106,77 @@ static void look_around(hsgd_watch *watch, bool anew)
     }
 }
 
-typedef enum { NOBODY, BEHIND, OUTSIDE, STILL, GONE } lateness; /* the last is the surest */
+typedef enum { NOBODY, BEHIND, OUTSIDE, STILL, GONE } lateness; /* the last two hold whatever other ranks do */
 
-/* Is rank i of the node late, while this rank waits in `word`?  What has been so for half of the time-out counts. */
+/* Can this rank, in its operation, wait for rank i of the node?  Within a group not for those seen in another one. */
+static bool concerns(const hsgd_watch *watch, int i)
+{
+    const uint64_t own = watch_word_group(watch->word), others = watch_word_group(watch->sights[i].word);
+
+    return i != watch->local_rank && (own == 0 || others == 0 || others == own);
+}
+
+/* For how long a rank must have done the same to be late: half of the time-out; before a meeting all of it, for what
+ * goes before may be long. */
+static int64_t long_enough(const hsgd_watch *watch)
+{
+    return ticks(watch->timeout) / (watch_word_operation(watch->word) == HSGD_WATCH_MEETING ? 1 : 2);
+}
+
+/* Is rank i of the node late, while this rank waits? */
 static lateness lateness_of(const hsgd_watch *watch, int i)
 {
     const sight *s = &watch->sights[i];
-    const int64_t half = ticks(watch->timeout) / 2;
-    const bool inside = (s->word & INSIDE) != 0, stuck = watch->tick - s->word_since >= half;
-    const uint64_t group = GROUP_MASK << GROUP_SHIFT;
 
-    if (i == watch->local_rank) {
+    if (!concerns(watch, i)) {
         return NOBODY;
     }
-    if (operation_of(s->word) == HSGD_WATCH_END) {
+    if (watch_word_operation(s->word) == HSGD_WATCH_END) {
         return GONE;
     }
-    if (watch->tick - s->beat_since >= half) {
+    if (watch->tick - s->beat_since >= ticks(watch->timeout) / 2) {
         return STILL;
     }
-    if (!stuck) {
+    if (watch->tick - s->word_since < long_enough(watch)) {
         return NOBODY;
     }
-    if (!inside) {
+    if (!watch_word_inside(s->word)) {
         return OUTSIDE;
     }
-    return (s->word & group) == (watch->word & group) && (s->word & NUMBER_MASK) < (watch->word & NUMBER_MASK) ? BEHIND
-                                                                                                               : NOBODY;
+    return watch_word_group(s->word) == watch_word_group(watch->word) &&
+                   watch_word_number(s->word) < watch_word_number(watch->word)
+               ? BEHIND
+               : NOBODY;
 }
 
-/* Who of this node keeps the others waiting, in words; false: nobody is seen to. */
-static bool find_late(const hsgd_watch *watch, char *text, size_t size)
+/* What a look around the node shows. */
+typedef struct {
+    lateness worst;
+    int which;  /* of the node's ranks, is so late */
+    bool moves; /* somebody who may be waited for gets on */
+    bool equal; /* all are in this rank's operation */
+} view;
+
+static view survey(const hsgd_watch *watch)
+{
+    view v = {.worst = NOBODY, .equal = true};
+
+    for (int i = 0; i < watch->local_ranks && watch->shared != NULL; i++) {
+        const sight *s = &watch->sights[i];
+        const lateness l = lateness_of(watch, i);
+
+        if (l > v.worst) {
+            v.worst = l;
+            v.which = i;
+        }
+        v.moves = v.moves || (concerns(watch, i) && watch->tick - s->word_since < long_enough(watch));
+        v.equal = v.equal && (i == watch->local_rank || s->word == watch->word);
+    }
+    return v;
+}
+
+/* Who of this node keeps the others waiting, in words. */
+static void describe_late(const hsgd_watch *watch, const view *v, char *text, size_t size)
 {
     static const char *const forms[] = {
         [BEHIND] = "rank %d of %s is still in %s",
@@ -191,58 +184,76 @@ static bool find_late(const hsgd_watch *watch, char *text, size_t size)
         [STILL] = "rank %d of %s stands still (a stopped process?), %s",
         [GONE] = "rank %d of %s has gone to %s",
     };
-    lateness worst = NOBODY;
-    int which = 0;
+    const uint64_t word = watch->sights[v->which].word;
     char doing[80], when[96];
 
-    for (int i = 0; i < watch->local_ranks && watch->shared != NULL; i++) {
-        const lateness l = lateness_of(watch, i);
-
-        if (l > worst) {
-            worst = l;
-            which = i;
-        }
-    }
-    if (worst == NOBODY) {
-        return false;
-    }
-    describe(watch->sights[which].word, doing, sizeof doing);
+    watch_word_describe(word, doing, sizeof doing);
     (void)snprintf(when, sizeof when, "%s%s",
-                   worst != STILL                              ? ""
-                   : (watch->sights[which].word & INSIDE) != 0 ? "in "
-                                                               : "after ",
+                   v->worst != STILL         ? ""
+                   : watch_word_inside(word) ? "in "
+                                             : "after ",
                    doing);
-    (void)snprintf(text, size, forms[worst], atomic_load(&watch->shared->slots[which].rank), watch->host, when);
-    return true;
+    (void)snprintf(text, size, forms[v->worst], atomic_load(&watch->shared->slots[v->which].rank), watch->host, when);
 }
 
-/* Has this rank waited too long?  Then *text says where and for whom. */
-static bool is_stalled(hsgd_watch *watch, char *text, size_t size)
+/* Has this rank waited too long for somebody of its node, or for whom it cannot see?  While a rank of the node gets on
+ * nobody can tell that from a long round of another group; and at a meeting those of other nodes may be in one. */
+static bool is_too_long(const hsgd_watch *watch, const view *v)
+{
+    const int64_t waited = watch->tick - watch->since;
+    const int64_t order = STAGGER * (watch->rank < PLACES ? watch->rank : PLACES);
+    const bool one_node = watch->shared != NULL && watch->local_ranks == watch->ranks;
+    int64_t patience = watch->timeout;
+
+    if (v->worst >= STILL) {
+        return true;
+    }
+    if (v->moves) {
+        return false;
+    }
+    if (v->worst != NOBODY) {
+        return true;
+    }
+    if (watch_word_operation(watch->word) == HSGD_WATCH_MEETING) {
+        return one_node && v->equal;
+    }
+    patience += one_node ? 0 : watch->shared == NULL ? order : FIRST_SAY + order;
+    return waited >= ticks(patience);
+}
+
+/* Is this rank caught?  Then *text says where and for whom, and *status is HSGD_ERR_IO where a file is what holds up. */
+static bool is_stalled(const hsgd_watch *watch, hsgd_status *status, char *text, size_t size)
 {
     const int64_t waited = watch->tick - watch->since;
     const bool one_node = watch->shared != NULL && watch->local_ranks == watch->ranks;
-    const int64_t order = STAGGER * (watch->rank < PLACES ? watch->rank : PLACES);
-    int64_t patience = watch->timeout;
+    uint64_t holds_up = watch->word; /* where nobody is late: the operation itself */
     char late[256], doing[80];
+    view v;
 
-    if ((watch->word & INSIDE) == 0 || watch->timeout == 0 || waited < ticks(watch->timeout)) {
+    if (!watch_word_inside(watch->word) || watch->timeout == 0 || waited < ticks(watch->timeout)) {
         return false;
     }
-    if (!find_late(watch, late, sizeof late)) {
+    v = survey(watch);
+    if (!is_too_long(watch, &v)) {
+        return false;
+    }
+    if (v.worst != NOBODY) {
+        holds_up = watch->sights[v.which].word;
+        describe_late(watch, &v, late, sizeof late);
+    } else {
         (void)snprintf(late, sizeof late, "%s",
-                       one_node                ? "every rank is in it: MPI or the file system is stuck"
-                       : watch->shared == NULL ? "another rank has not come"
-                                               : "no rank of this node is late, so look at the other nodes");
-        patience += one_node ? 0 : watch->shared == NULL ? order : FIRST_SAY + order;
+                       watch->shared == NULL ? "another rank has not come"
+                       : !one_node           ? "no rank of this node is late, so look at the other nodes"
+                       : v.equal             ? "every rank is in it: MPI or the file system is stuck"
+                                             : "no rank is seen to be late: MPI or the file system is stuck");
     }
-    if (waited < ticks(patience)) {
-        return false;
-    }
-    describe(watch->word, doing, sizeof doing);
+    *status = watch_word_inside(holds_up) && watch_word_operation(holds_up) >= HSGD_WATCH_FILE_CREATE ? HSGD_ERR_IO
+                                                                                                      : HSGD_ERR_DEVICE;
+    watch_word_describe(watch->word, doing, sizeof doing);
     (void)snprintf(text, size,
                    "ranks: rank %d of %s has waited %lld s in %s: %s; see that node's log, then run again with "
                    "--restart; where all is well give more time by run.stall_timeout",
-                   watch->rank, watch->host, (long long)patience, doing, late);
+                   watch->rank, watch->host, (long long)(waited * HASTY_TICK / 1000), doing, late);
     return true;
 }
 
@@ -275,6 +286,7 @@ static bool look(hsgd_watch *watch, hsgd_error *verdict)
 {
     const uint64_t word = atomic_load_explicit(&watch->own->word, memory_order_relaxed);
     const bool anew = word != watch->word;
+    hsgd_status status = HSGD_OK;
     char text[sizeof verdict->text];
 
     (void)atomic_fetch_add_explicit(&watch->own->beat, 1, memory_order_relaxed);
@@ -282,7 +294,7 @@ static bool look(hsgd_watch *watch, hsgd_error *verdict)
         watch->word = word;
         watch->since = watch->tick;
     }
-    if ((word & INSIDE) != 0) {
+    if (watch_word_inside(word)) {
         look_around(watch, anew);
     }
     for (int i = 0; i < HSGD_WATCH_LIMITS; i++) {
@@ -293,8 +305,7 @@ static bool look(hsgd_watch *watch, hsgd_error *verdict)
             return conclude(watch, l->status, text, verdict);
         }
     }
-    return is_stalled(watch, text, sizeof text) &&
-           conclude(watch, operation_of(word) >= HSGD_WATCH_FILE_CREATE ? HSGD_ERR_IO : HSGD_ERR_DEVICE, text, verdict);
+    return is_stalled(watch, &status, text, sizeof text) && conclude(watch, status, text, verdict);
 }
 
 /* Sleep until the next look, and count it. */

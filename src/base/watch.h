@@ -22,6 +22,8 @@ typedef enum {
     HSGD_WATCH_SHARED_MEMORY,
     HSGD_WATCH_NODE_BARRIER,
     HSGD_WATCH_SPLIT,
+    HSGD_WATCH_MEETING, /* of groups, of which one may be at work for longer than any time-out: no stall as long as the
+                           ranks of the node get on, and none that is not seen on the node */
     HSGD_WATCH_FILE_CREATE, /* from here on: HDF5's, a failure of input/output */
     HSGD_WATCH_FILE_ATTRIBUTE,
     HSGD_WATCH_FILE_DATASET,
@@ -48,7 +50,8 @@ hsgd_status hsgd_watch_start(hsgd_watch *watch, hsgd_error *err);
 /* End the thread, free *watch, set it to NULL; accepts NULL.  Local. */
 void hsgd_watch_destroy(hsgd_watch **watch);
 
-/* How long a rank may wait in one operation: seconds > 0, or 0: for ever.  At first 0.  Local. */
+/* How long a rank may wait in one operation while nobody whom it may wait for gets on: seconds > 0, or 0: for ever.  At
+ * first 0.  Where a rank of the node is late, in an operation on a file, the status is HSGD_ERR_IO.  Local. */
 void hsgd_watch_timeout(hsgd_watch *watch, int64_t seconds);
 
 /* The ranks of a node see each other from `join` to `part`.

@@ -223,7 +223,7 @@ hsgd_status study_probe_groups_operator(study_probe_groups *g, hsgd_linop **out,
 {
     const hsgd_status st = study_operator(study_probe_groups_state(g), out, err);
 
-    return hsgd_comm_agree(g->whole->comm, st, err);
+    return hsgd_comm_meet(g->whole->comm, st, err);
 }
 
 /* ---- what a half-done stage had begun ---- */
@@ -355,7 +355,7 @@ static hsgd_status run_round(study_probe_groups *g, hsgd_linop *op, const hsgd_q
     for (int group = 0; group < g->groups; group++) {
         unfinished[group] = group == g->group && st != HSGD_OK;
     }
-    HSGD_TRY(hsgd_comm_agree(comm, st == HSGD_STOPPED ? HSGD_OK : st, err));
+    HSGD_TRY(hsgd_comm_meet(comm, st == HSGD_STOPPED ? HSGD_OK : st, err)); /* some groups had less to do, or nothing */
     HSGD_TRY(hsgd_comm_max(comm, HSGD_TYPE_I64, g->groups, unfinished, err));
     for (int group = 0; group < g->groups; group++) {
         *stopped = *stopped || unfinished[group] != 0;

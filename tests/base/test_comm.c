@@ -119,6 +119,11 @@ static void call_shared_alloc(hsgd_comm *comm)
     (void)hsgd_comm_shared_alloc(comm, 0, NULL, NULL, NULL, NULL);
 }
 
+static void call_meet(hsgd_comm *comm)
+{
+    (void)hsgd_comm_meet(comm, HSGD_OK, NULL);
+}
+
 static void call_shared_free(hsgd_comm *comm)
 {
     void *handle = comm;
@@ -138,14 +143,17 @@ static void call_within(hsgd_comm *comm)
     hsgd_comm_leave(comm);
 }
 
-/* The second call of a rank, so that the message's number is 2. */
+/* The second call of a rank, so that the message's number is 2; its node has no other, so that nobody else can be late. */
 static void *second_call(void *argument)
 {
     trial *t = argument;
     hsgd_watch *watch = NULL;
+    _Alignas(4096) char block[4096] = {0};
+    const hsgd_watch_place place = {RANK, 1, 0, 1, "here"};
     hsgd_comm comm = {.ops = &slow_ops, .self = t, .rank = RANK, .ranks = RANKS};
 
-    if (hsgd_watch_create(RANK, note, t, &watch, NULL) == HSGD_OK && hsgd_watch_start(watch, NULL) == HSGD_OK) {
+    if (hsgd_watch_bytes(1) <= sizeof block && hsgd_watch_create(RANK, note, t, &watch, NULL) == HSGD_OK &&
+        hsgd_watch_join(watch, block, &place, NULL) == HSGD_OK && hsgd_watch_start(watch, NULL) == HSGD_OK) {
         comm.watch = watch;
         hsgd_comm_enter(&comm, HSGD_WATCH_SPLIT);
         hsgd_comm_leave(&comm);
@@ -162,6 +170,7 @@ static void a_rank_that_is_caught_in_a_call_says_in_which(void **state)
     trial trials[] = {
         {.heard = "in sum 2", .call = call_sum},
         {.heard = "in maximum 2", .call = call_max},
+        {.heard = "in meeting of the groups 2", .call = call_meet},
         {.heard = "in reduce-scatter 2", .call = call_reduce_scatter},
         {.heard = "in all-gather 2", .call = call_all_gather},
         {.heard = "in broadcast 2", .call = call_broadcast},
@@ -224,11 +233,41 @@ static void a_watch_changes_no_call_and_passes_on_to_groups(void **state)
     assert_false(atomic_load(&ended));
 }
 
+/* The end of a part leaves the node's memory to the watch; that of the whole, which frees it, does not. */
+static void only_the_end_of_the_whole_ends_the_watch(void **state)
+{
+    _Alignas(4096) char block[4096] = {0}, empty[sizeof block] = {0};
+    const hsgd_watch_place place = {0, 1, 0, 1, "here"};
+    hsgd_comm *comm = NULL, *part = NULL;
+    hsgd_watch *watch = NULL;
+    hsgd_error err = {0};
+    atomic_bool ended = false;
+
+    (void)state;
+    assert_true(hsgd_watch_bytes(1) <= sizeof block);
+    assert_ok(hsgd_comm_serial_create(&comm, &err));
+    assert_ok(hsgd_watch_create(0, never, &ended, &watch, &err));
+    assert_ok(hsgd_watch_join(watch, block, &place, &err));
+    comm->watch = watch;
+    assert_ok(hsgd_comm_split(comm, 0, &part, &err));
+    hsgd_comm_destroy(&part);
+    memset(block, 0, sizeof block);
+    hsgd_watch_enter(watch, 0, 1, HSGD_WATCH_SUM);
+    assert_memory_not_equal(block, empty, sizeof block);
+    hsgd_comm_destroy(&comm);
+    memset(block, 0, sizeof block);
+    hsgd_watch_enter(watch, 0, 2, HSGD_WATCH_SUM);
+    assert_memory_equal(block, empty, sizeof block);
+    hsgd_watch_destroy(&watch);
+    assert_false(atomic_load(&ended));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rank_that_is_caught_in_a_call_says_in_which),
         cmocka_unit_test(a_watch_changes_no_call_and_passes_on_to_groups),
+        cmocka_unit_test(only_the_end_of_the_whole_ends_the_watch),
     };
     return test_run(tests);
 }

@@ -5,7 +5,8 @@
  *                      GOMP_parallel (a sweep over samples), read (of a file whose name ends in "-ubyte")
  *   HSGD_FAULT_NUMBER  which call of it, from 1
  *   HSGD_FAULT_RANK    on which rank ($OMPI_COMM_WORLD_RANK)
- *   HSGD_FAULT_ACTION  exit0, exit1, abort, kill, stop, term
+ *   HSGD_FAULT_ACTION  exit0, exit1, abort, kill, stop, term; fail: MPI_Allreduce alone returns an error, and the rank
+ *                      goes on
  *   HSGD_FAULT_AFTER   "CALL NUMBER": only calls after that one of another function count
  *   HSGD_FAULT_MARK    a file that is made where the fault happens */
 #include <dlfcn.h>
@@ -31,6 +32,8 @@ static const char *rank(void)
     return setting("OMPI_COMM_WORLD_RANK");
 }
 
+static int failing; /* the call itself is to fail */
+
 static void act(const char *action)
 {
     const int mark = open(setting("HSGD_FAULT_MARK"), O_CREAT | O_WRONLY, 0600);
@@ -42,6 +45,8 @@ static void act(const char *action)
         exit(atoi(action + 4));
     } else if (strcmp(action, "abort") == 0) {
         abort();
+    } else if (strcmp(action, "fail") == 0) {
+        failing = 1;
     } else {
         (void)kill(getpid(), strcmp(action, "stop") == 0 ? SIGSTOP : strcmp(action, "term") == 0 ? SIGTERM : SIGKILL);
     }
@@ -89,8 +94,14 @@ INTERPOSE(int, MPI_Finalize, 1, (void), ())
 INTERPOSE(int, MPI_Barrier, 1, (MPI_Comm comm), (comm))
 INTERPOSE(int, MPI_Bcast, 1, (void *data, int n, MPI_Datatype type, int root, MPI_Comm comm),
           (data, n, type, root, comm))
-INTERPOSE(int, MPI_Allreduce, 1, (const void *from, void *to, int n, MPI_Datatype type, MPI_Op op, MPI_Comm comm),
-          (from, to, n, type, op, comm))
+int MPI_Allreduce(const void *from, void *to, int n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+{
+    static long calls;
+
+    count("MPI_Allreduce", &calls);
+    return failing ? MPI_ERR_OTHER : PMPI_Allreduce(from, to, n, type, op, comm);
+}
+
 INTERPOSE(int, MPI_Reduce_scatter, 1,
           (const void *from, void *to, const int *n, MPI_Datatype type, MPI_Op op, MPI_Comm comm),
           (from, to, n, type, op, comm))

@@ -20,14 +20,15 @@ from bad_data import GOOD
 SHIM = os.environ.get("HSGD_TEST_SHIM", "")
 RANKS = 3
 TIMEOUT = 5  # seconds: run.stall_timeout, more than ranks under load are apart
-WITHIN = 10  # seconds more in which all must be gone: beyond them it hangs
+WITHIN = 15  # seconds more in which all must be gone: beyond them it hangs
+LONG = 60  # seconds: a time-out beyond the 8 s after which a rank that has failed alone tells it
 PATIENCE = 60  # seconds from the launch to the fault
 ATTEMPTS = 3  # of a case in which the machine was so loaded that the time-out came before the fault
 TOGETHER = 4  # cases at a time: they wait more than they compute
 
 # Two threads a rank: a sweep over samples then begins with a call of OpenMP's, which the fault can be told by.
 COMMON = ("data.dir=../data", "model.layers=linear 10", "train.batch=10", "train.steps=30", "train.checkpoint_every=10",
-          "hessian.samples=40", "eigen.max_products=40", "device.threads=2", f"run.stall_timeout={TIMEOUT}")
+          "hessian.samples=40", "eigen.max_products=40", "device.threads=2")
 TRAIN = ("run.stages=train",)
 EIGEN = ("run.stages=eigen", "eigen.count=1", "eigen.tolerance=1e-4")
 
@@ -44,9 +45,13 @@ PHASES = {
 # Only the leader of a node reads; what another rank does for the data is to wait for it.
 OF_OTHERS = {"data": ("MPI_Barrier", 3, "", TRAIN)}
 UNSEEN = ("start", "end")  # there is no memory of the node by which the ranks could see who is late
+DEVICE, IO = 6, 5  # exit codes
 ACTIONS = ("exit0", "exit1", "abort", "kill", "stop")
-CASES = tuple((phase, action, rank) for phase in PHASES for action in ACTIONS for rank in (0, RANKS - 1))
-FEW = (("start", "stop", 0), ("all-reduce", "kill", RANKS - 1), ("product", "stop", RANKS - 1), ("HDF5 write", "stop", 0))
+# One rank's all-reduce fails, and it tells that itself: the others wait for it.
+FAILURES = tuple(("all-reduce", "fail", rank) for rank in (0, RANKS - 1))
+CASES = tuple((phase, action, rank) for phase in PHASES for action in ACTIONS for rank in (0, RANKS - 1)) + FAILURES
+FEW = (FAILURES[1], ("start", "stop", 0), ("all-reduce", "kill", RANKS - 1), ("product", "stop", RANKS - 1),
+       ("HDF5 write", "stop", 0))
 
 # How the launcher names the rank that it ends the job for.
 NOTICE = re.compile(r"mpi\w+ noticed that process rank (\d+)|Process name: \[\[\d+,\d+\],\s*(\d+)\]"
@@ -74,12 +79,12 @@ class Lost(ProgramTest):
         for name, content in GOOD.items():
             (self.folder / "data" / name).write_bytes(content)
 
-    def start(self, folder, *words, **environment):
+    def start(self, folder, *words, timeout=TIMEOUT, **environment):
         """The program on RANKS ranks in a folder of its own, which also takes what MPI keeps in memory and files."""
         place = folder / "place"
         place.mkdir(parents=True)
         return harness.launch(
-            *COMMON, *words, "run.output=results", ranks=RANKS, cwd=folder, TMPDIR=str(place),
+            *COMMON, *words, f"run.stall_timeout={timeout}", "run.output=results", ranks=RANKS, cwd=folder, TMPDIR=str(place),
             OMPI_MCA_btl_vader_backing_directory=str(place), OMPI_MCA_osc_sm_backing_directory=str(place),
             OMPI_MCA_osc_sm_backing_store=str(place), OMPI_MCA_orte_execute_quiet=None, **environment)
 
@@ -125,7 +130,8 @@ class Lost(ProgramTest):
     def run_with_fault(self, folder, mark, phase, action, rank):
         call, which, after, words = OF_OTHERS.get(phase, PHASES[phase]) if rank > 0 else PHASES[phase]
         options = "verify_asan_link_order=0:" + os.environ.get("ASAN_OPTIONS", "")
-        process = self.start(folder, *words, LD_PRELOAD=SHIM, ASAN_OPTIONS=options, HSGD_FAULT_CALL=call,
+        timeout = LONG if action == "fail" else TIMEOUT
+        process = self.start(folder, *words, timeout=timeout, LD_PRELOAD=SHIM, ASAN_OPTIONS=options, HSGD_FAULT_CALL=call,
                              HSGD_FAULT_NUMBER=str(which), HSGD_FAULT_AFTER=after, HSGD_FAULT_RANK=str(rank),
                              HSGD_FAULT_ACTION=action, HSGD_FAULT_MARK=str(mark))
         return self.finish(process, folder, mark)
@@ -141,8 +147,12 @@ class Lost(ProgramTest):
         named = [int(next(filter(None, groups))) for groups in NOTICE.findall(done.err)]
         if len(named) != 1:
             return f"the launcher speaks of ranks {named}"
-        if action == "stop" and len(done.errors) != 1 or len(done.errors) > 1:
+        if action in ("stop", "fail") and len(done.errors) != 1 or len(done.errors) > 1:
             return f"{len(done.errors)} messages"
+        if action in ("stop", "fail") and done.code != (IO if phase == "HDF5 write" else DEVICE):
+            return f"exit code {done.code}"
+        if action == "fail" and f"MPI_Allreduce failed on rank {rank}" not in done.errors[0]:
+            return f"the message does not tell the failure of rank {rank}"
         if action == "stop" and phase not in UNSEEN and f": rank {rank} of " not in done.errors[0]:
             return f"the message does not name rank {rank}"
         if not done.errors and named != [rank]:
