@@ -23,7 +23,9 @@ static hsgd_status open_file(const char *path, hid_t *file, hsgd_error *err)
     HSGD_CHECK(info.st_size > 0, HSGD_ERR_DATA, err, "%s: the file is empty; make it again", path);
     errno = 0;
     is_hdf5 = H5Fis_hdf5(path);
-    HSGD_CHECK(is_hdf5 >= 0, HSGD_ERR_DATA, err, "%s: cannot open: %s; check its permissions", path,
+    /* but for the user's own names and permissions, a call of the system that fails says nothing of the file */
+    HSGD_CHECK(is_hdf5 >= 0, errno == 0 || errno == EACCES || errno == EPERM ? HSGD_ERR_DATA : HSGD_ERR_IO, err,
+               "%s: cannot open: %s; check its permissions and the disk", path,
                errno != 0 ? strerror(errno) : "damaged");
     HSGD_CHECK(is_hdf5 > 0, HSGD_ERR_DATA, err, "%s: not an HDF5 file; is this the right one?", path);
     *file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);

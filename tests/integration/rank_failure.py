@@ -55,7 +55,7 @@ FEW = (FAILURES[1], ("start", "stop", 0), ("all-reduce", "kill", RANKS - 1), ("p
 
 # How the launcher names the rank that it ends the job for.
 NOTICE = re.compile(r"mpi\w+ noticed that process rank (\d+)|Process name: \[\[\d+,\d+\],\s*(\d+)\]"
-                    r"|mpi\w+ has exited due to process rank (\d+)")
+                    r"|mpi\w+ has exited due to process rank (\d+)|MPI_ABORT was invoked on rank (\d+)")
 
 
 def processes_in(folder):

@@ -105,7 +105,7 @@ FAULTS = [
           "outcome[HSGD_OUTCOME_TROUBLE] == 0.0", "outcome[HSGD_OUTCOME_TROUBLE] >= 0.0",
           r"^(curvature\.(objective|failures)|solve\.sgd)\.np1$"),
     Fault("a product with NaN is handed on", "src/curvature/hessian.c",
-          "!news[NEWS_BAD], HSGD_ERR_NUMERIC", "!news[NEWS_BAD] || first >= 0, HSGD_ERR_NUMERIC",
+          "HSGD_CHECK_FINITE(!news[NEWS_BAD], err,", "HSGD_CHECK_FINITE(!news[NEWS_BAD] || first >= 0, err,",
           r"^curvature\.(hessian|failures)\.np[12]$"),
     Fault("a block of the Hessian takes all columns from the first", "src/curvature/block.c",
           "memmove(small, full + j * n + range->first,", "memmove(small, full + range->first + 0 * j * n,",
