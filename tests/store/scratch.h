@@ -98,6 +98,21 @@ static inline bool scratch_exists(const scratch *s, const char *name)
     return exists;
 }
 
+/* Make or cut a file on rank 0, and let all know. */
+static inline void scratch_cut(scratch *s, const char *name, off_t size)
+{
+    hsgd_error err = {0};
+
+    if (test_comm()->rank == 0) {
+        FILE *file = fopen(scratch_file(s, name), "ab");
+
+        assert_non_null(file);
+        assert_int_equal(fclose(file), 0);
+        assert_int_equal(truncate(s->file, size), 0);
+    }
+    assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
+}
+
 /* On rank 0: give a changed file a manifest that tells of it as it is now, as whoever forges one would. */
 static inline void scratch_certify(scratch *s, const char *name)
 {

@@ -12,21 +12,6 @@ static void write_checkpoint(const scratch *s, const char *name, int64_t step)
     assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_LAST, &err));
 }
 
-/* Make or cut a file on rank 0, and let all know. */
-static void damage(scratch *s, const char *name, off_t size)
-{
-    hsgd_error err = {0};
-
-    if (test_comm()->rank == 0) {
-        FILE *file = fopen(scratch_file(s, name), "ab");
-
-        assert_non_null(file);
-        assert_int_equal(fclose(file), 0);
-        assert_int_equal(truncate(s->file, size), 0);
-    }
-    assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
-}
-
 static void note(void *context, const char *text)
 {
     char *all = context;
@@ -86,7 +71,7 @@ static void names_that_only_resemble_a_checkpoint_are_passed_over(void **state)
     char warnings[4096], file[512];
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        damage(s, names[i], 0);
+        scratch_cut(s, names[i], 0);
     }
     write_checkpoint(s, "checkpoint-00000003.h5", 3);
     assert_int_equal(newest(s, warnings, file, sizeof file), 3);
@@ -100,11 +85,11 @@ static void damaged_checkpoints_are_told_and_the_one_before_is_taken(void **stat
 
     write_checkpoint(s, "checkpoint-00000001.h5", 1);
     write_checkpoint(s, "checkpoint-00000002.h5", 2);
-    damage(s, "checkpoint-00000002.h5", 700);
+    scratch_cut(s, "checkpoint-00000002.h5", 700);
     write_checkpoint(s, "checkpoint-00000003.h5", 33); /* another's under this name */
-    damage(s, "checkpoint-00000004.h5", 0);
+    scratch_cut(s, "checkpoint-00000004.h5", 0);
     write_checkpoint(s, "checkpoint-00000005.h5", 5);
-    damage(s, "checkpoint-00000005.h5.sha256", 30);
+    scratch_cut(s, "checkpoint-00000005.h5.sha256", 30);
     assert_int_equal(newest(s, warnings, file, sizeof file), 1);
     assert_non_null(strstr(warnings, "checkpoint-00000002.h5: damaged: its size or SHA-256"));
     assert_non_null(strstr(warnings, "checkpoint-00000003.h5: damaged: its step is not that of its name"));
@@ -125,10 +110,10 @@ static void pruning_keeps_the_newest_and_all_that_is_no_checkpoint(void **state)
         write_checkpoint(s, name, step);
     }
     for (int i = 0; i < 3; i++) {
-        damage(s, stay[i], 1);
+        scratch_cut(s, stay[i], 1);
     }
-    damage(s, "checkpoint-00000000.h5", 1); /* never completed: neither counted nor kept */
-    damage(s, ".train.h5.tmp", 1);          /* left by a run that was killed */
+    scratch_cut(s, "checkpoint-00000000.h5", 1); /* never completed: neither counted nor kept */
+    scratch_cut(s, ".train.h5.tmp", 1);          /* left by a run that was killed */
     assert_ok(hsgd_store_prune_checkpoints(test_comm(), s->folder, 2, &err));
     assert_int_equal(scratch_entries(s), 2 * 2 + 3);
     assert_true(scratch_exists(s, "checkpoint-00000005.h5") && scratch_exists(s, "checkpoint-00000004.h5"));
@@ -148,7 +133,7 @@ static void pruning_counts_complete_checkpoints_alone(void **state)
     write_checkpoint(s, "checkpoint-00000001.h5", 1);
     write_checkpoint(s, "checkpoint-00000002.h5", 2);
     write_checkpoint(s, "checkpoint-00000003.h5", 3);
-    damage(s, "checkpoint-00000004.h5", 700);
+    scratch_cut(s, "checkpoint-00000004.h5", 700);
     assert_ok(hsgd_store_prune_checkpoints(test_comm(), s->folder, 2, &err));
     assert_true(scratch_exists(s, "checkpoint-00000003.h5") && scratch_exists(s, "checkpoint-00000002.h5"));
     assert_false(scratch_exists(s, "checkpoint-00000001.h5"));

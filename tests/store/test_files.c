@@ -11,21 +11,6 @@ static void write_file(const scratch *s, const char *name, hsgd_commit how)
     assert_ok(hsgd_store_commit(&store, how, &err));
 }
 
-/* Make or cut a file on rank 0, and let all know. */
-static void damage(scratch *s, const char *name, off_t size)
-{
-    hsgd_error err = {0};
-
-    if (test_comm()->rank == 0) {
-        FILE *file = fopen(scratch_file(s, name), "ab");
-
-        assert_non_null(file);
-        assert_int_equal(fclose(file), 0);
-        assert_int_equal(truncate(s->file, size), 0);
-    }
-    assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
-}
-
 static void only_regular_files_exist(void **state)
 {
     const scratch *s = *state;
@@ -51,10 +36,10 @@ static void removed_files_are_gone_and_with_them_what_was_in_the_making(void **s
     hsgd_error err = {0};
 
     assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err)); /* there may be none */
-    damage(s, "a.h5", 1);
-    damage(s, ".a.h5.tmp", 1);
-    damage(s, stay[0], 1);
-    damage(s, stay[1], 1);
+    scratch_cut(s, "a.h5", 1);
+    scratch_cut(s, ".a.h5.tmp", 1);
+    scratch_cut(s, stay[0], 1);
+    scratch_cut(s, stay[1], 1);
     assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err));
     assert_int_equal(scratch_entries(s), 2);
     assert_true(scratch_exists(s, stay[0]) && scratch_exists(s, stay[1]));
@@ -80,8 +65,8 @@ static void what_is_set_aside_is_the_old_one(void **state)
 
     assert_ok(hsgd_store_set_aside(test_comm(), s->folder, "a.h5", &err)); /* there may be none */
     assert_int_equal(scratch_entries(s), 0);
-    damage(s, "a.h5", 1);
-    damage(s, "a.h5.old", 2);
+    scratch_cut(s, "a.h5", 1);
+    scratch_cut(s, "a.h5.old", 2);
     assert_ok(hsgd_store_set_aside(test_comm(), s->folder, "a.h5", &err));
     assert_int_equal(scratch_entries(s), 1);
     assert_true(scratch_exists(s, "a.h5.old"));
@@ -99,7 +84,7 @@ static void a_file_goes_with_its_manifest(void **state)
     assert_int_equal(scratch_entries(s), 2);
     assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err));
     assert_int_equal(scratch_entries(s), 0);
-    damage(s, "a.h5.sha256", 5); /* left by a run that was killed between the two */
+    scratch_cut(s, "a.h5.sha256", 5); /* left by a run that was killed between the two */
     assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err));
     assert_int_equal(scratch_entries(s), 0);
 }
@@ -113,10 +98,10 @@ static void what_killed_runs_left_half_written_is_tidied_away(void **state)
     hsgd_error err = {0};
 
     for (int i = 0; i < 4; i++) {
-        damage(s, go[i], 1);
+        scratch_cut(s, go[i], 1);
     }
     for (int i = 0; i < 4; i++) {
-        damage(s, stay[i], 1);
+        scratch_cut(s, stay[i], 1);
     }
     write_file(s, "a.h5", HSGD_COMMIT_CERTIFY);
     assert_ok(hsgd_store_tidy(test_comm(), s->folder, &err));
