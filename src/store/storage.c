@@ -28,10 +28,13 @@ static double whole_bytes(hid_t creation, int rank, const hsize_t dims[H5S_MAX_R
     double bytes = entry;
 
     for (int d = 0; d < rank; d++) {
-        const double count = (double)dims[d];
+        if (pieces && piece[d] > 0 && dims[d] > 0) {
+            const hsize_t count = (dims[d] - 1) / piece[d] + 1; /* of pieces */
 
-        bytes *=
-            pieces && piece[d] > 0 && dims[d] > 0 ? (double)((dims[d] - 1) / piece[d] + 1) * (double)piece[d] : count;
+            bytes *= (double)count * (double)piece[d];
+        } else {
+            bytes *= (double)dims[d];
+        }
     }
     return bytes;
 }
