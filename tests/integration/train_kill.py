@@ -4,6 +4,7 @@ HSGD_TEST_EVERY_CASE=1 kills 1,000 times, else 20; HSGD_TEST_SEED gives other in
 """
 import os
 import random
+import re
 import shutil
 import time
 
@@ -76,7 +77,9 @@ class Killed(harness.ProgramTest):
 
     def check_same(self, output):
         names, expected = ({path.name for path in place.iterdir()} for place in (output, self.whole))
-        self.assertEqual(names - {"weights.h5.old", "weights.h5.old.sha256"}, expected, f"{output.name}, seed {SEED}")
+        # Of a checkpoint whose commit was cut short --restart keeps what there is.
+        names = {name for name in names if not re.fullmatch(r"(weights|checkpoint-\d{8})\.h5\.old", name)}
+        self.assertEqual(names, expected, f"{output.name}, seed {SEED}")
         self.assertEqual(harness.differences(self.whole, output), [], f"{output.name}, seed {SEED}")
         shutil.rmtree(output)
 
