@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Build the fuzzing targets with clang's sanitizers in a scratch folder and run each on two cores.
+"""Build the fuzzing targets with clang's sanitizers in a scratch folder and run each.
 
     tests/fuzz/run.py [TARGET ...]
 
-HSGD_FUZZ_SECONDS (60) is how long each target runs, two at a time; HSGD_FUZZ_KEEP names a folder that keeps what was
+HSGD_FUZZ_SECONDS (60) is how long each target runs, three at a time; HSGD_FUZZ_KEEP names a folder that keeps what was
 found, and the inputs grown from the seeds, from which the next run goes on.  Ends with 1 where anything was found, with
 77 where there is no clang.
 """
@@ -66,8 +66,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="hsgd-fuzz-") as name:
         scratch = Path(name)
         programs = build(scratch / "build")
-        with concurrent.futures.ThreadPoolExecutor(2) as two:
-            runs = {t: two.submit(run, programs / f"fuzz_{t}", t, scratch, keep) for t in targets}
+        with concurrent.futures.ThreadPoolExecutor(3) as three:
+            runs = {t: three.submit(run, programs / f"fuzz_{t}", t, scratch, keep) for t in targets}
             results = {t: each.result() for t, each in runs.items()}
     for target, (executions, report) in results.items():
         print(f"fuzz {target}: {executions} executions in {SECONDS} s, {'1 finding' if report else 'no finding'}")
