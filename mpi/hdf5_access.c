@@ -62,13 +62,15 @@ static void check_count(int count, MPI_Datatype type, const MPI_Status *status)
     }
 }
 
-/* Instead of MPI's own (its profiling interface, MPI 3.1, 14.2), for HDF5's calls. */
-int MPI_File_write_at(MPI_File file, MPI_Offset offset, const void *data, int count, MPI_Datatype type,
-                      MPI_Status *status)
+typedef int writer(MPI_File file, MPI_Offset offset, const void *data, int count, MPI_Datatype type,
+                   MPI_Status *status);
+
+static int write_and_check(writer *mpi, MPI_File file, MPI_Offset offset, const void *data, int count,
+                           MPI_Datatype type, MPI_Status *status)
 {
     MPI_Status own;
     MPI_Status *const out = status != MPI_STATUS_IGNORE ? status : &own;
-    const int code = PMPI_File_write_at(file, offset, data, count, type, out);
+    const int code = mpi(file, offset, data, count, type, out);
 
     if (code == MPI_SUCCESS) {
         check_count(count, type, out);
@@ -76,15 +78,15 @@ int MPI_File_write_at(MPI_File file, MPI_Offset offset, const void *data, int co
     return code;
 }
 
+/* Instead of MPI's own (its profiling interface, MPI 3.1, 14.2), for HDF5's calls. */
+int MPI_File_write_at(MPI_File file, MPI_Offset offset, const void *data, int count, MPI_Datatype type,
+                      MPI_Status *status)
+{
+    return write_and_check(PMPI_File_write_at, file, offset, data, count, type, status);
+}
+
 int MPI_File_write_at_all(MPI_File file, MPI_Offset offset, const void *data, int count, MPI_Datatype type,
                           MPI_Status *status)
 {
-    MPI_Status own;
-    MPI_Status *const out = status != MPI_STATUS_IGNORE ? status : &own;
-    const int code = PMPI_File_write_at_all(file, offset, data, count, type, out);
-
-    if (code == MPI_SUCCESS) {
-        check_count(count, type, out);
-    }
-    return code;
+    return write_and_check(PMPI_File_write_at_all, file, offset, data, count, type, status);
 }

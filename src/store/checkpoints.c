@@ -144,19 +144,6 @@ done:
     return st;
 }
 
-/* On rank 0: remove a checkpoint and its manifest. */
-static hsgd_status remove_pair(const char *file, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    char beside[STORE_PATH];
-
-    store_manifest_path(file, beside);
-    HSGD_TRY(store_drop(file, err));
-    HSGD_TRY(store_drop(beside, err));
-done:
-    return st;
-}
-
 /* On rank 0: steps [count], newest first. */
 static hsgd_status prune(const char *folder, const int64_t *steps, int64_t count, int64_t keep, hsgd_error *err)
 {
@@ -170,7 +157,7 @@ static hsgd_status prune(const char *folder, const int64_t *steps, int64_t count
         if (kept < keep) {
             kept += access(beside, F_OK) == 0;
         } else {
-            HSGD_TRY(remove_pair(path, err));
+            HSGD_TRY(store_drop_pair(path, err));
         }
     }
 done:

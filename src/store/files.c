@@ -94,6 +94,18 @@ hsgd_status store_drop(const char *path, hsgd_error *err)
 }
 
 /* The file goes before its manifest: a crash between the two leaves one that tells of nothing. */
+hsgd_status store_drop_pair(const char *path, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+    char beside[STORE_PATH];
+
+    store_manifest_path(path, beside);
+    HSGD_TRY(store_drop(path, err));
+    HSGD_TRY(store_drop(beside, err));
+done:
+    return st;
+}
+
 static hsgd_status remove_file(const char *folder, const char *name, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -104,8 +116,7 @@ static hsgd_status remove_file(const char *folder, const char *name, hsgd_error 
     (void)snprintf(path, sizeof path, "%.1900s/%.100s", folder, name);
     store_manifest_path(path, beside);
     if (access(path, F_OK) == 0 || access(beside, F_OK) == 0) {
-        HSGD_TRY(store_drop(path, err));
-        HSGD_TRY(store_drop(beside, err));
+        HSGD_TRY(store_drop_pair(path, err));
         HSGD_TRY(store_sync(folder, err));
     }
 done:

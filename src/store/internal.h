@@ -49,6 +49,8 @@ hsgd_status store_reserve(hsgd_store *store, size_t bytes, hsgd_error *err);
 hsgd_status store_sync(const char *path, hsgd_error *err);
 /* unlink that does not mind a missing file.  Local.  Errors: HSGD_ERR_IO. */
 hsgd_status store_drop(const char *path, hsgd_error *err);
+/* The same for a file and then its manifest. */
+hsgd_status store_drop_pair(const char *path, hsgd_error *err);
 /* Rename to path.old, without manifest; there may be no such file.  Local.  Errors: HSGD_ERR_IO. */
 hsgd_status store_rename_to_old(const char *path, hsgd_error *err);
 /* The path of a file's manifest.  Local. */

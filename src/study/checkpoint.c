@@ -13,9 +13,19 @@ static hsgd_store_type weight_type(const study_state *s)
     return s->backend->precision == HSGD_DOUBLE ? HSGD_STORE_F64 : HSGD_STORE_F32; /* exact: weights are rounded */
 }
 
-/* SHA-256 of all that a continuation starts from: weights and momentum, which are in t->flat and t->flat_momentum then, and
- * history.  Local. */
-static hsgd_status hash_state(training *t, char hex[65], hsgd_error *err)
+/* The present weights and momentum into t->flat and t->flat_momentum.  Local. */
+static hsgd_status fetch(training *t, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
+    HSGD_TRY(hsgd_vector_get_local(t->sgd.momentum, t->flat_momentum, err));
+done:
+    return st;
+}
+
+/* SHA-256 of all that a continuation starts from: the weights and the momentum that were fetched, and history.  Local. */
+static hsgd_status hash_state(const training *t, char hex[65], hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     const training_history *h = &t->history;
@@ -24,9 +34,7 @@ static hsgd_status hash_state(training *t, char hex[65], hsgd_error *err)
     const void *part = t->flat;
     size_t bytes = (size_t)t->study->n * row;
 
-    HSGD_TRY(hsgd_vector_get_local(t->sgd.weights, t->flat, err));
     HSGD_TRY(hsgd_sha256(1, &part, &bytes, weights, err));
-    HSGD_TRY(hsgd_vector_get_local(t->sgd.momentum, t->flat_momentum, err));
     {
         enum { PARTS = 7 };
         const void *parts[PARTS + TRAIN_CURVATURE_PARTS] = {weights,      t->flat_momentum, h->loss,         h->lr,
@@ -48,8 +56,9 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
     const double start = hsgd_clock();
     char name[64], state[65];
 
-    HSGD_TRY(trouble_check(t, err));
     (void)snprintf(name, sizeof name, "checkpoint-%08lld.h5", (long long)t->sgd.step);
+    HSGD_TRY(hsgd_comm_agree(s->comm, fetch(t, err), err));
+    HSGD_TRY(trouble_check(t, err));
     st = hash_state(t, state, err);
     st = st == HSGD_OK ? study_set_weights(s, t->flat, name, err) : st; /* for the file's own hash of them */
     HSGD_TRY(hsgd_comm_agree(s->comm, st, err)); /* what one rank's device or memory may refuse is over */
@@ -130,6 +139,7 @@ static hsgd_status load(training *t, const char *file, int64_t step, hsgd_error 
     HSGD_TRY(read_history(t, file, step, err));
     HSGD_TRY(train_curvature_load(t, file, err));
     HSGD_TRY(hsgd_store_read_attribute_text(s->comm, file, "state_sha256", found, sizeof found, err));
+    HSGD_TRY(fetch(t, err));
     HSGD_TRY(hash_state(t, want, err));
     HSGD_CHECK(strcmp(want, found) == 0, HSGD_ERR_DATA, err, "%s: its content is not what was written (checksum)",
                file);

@@ -237,13 +237,12 @@ hsgd_status trouble_in_training(training *t, hsgd_status st, const trouble_suspe
 hsgd_status trouble_check(training *t, hsgd_error *err)
 {
     const char *const names[] = {"the parameter", "the momentum"};
-    const hsgd_vector *const vectors[] = {t->sgd.weights, t->sgd.momentum};
+    const double *const vectors[] = {t->flat, t->flat_momentum};
     hsgd_error found = {0};
     hsgd_status st = HSGD_OK;
 
     for (int i = 0; i < 2 && st == HSGD_OK; i++) {
-        st = hsgd_vector_get_local(vectors[i], t->flat, &found);
-        st = st == HSGD_OK ? trouble_look(t->study, names[i], t->flat, &found) : st;
+        st = trouble_look(t->study, names[i], vectors[i], &found);
     }
     st = hsgd_comm_agree(t->study->comm, st, &found); /* memory of one rank alone may be at fault */
     if (st == HSGD_ERR_NUMERIC) {

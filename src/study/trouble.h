@@ -15,7 +15,7 @@ typedef struct {
  * hold the first one; else HSGD_OK.  Local. */
 hsgd_status trouble_look(const study_state *s, const char *what, const double *flat, hsgd_error *found);
 
-/* The training's weights and momentum are finite: what a checkpoint may hold.  Through t->flat.  Collective.
+/* Are the weights and the momentum in t->flat and t->flat_momentum finite: what a checkpoint may hold?  Collective.
  * Errors, the same on every rank: HSGD_ERR_NUMERIC, with the layer and the last good checkpoint. */
 hsgd_status trouble_check(training *t, hsgd_error *err);
 
