@@ -150,7 +150,9 @@ on_request() {
 run() {
     local second=0 last=0
     (
-        trap '' USR1 # until the launcher listens
+        # USR1 until the launcher listens; PIPE for good: at its end Open MPI 4's no longer catches it, and one that
+        # writes to a lost rank's socket then would die of it, with 141 and its files left behind.  Ranks don't inherit it.
+        trap '' USR1 PIPE
         exec "$@"
     ) &
     pid=$!

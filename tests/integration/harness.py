@@ -63,8 +63,10 @@ def launch(*words, ranks=1, cwd, prepare=None, prefix=(), **environment):
 def start(command, cwd, prepare=None, **environment):
     """Start a whole command line as launch does."""
     variables = {**os.environ, "OMPI_MCA_orte_execute_quiet": "1", "HSGD_DATA": None, **environment}
+    # Open MPI's launcher dies of a late SIGPIPE now and then where it is not ignored (common.sh tells more).
     return subprocess.Popen(
         command, cwd=cwd, env={k: v for k, v in variables.items() if v is not None}, preexec_fn=prepare,
+        restore_signals=command[0] != MPIEXEC,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 

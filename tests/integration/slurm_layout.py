@@ -76,6 +76,12 @@ class Layout(ProgramTest):
         self.assertEqual(options, [])
         self.assertEqual(words, ["device.threads=2", "--restart", "train.epochs=1"])
 
+    def test_a_launcher_does_not_die_of_a_pipe_that_broke(self):
+        for launcher in ("mpirun", "srun"):
+            self.stand_in(launcher, "#!/bin/sh\nkill -s PIPE $$\nexit 9\n")
+            done = self.run_script("train.sh", (), {"HSGD_LAUNCHER": launcher})
+            self.assertEqual(done.returncode, 9, done.stderr)
+
     def test_outside_slurm_it_is_one_plain_mpirun(self):
         self.assertEqual(self.placed(), ([], ["device.threads=1", "--restart"]))
 
