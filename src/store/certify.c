@@ -63,30 +63,41 @@ done:
     return st;
 }
 
+/* Open a regular file to read; *fd is the caller's to close, -1: none. */
+static hsgd_status open_regular(const char *path, int *fd, hsgd_error *err)
+{
+    struct stat info;
+
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of that name must not make us wait */
+    if (*fd < 0 || fstat(*fd, &info) != 0) {
+        return store_read_failure(path, errno, err);
+    }
+    return S_ISREG(info.st_mode) ? HSGD_OK : hsgd_error_set(err, HSGD_ERR_DATA, "%s: not a regular file", path);
+}
+
 /* Read the manifest of `file`: *found is false where there is none. */
 static hsgd_status read_manifest(const char *file, manifest *out, bool *found, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     char path[STORE_PATH], text[MANIFEST_TEXT + 1];
-    struct stat info;
     size_t length = 0;
     ssize_t got = 0;
-    int fd;
+    int fd = -1;
 
     *found = false;
     store_manifest_path(file, path);
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT) {
+    if (access(path, F_OK) != 0 && errno == ENOENT) {
         return HSGD_OK;
     }
-    HSGD_CHECK(fd >= 0, HSGD_ERR_DATA, err, "%s: cannot open the manifest: %s; check its permissions", path,
-               strerror(errno));
-    HSGD_CHECK(fstat(fd, &info) == 0 && S_ISREG(info.st_mode), HSGD_ERR_DATA, err, "%s: not a regular file", path);
+    HSGD_TRY(open_regular(path, &fd, err));
     do {
         got = read(fd, text + length, sizeof text - length);
         length += got > 0 ? (size_t)got : 0;
     } while ((got > 0 && length < sizeof text) || (got < 0 && errno == EINTR));
-    HSGD_CHECK(got >= 0, HSGD_ERR_DATA, err, "%s: cannot read the manifest: %s", path, strerror(errno));
+    if (got < 0) {
+        st = store_read_failure(path, errno, err);
+        goto done;
+    }
     if (!manifest_is_ours(text, length)) {
         goto done; /* somebody's list of sums, or nothing: it vouches for nothing */
     }
@@ -106,8 +117,10 @@ static hsgd_status matching(const char *file, const manifest *m, const manifest_
 {
     hsgd_status st = HSGD_OK;
     manifest_entry found = {0};
+    int fd = -1;
 
     *out = NULL;
+    HSGD_TRY(open_regular(file, &fd, err)); /* one that is not there is damage, one that cannot be read now is none */
     HSGD_TRY(hsgd_sha256_file(file, &found.bytes, found.sha256, err));
     for (int i = 0; i < m->count && *out == NULL; i++) {
         if (m->entry[i].bytes == found.bytes && strcmp(m->entry[i].sha256, found.sha256) == 0) {
@@ -115,6 +128,9 @@ static hsgd_status matching(const char *file, const manifest *m, const manifest_
         }
     }
 done:
+    if (fd >= 0) {
+        (void)close(fd);
+    }
     return st;
 }
 
@@ -132,7 +148,7 @@ hsgd_status store_manifest_extend(const char *file, manifest *m, hsgd_error *err
     now = &old.entry[0];
     if (old.count > 1) { /* a replacement was cut short: before or after the renaming? */
         st = matching(file, &old, &now, &unread);
-        HSGD_CHECK(st == HSGD_OK || st == HSGD_ERR_IO, st, err, "%s", unread.text);
+        HSGD_CHECK(st != HSGD_ERR_MEMORY, st, err, "%s", unread.text);
         st = HSGD_OK;
     }
     if (now != NULL) {
@@ -150,9 +166,7 @@ hsgd_status store_certified(const char *file, bool *certified, hsgd_error *err)
 
     HSGD_TRY(read_manifest(file, &m, certified, err));
     if (*certified) {
-        st = matching(file, &m, &entry, err);
-        st = st == HSGD_ERR_IO ? HSGD_ERR_DATA : st;
-        HSGD_TRY(st);
+        HSGD_TRY(matching(file, &m, &entry, err));
         HSGD_CHECK(entry != NULL, HSGD_ERR_DATA, err,
                    "%s: damaged: its size or SHA-256 is not that of its manifest %s%s; if you changed the file on "
                    "purpose, remove the manifest",

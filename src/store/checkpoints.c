@@ -49,7 +49,7 @@ static hsgd_status list_checkpoints(const char *folder, int64_t **steps, int64_t
                    ? HSGD_OK
                    : hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot read the folder: %s", folder, strerror(errno));
     }
-    while ((entry = readdir(dir)) != NULL) {
+    while ((errno = 0, entry = readdir(dir)) != NULL) {
         const int64_t step = checkpoint_number(entry->d_name);
 
         if (step >= 0 && *count == capacity) {
@@ -63,6 +63,7 @@ static hsgd_status list_checkpoints(const char *folder, int64_t **steps, int64_t
             (*steps)[(*count)++] = step;
         }
     }
+    HSGD_CHECK(errno == 0, HSGD_ERR_IO, err, "%s: cannot read the folder: %s", folder, strerror(errno));
     if (*count > 0) {
         qsort(*steps, (size_t)*count, sizeof **steps, descending);
     }

@@ -76,8 +76,11 @@ hsgd_status hsgd_store_exists(hsgd_comm *comm, const char *folder, const char *n
 
     if (comm->rank == 0) {
         (void)snprintf(path, sizeof path, "%s/%s", folder, name);
-        found = stat(path, &info) == 0 && S_ISREG(info.st_mode);
+        found = stat(path, &info) == 0;
+        st = !found && store_read_status(errno) == HSGD_ERR_IO ? store_read_failure(path, errno, err) : HSGD_OK;
+        found = found && S_ISREG(info.st_mode);
     }
+    HSGD_TRY(hsgd_comm_agree(comm, st, err));
     HSGD_TRY(hsgd_comm_broadcast(comm, 0, sizeof found, &found, err));
     *exists = found != 0;
 done:

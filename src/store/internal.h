@@ -45,6 +45,11 @@ hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err);
  * and not inside a collective call of HDF5, which the failing rank would leave while the others wait in it.  HDF5 cuts
  * off what is too much when it closes the file.  Collective.  Errors: HSGD_ERR_IO. */
 hsgd_status store_reserve(hsgd_store *store, size_t bytes, hsgd_error *err);
+/* What errno `number` of a call that failed in reading a file says: HSGD_ERR_IO where disk, server or process are the
+ * reason, which tells nothing of the file, so that nobody sets it aside for that; else HSGD_ERR_DATA.  Local.
+ * store_read_failure: records it as well. */
+hsgd_status store_read_status(int number);
+hsgd_status store_read_failure(const char *file, int number, hsgd_error *err);
 /* fsync of a file or folder.  Local.  Errors: HSGD_ERR_IO. */
 hsgd_status store_sync(const char *path, hsgd_error *err);
 /* unlink that does not mind a missing file.  Local.  Errors: HSGD_ERR_IO. */

@@ -7,6 +7,26 @@
 #include <string.h>
 #include <sys/stat.h>
 
+hsgd_status store_read_status(int number)
+{
+    /* not EAGAIN, which waiting threads leave behind as well */
+    static const int system[] = {EIO, ESTALE, ETIMEDOUT, EMFILE, ENFILE, ENOTCONN, EHOSTDOWN, EHOSTUNREACH};
+
+    for (size_t i = 0; i < sizeof system / sizeof *system; i++) {
+        if (number == system[i]) {
+            return HSGD_ERR_IO;
+        }
+    }
+    return HSGD_ERR_DATA;
+}
+
+hsgd_status store_read_failure(const char *file, int number, hsgd_error *err)
+{
+    return hsgd_error_set(err, store_read_status(number),
+                          "%s: cannot read: %s; run again, and move away a file that stays unreadable", file,
+                          strerror(number));
+}
+
 static hsgd_status open_file(const char *path, hid_t *file, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
@@ -17,15 +37,13 @@ static hsgd_status open_file(const char *path, hid_t *file, hsgd_error *err)
     (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     (void)H5PLset_loading_state(0); /* a file must not make us load code */
     (void)setenv("HDF5_USE_FILE_LOCKING", "BEST_EFFORT", 0);
+    errno = 0; /* from here to close_file it tells of the calls of the system that failed */
     HSGD_CHECK(stat(path, &info) == 0, HSGD_ERR_DATA, err, "%s: cannot read: %s; name an existing HDF5 file", path,
                strerror(errno));
     HSGD_CHECK(S_ISREG(info.st_mode), HSGD_ERR_DATA, err, "%s: not a regular file; name an HDF5 file", path);
     HSGD_CHECK(info.st_size > 0, HSGD_ERR_DATA, err, "%s: the file is empty; make it again", path);
-    errno = 0;
     is_hdf5 = H5Fis_hdf5(path);
-    /* but for the user's own names and permissions, a call of the system that fails says nothing of the file */
-    HSGD_CHECK(is_hdf5 >= 0, errno == 0 || errno == EACCES || errno == EPERM ? HSGD_ERR_DATA : HSGD_ERR_IO, err,
-               "%s: cannot open: %s; check its permissions and the disk", path,
+    HSGD_CHECK(is_hdf5 >= 0, HSGD_ERR_DATA, err, "%s: cannot open: %s; check its permissions", path,
                errno != 0 ? strerror(errno) : "damaged");
     HSGD_CHECK(is_hdf5 > 0, HSGD_ERR_DATA, err, "%s: not an HDF5 file; is this the right one?", path);
     *file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
@@ -57,14 +75,17 @@ done:
 }
 
 /* Close a file that was read with the outcome `st`.  HDF5 crashes over what it could not close when it ends with MPI: that
- * failure counts before all others, and after HSGD_ERR_IO main leaves without HDF5's end. */
+ * failure counts before all others, and after HSGD_ERR_IO main leaves without HDF5's end.  What HDF5 takes for damage is
+ * none where the system could not read. */
 static hsgd_status close_file(hid_t file, const char *name, hsgd_status st, hsgd_error *err)
 {
+    const int number = errno;
+
     errno = 0;
     if (file >= 0 && H5Fclose(file) < 0) {
         return store_failure(name, "close the file", err);
     }
-    return st;
+    return st == HSGD_ERR_DATA && store_read_status(number) == HSGD_ERR_IO ? store_read_failure(name, number, err) : st;
 }
 
 typedef struct {

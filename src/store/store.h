@@ -71,13 +71,15 @@ hsgd_status hsgd_store_commit(hsgd_store **store, hsgd_commit how, hsgd_error *e
 /* Give up: close, remove the temporary file, free.  Accepts NULL.  Collective after success, else local. */
 void hsgd_store_abandon(hsgd_store **store);
 
-/* ---- reading: rank 0 reads, all get the values; errors are agreed.  All Collective. ---- */
+/* ---- reading: rank 0 reads, all get the values; errors are agreed.  All Collective.  HSGD_ERR_DATA is said of a file,
+ * HSGD_ERR_IO where the system could not read it, which says nothing of it. ---- */
 
 /* Does the file exist (as a regular file)? */
 hsgd_status hsgd_store_exists(hsgd_comm *comm, const char *folder, const char *name, bool *exists, hsgd_error *err);
 
 /* Compare a file with its manifest, before HDF5 is let near it; *certified: there is one, and it holds.  A file without
- * one may be anybody's.  Collective.  Errors: HSGD_ERR_DATA (the file or the manifest is damaged). */
+ * one may be anybody's.  Collective.  Errors: HSGD_ERR_DATA (the file or the manifest is damaged), HSGD_ERR_IO (it cannot
+ * be told: disk or server do not answer). */
 hsgd_status hsgd_store_check(hsgd_comm *comm, const char *file, bool *certified, hsgd_error *err);
 
 /* Remove folder/name, its manifest, and what a killed run left of one in the making, so that not even a crash of the

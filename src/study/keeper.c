@@ -380,11 +380,10 @@ static hsgd_status look(study_keeper *k, hsgd_error *err)
     output_path(s, k->name, file, sizeof file);
     HSGD_TRY(output_stage_hash(s, k->stage, want, err));
     HSGD_TRY(output_deck_hash(s, k->stage, want_deck, err));
-    st = vouched(s, file, &damage);
-    HSGD_CHECK(st == HSGD_OK || st == HSGD_ERR_DATA, st, err, "%s", damage.text);
-    if (st != HSGD_OK ||
-        hsgd_store_read_attribute_text(s->comm, file, OUTPUT_HASH, hash, sizeof hash, &damage) != HSGD_OK ||
-        hsgd_store_read_attribute_text(s->comm, file, DECK_HASH, deck, sizeof deck, &damage) != HSGD_OK) {
+    if ((st = vouched(s, file, &damage)) != HSGD_OK ||
+        (st = hsgd_store_read_attribute_text(s->comm, file, OUTPUT_HASH, hash, sizeof hash, &damage)) != HSGD_OK ||
+        (st = hsgd_store_read_attribute_text(s->comm, file, DECK_HASH, deck, sizeof deck, &damage)) != HSGD_OK) {
+        HSGD_CHECK(st == HSGD_ERR_DATA, st, err, "%s", damage.text);
         return refuse(k, damage.text, err);
     }
     if (strcmp(want, hash) == 0) {

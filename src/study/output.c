@@ -269,14 +269,17 @@ static hsgd_status look(const char *folder, hsgd_error *err)
         return hsgd_error_set(err, HSGD_ERR_IO, "run.output: cannot read folder '%s': %s; name another folder", folder,
                               strerror(errno));
     }
-    while ((entry = readdir(dir)) != NULL) {
+    while (st == HSGD_OK && (errno = 0, entry = readdir(dir)) != NULL) {
         if (is_result(entry->d_name)) {
             st = hsgd_error_set(err, HSGD_ERR_USAGE,
                                 "run.output: '%s' already holds results (%s); add --restart to go on with them, or "
                                 "name another folder with run.output=...",
                                 folder, entry->d_name);
-            break;
         }
+    }
+    if (st == HSGD_OK && errno != 0) {
+        st = hsgd_error_set(err, HSGD_ERR_IO, "run.output: cannot read folder '%s': %s; run again", folder,
+                            strerror(errno));
     }
     (void)closedir(dir);
     return st;

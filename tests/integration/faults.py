@@ -1,4 +1,5 @@
 """Full disks, failing system calls and killed ranks: one message, the right exit code, no half-written file."""
+import errno
 import os
 import resource
 import shutil
@@ -79,6 +80,26 @@ class Faults(ProgramTest):
         self.assertEqual([path.name for path in (self.folder / "results").glob("*.h5") if path.name[0] != "."], [])
         self.program(*SHORT, "run.output=results", "--restart", ranks=2)
         self.check_files(self.folder / "results")
+
+    def test_a_disk_that_does_not_answer_costs_no_checkpoint(self):
+        if shutil.which("strace") is None or not self.can_trace():
+            self.skipTest("strace is missing or may not trace here")
+        words = (*SHORT, "train.checkpoint_every=2", "run.output=results")
+        results, newest = self.folder / "results", self.folder / "results" / "checkpoint-00000004.h5"
+        self.program(*words)
+        before = {path.name: path.read_bytes() for path in results.glob("*.h5*")}
+        for call in ("read", "pread64"):  # of the look at the manifest's sum, and of HDF5
+            with self.subTest(call=call):
+                trace = ("strace", "-f", "-qq", "-o", "/dev/null", "-P", str(newest.resolve()), "-e", f"trace={call}",
+                         "-e", f"inject={call}:error=EIO")
+                done = self.program(*words, "--restart", prefix=trace, expect=EXIT_IO)
+                self.assertEqual(len(done.errors), 1, str(done))
+                self.assertIn(newest.name, done.errors[0])
+                self.assertIn(os.strerror(errno.EIO), done.errors[0])
+                for name, content in before.items():
+                    self.assertEqual((results / name).read_bytes(), content, name)
+        done = self.program(*words, "--restart")
+        self.assertIn(f"goes on from results/{newest.name}", done.out)
 
     def can_trace(self):
         done = harness.finish(harness.launch("--version", cwd=self.folder, prefix=("strace", "-qq", "-o", "/dev/null")))

@@ -9,7 +9,8 @@ import signal
 import time
 
 import harness
-from harness import EVERY_CASE, EXIT_STOPPED, EXIT_USAGE, MPIEXEC, ProgramTest, differences
+import tracing
+from harness import EVERY_CASE, EXIT_IO, EXIT_STOPPED, EXIT_USAGE, MPIEXEC, ProgramTest, differences
 from processes import Run, private_places
 
 KEEPING = ("eigen", "density", "trace", "landscape")  # stages whose states must have been of use
@@ -132,12 +133,26 @@ class Asked(Killed):
         for more in ((), ("--restart", "run.seed=9")):  # neither overwritten nor taken for another's
             refused = self.start(stage, *words, *more).end()
             self.assertEqual((refused.code, len(refused.errors)), (EXIT_USAGE, 1), str(refused))
+        self.check_unreadable(stage, words)
         done = self.start(stage, *words, "--restart", ranks=3 - ranks if MPIEXEC else 1).end()
         self.assertEqual(done.code, 0, str(done))
         self.assertIn(f"{stage}: goes on from", done.out)
         self.check_same(whole, self.folder / "asked")
         shutil.rmtree(whole)
         shutil.rmtree(self.folder / "asked")
+
+    def check_unreadable(self, stage, words):
+        """A disk that does not answer costs no state."""
+        if shutil.which("strace") is None or not KEEPING[0] == stage:
+            return
+        state = self.folder / "asked" / f"{stage}-state.h5"
+        for call in ("read", "pread64"):  # of the look at the manifest's sum, and of HDF5
+            trace = tracing.tampering("/dev/null", [state.resolve()], call, "error=EIO")
+            done = harness.finish(harness.launch(*DATA, *STAGES[stage], *words, "--restart", cwd=self.folder,
+                                                 prefix=trace, **self.environment))
+            self.assertEqual((done.code, len(done.errors)), (EXIT_IO, 1), str(done))
+            self.assertIn(state.name, done.errors[0])
+            self.assertTrue(harness.is_certified(state), str(done))
 
     def test_a_stage_that_is_asked_to_stop_goes_on_from_its_state(self):
         for stage in KEEPING:

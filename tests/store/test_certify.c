@@ -355,6 +355,49 @@ static void every_damage_is_found_before_hdf5_opens_the_file(void **state)
     }
 }
 
+/* On rank 0: `name` is moved away, and in its place is a file that cannot be read (EIO); or it comes back. */
+static void swap_unreadable(const scratch *s, const char *name, bool back)
+{
+    char path[512], aside[512];
+
+    (void)snprintf(path, sizeof path, "%s/%s", s->folder, name);
+    (void)snprintf(aside, sizeof aside, "%s/aside", s->folder);
+    if (test_comm()->rank == 0) {
+        if (back) {
+            assert_int_equal(rename(aside, path), 0);
+        } else {
+            assert_int_equal(rename(path, aside), 0);
+            assert_int_equal(symlink("/proc/self/mem", path), 0); /* its first page is nobody's */
+        }
+    }
+    everybody_here();
+}
+
+static void a_disk_that_does_not_answer_says_nothing_of_a_file(void **state)
+{
+    static const char *const names[] = {NEW, "checkpoint-00000002.h5.sha256"};
+    scratch *s = *state;
+    int64_t step = 0;
+    int warnings = 0;
+    char file[512];
+    bool certified = false;
+
+    write_file(s, OLD, 1, HSGD_COMMIT_LAST);
+    write_file(s, NEW, 2, HSGD_COMMIT_LAST);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        hsgd_error err = {0};
+
+        swap_unreadable(s, names[i], false);
+        assert_int_equal(check(s, NEW, &certified), HSGD_ERR_IO);
+        assert_int_equal(hsgd_store_newest_checkpoint(test_comm(), s->folder, INT64_MAX, &step, file, sizeof file,
+                                                      ignore_warning, &warnings, &err),
+                         HSGD_ERR_IO);
+        assert_int_equal(warnings, 0);
+        swap_unreadable(s, names[i], true);
+    }
+    assert_certified(s, NEW);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +407,7 @@ int main(void)
         scratch_test(a_commit_cut_short_leaves_the_file_that_was_there),
         scratch_test(a_list_of_sums_that_is_not_ours_is_no_manifest),
         scratch_test(what_is_no_file_is_told),
+        scratch_test(a_disk_that_does_not_answer_says_nothing_of_a_file),
         scratch_test(every_damage_is_found_before_hdf5_opens_the_file),
     };
 
