@@ -228,6 +228,19 @@ class Hostile(ProgramTest):
         self.assertEqual([problem for problems in results for problem in problems], [])
         print(f"{len(results)} checkpoints made to harm: all passed over, in bounded memory", flush=True)
 
+    def test_a_value_changed_under_a_manifest_that_vouches_is_found(self):
+        """By the checkpoint's own sum of its content."""
+        def change(file, path):
+            file[path][...] = np.nextafter(file[path][...], np.inf)
+
+        with h5py.File(self.whole / NEWEST, "r") as file:
+            layer = next(iter(file["params"]))
+        for number, path in enumerate((f"/params/{layer}/weight", f"/optimizer/momentum/{layer}/bias")):
+            done, _, folder = self.restart_with(f"value-{number}", change, path)
+            self.assertIn(f"{NEWEST}: its content is not what was written", done.err)
+            self.assertIn(f"goes on from {folder.name}/{BEFORE}", done.out)
+            self.assertEqual(harness.differences(self.whole, folder), [])
+
     def test_weights_made_to_harm_are_refused(self):
         count = 0
         for number, (what, change) in enumerate(TO_DATASETS.items()):
