@@ -4,5 +4,4 @@ file(GLOB HSGD_CUDA_C CONFIGURE_DEPENDS ${top}/cuda/*.c)
 file(GLOB HSGD_CUDA_KERNELS CONFIGURE_DEPENDS ${top}/cuda/*.cu)
 file(GLOB HSGD_NCCL_C CONFIGURE_DEPENDS ${top}/mpi/*nccl*.c)
 set(HSGD_MODULE_C ${top}/src/wiring/module.c ${top}/src/base/error.c ${top}/src/base/clock.c ${top}/src/base/comm.c
-    ${top}/src/base/watch.c
-    ${top}/src/base/watch_word.c)
+    ${top}/src/base/ticker.c ${top}/src/base/watch.c ${top}/src/base/watch_word.c)

@@ -1,13 +1,11 @@
 /* src/base/watch.c - see watch.h. */
 #include "base/watch.h"
+#include "base/ticker.h"
 #include "base/watch_word.h"
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -49,22 +47,19 @@ typedef struct {
 struct hsgd_watch {
     hsgd_watch_end end;
     void *context;
-    slot *own;  /* of the thread that marks: in the node's memory, or `alone` */
-    slot alone; /* while there is no node's memory */
-    pthread_t thread;
-    bool running, ending;
-    pthread_mutex_t lock; /* of all that follows */
-    pthread_cond_t wake;
-    node *shared; /* borrowed; NULL: none */
+    slot *own;           /* of the thread that marks: in the node's memory, or `alone` */
+    slot alone;          /* while there is no node's memory */
+    hsgd_ticker *ticker; /* its lock is that of all that follows */
+    node *shared;        /* borrowed; NULL: none */
     atomic_bool told;
     int rank, ranks, local_rank, local_ranks;
     char host[64];
     sight *sights; /* [local_ranks] */
     int64_t timeout;
-    int64_t tick, since,
-        seen; /* ticks of HASTY_TICK; since when the own word is what it is; when the others were seen */
+    int64_t tick, since; /* ticks of HASTY_TICK; since when the own word is what it is */
     uint64_t word;
     limit limits[HSGD_WATCH_LIMITS];
+    hsgd_error verdict; /* what to end with */
 };
 
 /* ---- marks ---- */
@@ -264,13 +259,22 @@ static bool may_tell(hsgd_watch *watch)
     return !atomic_exchange(watch->shared != NULL ? &watch->shared->told : &watch->told, true);
 }
 
+/* How often to look, after a change of the time-out or a limit. */
+static void set_pace(hsgd_watch *watch)
+{
+    const bool limited = watch->limits[0].end > 0 || watch->limits[1].end > 0;
+    const bool hasty = limited || (watch->timeout > 0 && watch->timeout <= HASTY);
+
+    hsgd_ticker_period(watch->ticker, hasty ? HASTY_TICK : PATIENT_TICK);
+}
+
 /* After a failure: the words to end with, or wait for the end by whoever told it already. */
-static bool conclude(hsgd_watch *watch, hsgd_status status, const char *text, hsgd_error *verdict)
+static bool conclude(hsgd_watch *watch, hsgd_status status, const char *text)
 {
     limit *leaving = &watch->limits[HSGD_WATCH_LEAVING];
 
     if (text[0] == '\0' || may_tell(watch)) {
-        (void)hsgd_error_set(verdict, status, "%s", text);
+        (void)hsgd_error_set(&watch->verdict, status, "%s", text);
         return true;
     }
     leaving->end = watch->tick + ticks(SILENCE);
@@ -278,16 +282,17 @@ static bool conclude(hsgd_watch *watch, hsgd_status status, const char *text, hs
     leaving->text[0] = '\0';
     watch->timeout = 0;
     watch->limits[HSGD_WATCH_ALONE].end = 0;
+    set_pace(watch);
     return false;
 }
 
-/* One look: true where the rank is to end, with `verdict`. */
-static bool look(hsgd_watch *watch, hsgd_error *verdict)
+/* One look: true where the rank is to end, with the verdict. */
+static bool look(hsgd_watch *watch)
 {
     const uint64_t word = atomic_load_explicit(&watch->own->word, memory_order_relaxed);
     const bool anew = word != watch->word;
     hsgd_status status = HSGD_OK;
-    char text[sizeof verdict->text];
+    char text[sizeof watch->verdict.text];
 
     (void)atomic_fetch_add_explicit(&watch->own->beat, 1, memory_order_relaxed);
     if (anew) {
@@ -302,63 +307,29 @@ static bool look(hsgd_watch *watch, hsgd_error *verdict)
 
         if (l->end > 0 && watch->tick >= l->end) {
             (void)snprintf(text, sizeof text, "%s", l->text);
-            return conclude(watch, l->status, text, verdict);
+            return conclude(watch, l->status, text);
         }
     }
-    return is_stalled(watch, &status, text, sizeof text) && conclude(watch, status, text, verdict);
+    return is_stalled(watch, &status, text, sizeof text) && conclude(watch, status, text);
 }
 
-/* Sleep until the next look, and count it. */
-static void sleep_a_tick(hsgd_watch *watch)
+static bool tick(void *context, int64_t period)
 {
-    const bool limited = watch->limits[0].end > 0 || watch->limits[1].end > 0;
-    const bool hasty = limited || (watch->timeout > 0 && watch->timeout <= HASTY);
-    const int64_t length = hasty ? HASTY_TICK : PATIENT_TICK;
-    struct timespec until;
+    hsgd_watch *watch = context;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += length * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    if (!watch->ending && pthread_cond_timedwait(&watch->wake, &watch->lock, &until) != 0) {
-        watch->tick += length / HASTY_TICK; /* not where it was woken: that is no time gone by */
-    }
+    watch->tick += period / HASTY_TICK;
+    return !look(watch);
 }
 
-static void *run(void *argument)
+static void finish(void *context)
 {
-    hsgd_watch *watch = argument;
-    hsgd_error verdict = {0};
-    bool over = false;
+    hsgd_watch *watch = context;
 
-    (void)pthread_mutex_lock(&watch->lock);
-    while (!watch->ending && !over) {
-        sleep_a_tick(watch);
-        over = !watch->ending && look(watch, &verdict);
-    }
-    (void)pthread_mutex_unlock(&watch->lock);
-    if (over) {
-        watch->end(watch->context, verdict.status, verdict.text);
-    }
-    return NULL;
+    watch->end(watch->context, watch->verdict.status, watch->verdict.text);
 }
 
-/* Needs the lock.  Signals are for the other threads: a handler runs where it would without a watch. */
-static bool start(hsgd_watch *watch)
-{
-    sigset_t all, before;
-
-    if (!watch->running) {
-        (void)sigfillset(&all);
-        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-        watch->running = pthread_create(&watch->thread, NULL, run, watch) == 0;
-        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (watch->running) {
-            (void)pthread_setname_np(watch->thread, "hsgd-watch"); /* for who lists the threads */
-        }
-    }
-    return watch->running;
-}
+static const hsgd_ticker_task task = {
+    .name = "hsgd-watch", .duty = "watches over the ranks", .tick = tick, .end = finish};
 
 /* ---- the interface ---- */
 
@@ -366,7 +337,6 @@ hsgd_status hsgd_watch_create(int rank, hsgd_watch_end end, void *context, hsgd_
 {
     hsgd_status st = HSGD_OK;
     hsgd_watch *watch = aligned_alloc(CACHE_LINE, (sizeof *watch + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
-    pthread_condattr_t attributes;
 
     *out = NULL;
     HSGD_CHECK(watch != NULL, HSGD_ERR_MEMORY, err, "memory: cannot allocate the watch over the ranks");
@@ -378,27 +348,17 @@ hsgd_status hsgd_watch_create(int rank, hsgd_watch_end end, void *context, hsgd_
     if (gethostname(watch->host, sizeof watch->host - 1) != 0) {
         strcpy(watch->host, "localhost");
     }
-    (void)pthread_mutex_init(&watch->lock, NULL);
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&watch->wake, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
+    HSGD_TRY(hsgd_ticker_create(&task, watch, PATIENT_TICK, &watch->ticker, err));
     *out = watch;
+    watch = NULL;
 done:
+    free(watch);
     return st;
 }
 
 hsgd_status hsgd_watch_start(hsgd_watch *watch, hsgd_error *err)
 {
-    bool running;
-
-    (void)pthread_mutex_lock(&watch->lock);
-    running = start(watch);
-    (void)pthread_mutex_unlock(&watch->lock);
-    return running ? HSGD_OK
-                   : hsgd_error_set(err, HSGD_ERR_MEMORY,
-                                    "memory: cannot start the thread that watches over the ranks; is there a limit on "
-                                    "processes (ulimit -u)?");
+    return hsgd_ticker_start(watch->ticker, err);
 }
 
 void hsgd_watch_destroy(hsgd_watch **watch)
@@ -409,25 +369,17 @@ void hsgd_watch_destroy(hsgd_watch **watch)
         return;
     }
     *watch = NULL;
-    (void)pthread_mutex_lock(&old->lock);
-    old->ending = true;
-    (void)pthread_cond_signal(&old->wake);
-    (void)pthread_mutex_unlock(&old->lock);
-    if (old->running) {
-        (void)pthread_join(old->thread, NULL);
-    }
-    (void)pthread_cond_destroy(&old->wake);
-    (void)pthread_mutex_destroy(&old->lock);
+    hsgd_ticker_destroy(&old->ticker);
     free(old->sights);
     free(old);
 }
 
 void hsgd_watch_timeout(hsgd_watch *watch, int64_t seconds)
 {
-    (void)pthread_mutex_lock(&watch->lock);
+    hsgd_ticker_lock(watch->ticker);
     watch->timeout = seconds;
-    (void)pthread_cond_signal(&watch->wake);
-    (void)pthread_mutex_unlock(&watch->lock);
+    set_pace(watch);
+    hsgd_ticker_unlock(watch->ticker);
 }
 
 size_t hsgd_watch_bytes(int local_ranks)
@@ -442,7 +394,7 @@ hsgd_status hsgd_watch_join(hsgd_watch *watch, void *block, const hsgd_watch_pla
     if (sights == NULL) {
         return hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot allocate the watch over the ranks");
     }
-    (void)pthread_mutex_lock(&watch->lock);
+    hsgd_ticker_lock(watch->ticker);
     free(watch->sights);
     watch->sights = sights;
     watch->shared = block;
@@ -453,13 +405,13 @@ hsgd_status hsgd_watch_join(hsgd_watch *watch, void *block, const hsgd_watch_pla
     (void)snprintf(watch->host, sizeof watch->host, "%.63s", place->host);
     watch->own = &watch->shared->slots[place->local_rank];
     atomic_store(&watch->own->rank, place->rank);
-    (void)pthread_mutex_unlock(&watch->lock);
+    hsgd_ticker_unlock(watch->ticker);
     return HSGD_OK;
 }
 
 void hsgd_watch_part(hsgd_watch *watch)
 {
-    (void)pthread_mutex_lock(&watch->lock);
+    hsgd_ticker_lock(watch->ticker);
     if (watch->shared != NULL) {
         hsgd_watch_enter(watch, 0, 0, HSGD_WATCH_END); /* for those who still wait elsewhere */
         atomic_store(&watch->told, atomic_load(&watch->shared->told));
@@ -467,7 +419,7 @@ void hsgd_watch_part(hsgd_watch *watch)
     watch->own = &watch->alone;
     watch->shared = NULL;
     hsgd_watch_leave(watch);
-    (void)pthread_mutex_unlock(&watch->lock);
+    hsgd_ticker_unlock(watch->ticker);
 }
 
 void hsgd_watch_limit(hsgd_watch *watch, hsgd_watch_limit_kind kind, int64_t seconds, hsgd_status status,
@@ -475,23 +427,23 @@ void hsgd_watch_limit(hsgd_watch *watch, hsgd_watch_limit_kind kind, int64_t sec
 {
     limit *l = &watch->limits[kind];
 
-    (void)pthread_mutex_lock(&watch->lock);
+    hsgd_ticker_lock(watch->ticker);
     l->end = seconds > 0 ? watch->tick + ticks(seconds) : 0;
     l->status = status;
     (void)snprintf(l->text, sizeof l->text, "%s", text);
+    set_pace(watch);
+    hsgd_ticker_unlock(watch->ticker);
     if (seconds > 0) {
-        (void)start(watch);
+        (void)hsgd_ticker_start(watch->ticker, NULL);
     }
-    (void)pthread_cond_signal(&watch->wake);
-    (void)pthread_mutex_unlock(&watch->lock);
 }
 
 bool hsgd_watch_may_tell(hsgd_watch *watch)
 {
     bool may;
 
-    (void)pthread_mutex_lock(&watch->lock);
+    hsgd_ticker_lock(watch->ticker);
     may = may_tell(watch);
-    (void)pthread_mutex_unlock(&watch->lock);
+    hsgd_ticker_unlock(watch->ticker);
     return may;
 }
