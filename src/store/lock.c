@@ -1,10 +1,10 @@
 /* src/store/lock.c - see lock.h. */
 #include "base/clock.h"
+#include "base/ticker.h"
 #include "store/internal.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -13,30 +13,30 @@
 #include <unistd.h>
 
 enum {
-    OWNER = 384,   /* bytes of the file at most */
-    TOUCH = 10000, /* milliseconds between two signs of life */
-    SIGNS = 3,     /* so many times that without one is no life */
-    STEP = 250,    /* milliseconds at most that the other ranks wait for rank 0: less than run.stall_timeout can be */
-    CONFIRM = 1000 /* milliseconds for another that takes the file over at the same time to write its name */
+    OWNER = 384,    /* bytes of the file at most */
+    TOUCH = 10000,  /* milliseconds between two signs of life */
+    SIGNS = 3,      /* so many times that without one is no life */
+    STEP = 250,     /* milliseconds at most that the other ranks wait for rank 0: less than run.stall_timeout can be */
+    CONFIRM = 1000, /* milliseconds for another that takes the file over at the same time to write its name */
+    TRIES = 10,     /* of what another run's step may spoil, which takes it an instant, ... */
+    PAUSE = 20      /* ... and milliseconds between them: together less than a STEP */
 };
 
 struct hsgd_lock {
     int fd;
+    struct stat file; /* that is open */
     char path[STORE_PATH];
     char text[OWNER + 1]; /* what this run wrote into the file; "": nothing yet */
     int64_t touch;        /* milliseconds between two signs of life */
-    pthread_t toucher;
-    bool touching, ending; /* ending: guarded by the mutex */
-    pthread_mutex_t mutex;
-    pthread_cond_t end;
+    hsgd_ticker *toucher;
+    atomic_bool lost; /* another run has it: once seen, for good */
 };
 
 /* ---- who holds it ---- */
 
 typedef struct {
     char host[64], job[64]; /* job: the batch system's number, or "none" */
-    long pid;
-    long restart; /* how often Slurm has started the job again; 0 of another's jobs */
+    long pid;               /* 0: nobody is named */
 } owner;
 
 /* The variable, or NULL where it is no word that the file could hold. */
@@ -49,15 +49,11 @@ static const char *word_of(const char *name)
 
 static void describe_job(owner *self)
 {
-    const char *slurm = word_of("SLURM_JOB_ID"), *restart = word_of("SLURM_RESTART_COUNT");
-    const char *pbs = word_of("PBS_JOBID");
+    const char *slurm = word_of("SLURM_JOB_ID"), *pbs = word_of("PBS_JOBID");
     const char *lsf = word_of("LSB_JOBID"), *index = word_of("LSB_JOBINDEX");
 
-    if (slurm != NULL) {
-        (void)snprintf(self->job, sizeof self->job, "%.63s", slurm);
-        self->restart = restart != NULL ? strtol(restart, NULL, 10) : 0;
-    } else if (pbs != NULL) { /* an array's index is in it */
-        (void)snprintf(self->job, sizeof self->job, "%.63s", pbs);
+    if (slurm != NULL || pbs != NULL) { /* an array's index is in it */
+        (void)snprintf(self->job, sizeof self->job, "%.63s", slurm != NULL ? slurm : pbs);
     } else if (lsf != NULL && index != NULL && strcmp(index, "0") != 0) {
         (void)snprintf(self->job, sizeof self->job, "%.40s[%.20s]", lsf, index);
     } else {
@@ -75,10 +71,30 @@ static void describe_self(owner *self)
     self->host[sizeof self->host - 1] = '\0';
 }
 
-/* Has Slurm started this very job again since `other`?  It does so only after the end of the first. */
-static bool is_started_again(const owner *self, const owner *other)
+/* The owner that the file's text names. */
+static owner named_in(const char *text)
 {
-    return strcmp(self->job, other->job) == 0 && self->restart > other->restart; /* of others' jobs both are 0 */
+    owner named = {.host = "unknown", .job = "unknown"};
+    char pid[24] = "";
+
+    (void)sscanf(text, "host %63s pid %23s job %63s", named.host, pid, named.job);
+    named.pid = strtol(pid, NULL, 10);
+    return named;
+}
+
+typedef struct {
+    char text[224];
+} phrase;
+
+/* The owner in a message. */
+static phrase words_for(const owner *named)
+{
+    phrase out = {.text = "another process"};
+
+    if (named->pid != 0) {
+        (void)snprintf(out.text, sizeof out.text, "process %ld on %s (job %s)", named->pid, named->host, named->job);
+    }
+    return out;
 }
 
 /* ---- the file ---- */
@@ -88,102 +104,72 @@ typedef struct {
     char text[OWNER + 1];
 } sight;
 
-/* The file of that name as it is now: opened anew, since a network file system may else answer from memory. */
+/* The file of that name as it is now: opened anew, since a network file system may else answer from memory.  false: it
+ * cannot be read, errno says why, and the text names nobody. */
 static bool look(const char *path, sight *out)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     const bool there = fd >= 0 && fstat(fd, &out->info) == 0;
-    const ssize_t length = there ? pread(fd, out->text, OWNER, 0) : 0;
+    const ssize_t length = there ? pread(fd, out->text, OWNER, 0) : -1;
+    const int why = errno;
 
     out->text[length > 0 ? length : 0] = '\0';
     if (fd >= 0) {
         (void)close(fd);
     }
-    return there && length >= 0;
+    errno = why;
+    return length >= 0;
 }
 
-/* The owner that the file names; what it does not tell is "unknown" or 0. */
-static void read_owner(const char *path, owner *out)
+static bool is_same(const struct stat *one, const struct stat *other)
 {
-    sight now;
-    char pid[24] = "", restart[24] = "";
-
-    *out = (owner){.host = "unknown", .job = "unknown"};
-    if (look(path, &now)) {
-        (void)sscanf(now.text, "host %63s pid %23s job %63s restart %23s", out->host, pid, out->job, restart);
-        out->pid = strtol(pid, NULL, 10);
-        out->restart = strtol(restart, NULL, 10);
-    }
+    return one->st_ino == other->st_ino && one->st_dev == other->st_dev;
 }
 
-/* Is the open file still the one of that name? */
-static bool is_current(int fd, const struct stat *there)
-{
-    struct stat here;
-
-    return fstat(fd, &here) == 0 && here.st_ino == there->st_ino && here.st_dev == there->st_dev;
-}
-
-/* Is the file there, and does it name this run? */
-static bool is_ours(const hsgd_lock *lock)
+/* Is the file there, and does it hold what this run writes, or as much of it as a full disk let through? */
+static bool is_ours(const hsgd_lock *lock, bool whole)
 {
     sight now;
 
-    return look(lock->path, &now) && lock->text[0] != '\0' && strcmp(now.text, lock->text) == 0 &&
-           is_current(lock->fd, &now.info);
+    return lock->text[0] != '\0' && look(lock->path, &now) && is_same(&lock->file, &now.info) &&
+           strncmp(now.text, lock->text, whole ? sizeof now.text : strlen(now.text)) == 0;
 }
 
-/* The same for the toucher, which opens nothing; true also where it cannot be told, as where a server does not answer. */
-static bool may_be_ours(const hsgd_lock *lock)
+/* Is it certain that the file of that name is another run's, or that there is none?  It is not where a server does not
+ * answer, nor where nobody is named.  Nothing is opened but where the name leads elsewhere. */
+static bool is_anothers(const hsgd_lock *lock)
 {
-    char text[OWNER + 1];
     struct stat there;
-    const ssize_t length = pread(lock->fd, text, OWNER, 0);
+    sight now;
 
-    if (length < 0) {
-        return true;
+    if (stat(lock->path, &there) != 0) {
+        return errno == ENOENT;
     }
-    text[length] = '\0';
-    return strcmp(text, lock->text) == 0 &&
-           (stat(lock->path, &there) == 0 ? is_current(lock->fd, &there) : errno != ENOENT);
+    if (is_same(&lock->file, &there)) {
+        const ssize_t length = pread(lock->fd, now.text, OWNER, 0);
+
+        now.text[length > 0 ? length : 0] = '\0';
+    } else {
+        (void)look(lock->path, &now);
+    }
+    return named_in(now.text).pid != 0 && strcmp(now.text, lock->text) != 0;
 }
 
 /* Down to the disk: a file server tells other machines only what has left this one. */
 static bool write_self(hsgd_lock *lock, const owner *self)
 {
     char since[32];
-    int length;
+    ssize_t length, written;
 
     hsgd_clock_iso(since, sizeof since);
-    length = snprintf(lock->text, sizeof lock->text, "host %s\npid %ld\njob %s\nrestart %ld\nsince %s\n", self->host,
-                      self->pid, self->job, self->restart, since);
-    return ftruncate(lock->fd, 0) == 0 && pwrite(lock->fd, lock->text, (size_t)length, 0) == length &&
-           fsync(lock->fd) == 0;
+    length = snprintf(lock->text, sizeof lock->text, "host %s\npid %ld\njob %s\nsince %s\n", self->host, self->pid,
+                      self->job, since);
+    written = ftruncate(lock->fd, 0) == 0 ? pwrite(lock->fd, lock->text, (size_t)length, 0) : -1;
+    if (written >= 0 && written < length) { /* which is no failure to the system yet */
+        errno = ENOSPC;
+    }
+    return written == length && fsync(lock->fd) == 0;
 }
-
-/* Open the file and ask for its lock; again where the holder removes it between the two.  *locked: granted. *refused:
- * another process has it; neither: this file system has no locks. */
-static hsgd_status open_locked(hsgd_lock *lock, bool *locked, bool *refused, hsgd_error *err)
-{
-    hsgd_status st = HSGD_OK;
-    struct stat there;
-
-    do {
-        if (lock->fd >= 0) {
-            (void)close(lock->fd);
-        }
-        lock->fd = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-        HSGD_CHECK(lock->fd >= 0, HSGD_ERR_IO, err,
-                   "%s: cannot make the lock: %s; check permissions, or name another folder with run.output=...",
-                   lock->path, strerror(errno));
-        *locked = flock(lock->fd, LOCK_EX | LOCK_NB) == 0;
-        *refused = !*locked && errno == EWOULDBLOCK;
-    } while (stat(lock->path, &there) != 0 || !is_current(lock->fd, &there));
-done:
-    return st;
-}
-
-/* ---- the sign of life ---- */
 
 static void sleep_for(int64_t milliseconds)
 {
@@ -191,62 +177,28 @@ static void sleep_for(int64_t milliseconds)
                     NULL);
 }
 
-static void *touch(void *context)
+/* ---- the sign of life ---- */
+
+/* Another's file gets no life from here. */
+static bool touch(void *context, int64_t period)
 {
     hsgd_lock *lock = context;
-    struct timespec until;
-    bool ours = true;
 
-    (void)pthread_mutex_lock(&lock->mutex);
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    while (!lock->ending && ours) {
-        until.tv_sec += lock->touch / 1000;
-        until.tv_nsec += (long)(lock->touch % 1000) * 1000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        while (!lock->ending && pthread_cond_timedwait(&lock->end, &lock->mutex, &until) != ETIMEDOUT) {
-        }
-        ours = lock->ending || may_be_ours(lock); /* another's file gets no life from here */
-        if (!lock->ending && ours) {
-            (void)futimens(lock->fd, NULL);
-        }
+    (void)period;
+    if (is_anothers(lock)) {
+        atomic_store(&lock->lost, true);
+    } else {
+        (void)futimens(lock->fd, NULL);
     }
-    (void)pthread_mutex_unlock(&lock->mutex);
-    return NULL;
+    return !hsgd_lock_is_lost(lock);
 }
 
-/* A thread that takes no signals: they are the main thread's. */
-static bool start_touching(hsgd_lock *lock)
+static hsgd_status start_touching(hsgd_lock *lock, hsgd_error *err)
 {
-    pthread_condattr_t monotonic;
-    sigset_t all, before;
+    static const hsgd_ticker_task task = {.name = "hsgd-lock", .duty = "keeps the lock of run.output", .tick = touch};
+    const hsgd_status st = hsgd_ticker_create(&task, lock, lock->touch, &lock->toucher, err);
 
-    (void)pthread_mutex_init(&lock->mutex, NULL);
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&lock->end, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    lock->touching = pthread_create(&lock->toucher, NULL, touch, lock) == 0;
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (lock->touching) {
-        (void)pthread_setname_np(lock->toucher, "hsgd-lock"); /* for who lists the threads */
-    }
-    return lock->touching;
-}
-
-static void stop_touching(hsgd_lock *lock)
-{
-    if (lock->touching) {
-        (void)pthread_mutex_lock(&lock->mutex);
-        lock->ending = true;
-        (void)pthread_cond_signal(&lock->end);
-        (void)pthread_mutex_unlock(&lock->mutex);
-        (void)pthread_join(lock->toucher, NULL);
-        (void)pthread_cond_destroy(&lock->end);
-        (void)pthread_mutex_destroy(&lock->mutex);
-    }
+    return st == HSGD_OK ? hsgd_ticker_start(lock->toucher, err) : st;
 }
 
 /* ---- taking it: rank 0 goes in steps, so that the others can come along ---- */
@@ -254,61 +206,106 @@ static void stop_touching(hsgd_lock *lock)
 typedef void teller(void *context, const char *text);
 
 typedef struct {
-    hsgd_lock *lock;    /* NULL: it could not be had */
-    const char *folder; /* borrowed */
-    owner self, other;  /* other.pid 0: the file named nobody */
-    bool locked;        /* flock was granted */
-    sight before;       /* of the file, when the look for a sign of life began */
+    hsgd_lock *lock;                           /* NULL: it could not be had */
+    const char *folder;                        /* borrowed */
+    owner self, other;                         /* other: that the file named, or nobody */
+    bool made;                                 /* the file was not there before */
+    enum { GRANTED, REFUSED, WITHOUT } answer; /* to flock; WITHOUT: this file system has no locks */
+    sight before;                              /* of the file, when the look for a sign of life began */
     enum { SETTLED, LOOKING, CONFIRMING } stage;
     int64_t step, left; /* milliseconds of a step; steps of this stage to go */
     teller *warn;
     void *context;
 } attempt;
 
-static hsgd_status refuse(attempt *a, hsgd_error *err)
+/* Open the file and ask for its lock; again where the holder removes it between the two. */
+static hsgd_status open_locked(attempt *a, hsgd_error *err)
 {
-    owner holder;
+    const int how = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    hsgd_status st = HSGD_OK;
+    hsgd_lock *lock = a->lock;
+    struct stat there;
+    bool current = false;
 
-    read_owner(a->lock->path, &holder); /* as it is now: not always the one that was waited for */
-    if (holder.pid == 0) {
-        holder = a->other; /* it is just going, or another is writing */
+    for (int i = 0; !current; i++) {
+        HSGD_CHECK(i < TRIES, HSGD_ERR_IO, err,
+                   "%s: cannot make the lock: at each look the name leads to another file, or to none; check the file "
+                   "system, or name another folder with run.output=...",
+                   lock->path);
+        if (i > 0) {
+            (void)close(lock->fd);
+            sleep_for(PAUSE);
+        }
+        lock->fd = open(lock->path, how | O_EXCL, 0666);
+        a->made = lock->fd >= 0;
+        if (!a->made) {
+            lock->fd = open(lock->path, how, 0666);
+        }
+        HSGD_CHECK(lock->fd >= 0 && fstat(lock->fd, &lock->file) == 0, HSGD_ERR_IO, err,
+                   "%s: cannot make the lock: %s; check permissions, or name another folder with run.output=...",
+                   lock->path, strerror(errno));
+        a->answer = flock(lock->fd, LOCK_EX | LOCK_NB) == 0 ? GRANTED : errno == EWOULDBLOCK ? REFUSED : WITHOUT;
+        current = stat(lock->path, &there) == 0 && is_same(&lock->file, &there);
     }
+done:
+    return st;
+}
+
+static hsgd_status refuse(const attempt *a, hsgd_error *err)
+{
+    sight now = {.text = ""};
+    owner holder = {.pid = 0}; /* as it is now: not always the one that was waited for */
+
+    for (int i = 0; i < TRIES && holder.pid == 0; i++) { /* it may be about to write its name, or just going */
+        sleep_for(i > 0 ? PAUSE : 0);
+        (void)look(a->lock->path, &now);
+        holder = named_in(now.text);
+    }
+    return hsgd_error_set(
+        err, HSGD_ERR_USAGE,
+        "run.output: %s is writing to '%s'; wait for its end, or name another folder with run.output=...",
+        words_for(holder.pid != 0 ? &holder : &a->other).text, a->folder);
+}
+
+/* Its machine may have gone down, which a server of files need not learn before that machine is up again. */
+static hsgd_status refuse_silent(const attempt *a, hsgd_error *err)
+{
     return hsgd_error_set(err, HSGD_ERR_USAGE,
-                          "run.output: process %ld on %s (job %s) is writing to '%s'; wait for its end, or name "
-                          "another folder with run.output=...",
-                          holder.pid, holder.host, holder.job, a->folder);
+                          "run.output: %s has the lock of '%s', but has shown no life for %g seconds; where it is "
+                          "certain that it does not run any more, remove %s, else name another folder with "
+                          "run.output=...",
+                          words_for(&a->other).text, a->folder, (double)(SIGNS * a->lock->touch) / 1000.0,
+                          a->lock->path);
 }
 
 /* The file names this run, and no other is at it. */
 static hsgd_status settle(attempt *a, hsgd_error *err)
 {
-    hsgd_status st = HSGD_OK;
     char text[512];
 
     a->stage = SETTLED;
     if (a->other.pid != 0) {
-        (void)snprintf(text, sizeof text,
-                       "run.output: process %ld on %s (job %s) ended without giving back its lock; taken over",
-                       a->other.pid, a->other.host, a->other.job);
+        (void)snprintf(text, sizeof text, "run.output: %s ended without giving back its lock; taken over",
+                       words_for(&a->other).text);
         a->warn(a->context, text);
     }
-    HSGD_CHECK(start_touching(a->lock), HSGD_ERR_MEMORY, err, "memory: cannot start the thread that keeps the lock");
-done:
-    return st;
+    return start_touching(a->lock, err);
 }
 
 /* Nobody alive has it: put this run's name there. */
 static hsgd_status seize(attempt *a, hsgd_error *err)
 {
-    const bool elsewhere = a->other.pid != 0 && strcmp(a->self.host, a->other.host) != 0;
+    const bool alone = a->made || (a->other.pid != 0 && strcmp(a->self.host, a->other.host) == 0);
 
     if (!write_self(a->lock, &a->self)) {
         (void)hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot write the lock: %s; check free space and quota",
                              a->lock->path, strerror(errno));
-        (void)unlink(a->lock->path); /* it is ours, and perhaps empty */
+        if (is_ours(a->lock, false)) {
+            (void)unlink(a->lock->path);
+        }
         return HSGD_ERR_IO;
     }
-    if (a->locked && !elsewhere) {
+    if (a->answer == GRANTED && alone) {
         return settle(a, err);
     }
     a->stage = CONFIRMING; /* a run on another machine may have been granted the same */
@@ -329,7 +326,10 @@ static hsgd_status look_again(attempt *a, hsgd_error *err)
         strcmp(now.text, a->before.text) != 0) {
         return refuse(a, err);
     }
-    return --a->left > 0 ? HSGD_OK : seize(a, err);
+    if (--a->left > 0) {
+        return HSGD_OK;
+    }
+    return a->answer == REFUSED ? refuse_silent(a, err) : seize(a, err);
 }
 
 static hsgd_status confirm(attempt *a, hsgd_error *err)
@@ -337,7 +337,7 @@ static hsgd_status confirm(attempt *a, hsgd_error *err)
     if (--a->left > 0) {
         return HSGD_OK;
     }
-    return is_ours(a->lock) ? settle(a, err) : refuse(a, err);
+    return is_ours(a->lock, true) ? settle(a, err) : refuse(a, err);
 }
 
 /* One step of what is not settled. */
@@ -347,28 +347,23 @@ static hsgd_status go_on(attempt *a, hsgd_error *err)
     return a->stage == LOOKING ? look_again(a, err) : confirm(a, err);
 }
 
-static hsgd_status begin_to_look(attempt *a, hsgd_error *err)
+static void begin_to_look(attempt *a)
 {
     const int64_t all = SIGNS * a->lock->touch;
-    char text[256];
+    char text[512];
 
-    (void)snprintf(text, sizeof text,
-                   "run.output: looks for %g seconds whether process %ld on %s (job %s), whose lock is there, is alive",
-                   (double)all / 1000.0, a->other.pid, a->other.host, a->other.job);
+    (void)snprintf(text, sizeof text, "run.output: looks for %g seconds whether %s, whose lock is there, is alive",
+                   (double)all / 1000.0, words_for(&a->other).text);
     a->warn(a->context, text);
-    if (!look(a->lock->path, &a->before)) {
-        return refuse(a, err);
-    }
     a->stage = LOOKING;
     a->step = all < STEP ? all : STEP;
     a->left = (all + a->step - 1) / a->step;
-    return HSGD_OK;
 }
 
 static hsgd_status begin(attempt *a, int64_t milliseconds, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
-    bool refused;
+    bool here;
 
     a->lock = calloc(1, sizeof *a->lock);
     HSGD_CHECK(a->lock != NULL, HSGD_ERR_MEMORY, err, "memory: cannot prepare the lock of %.200s", a->folder);
@@ -378,15 +373,19 @@ static hsgd_status begin(attempt *a, int64_t milliseconds, hsgd_error *err)
                "%.200s...: the folder's name is too long", a->folder);
     HSGD_TRY(store_make_folder(a->folder, err));
     describe_self(&a->self);
-    HSGD_TRY(open_locked(a->lock, &a->locked, &refused, err));
-    read_owner(a->lock->path, &a->other);
-    if (refused) {
+    HSGD_TRY(open_locked(a, err));
+    /* the holder may have gone just now */
+    HSGD_CHECK(look(a->lock->path, &a->before) || (a->answer == REFUSED && errno == ENOENT), HSGD_ERR_IO, err,
+               "%s: cannot read whose lock it is: %s; check permissions, or name another folder with run.output=...",
+               a->lock->path, strerror(errno));
+    a->other = named_in(a->before.text);
+    here = a->other.pid == 0 || strcmp(a->self.host, a->other.host) == 0;
+    if (a->answer == REFUSED && here) {
         st = refuse(a, err);
-    } else if (a->other.pid == 0 || (a->locked && strcmp(a->self.host, a->other.host) == 0) ||
-               is_started_again(&a->self, &a->other)) {
+    } else if (a->other.pid == 0 || (a->answer == GRANTED && here)) {
         st = seize(a, err);
     } else {
-        st = begin_to_look(a, err);
+        begin_to_look(a);
     }
 done:
     return st;
@@ -425,6 +424,29 @@ hsgd_status hsgd_lock_take(hsgd_comm *comm, const char *folder, void (*warn)(voi
     return store_lock_take(comm, folder, TOUCH, warn, context, out, err);
 }
 
+bool hsgd_lock_is_lost(const hsgd_lock *lock)
+{
+    return lock != NULL && atomic_load(&lock->lost);
+}
+
+hsgd_status hsgd_lock_check(hsgd_lock *lock, hsgd_error *err)
+{
+    sight now;
+    owner taker;
+
+    if (lock == NULL || (!hsgd_lock_is_lost(lock) && !is_anothers(lock))) {
+        return HSGD_OK;
+    }
+    atomic_store(&lock->lost, true);
+    (void)look(lock->path, &now);
+    taker = named_in(now.text);
+    return hsgd_error_set(err, HSGD_ERR_IO,
+                          "%s: this run stood still and has lost the lock: %s %s; it writes nothing more; go on with "
+                          "--restart when no other run writes to this folder, or name another with run.output=...",
+                          lock->path, taker.pid != 0 ? words_for(&taker).text : "the file",
+                          taker.pid != 0 ? "took it over" : "is gone");
+}
+
 void hsgd_lock_release(hsgd_lock **out)
 {
     hsgd_lock *lock = *out;
@@ -433,8 +455,8 @@ void hsgd_lock_release(hsgd_lock **out)
     if (lock == NULL) {
         return;
     }
-    stop_touching(lock);
-    if (is_ours(lock)) {
+    hsgd_ticker_destroy(&lock->toucher);
+    if (is_ours(lock, true)) {
         (void)unlink(lock->path); /* before it is given back: another may hold the next one of that name */
     }
     if (lock->fd >= 0) {

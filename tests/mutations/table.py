@@ -73,7 +73,7 @@ FAULTS = [
           "spec->type == HSGD_STORE_F64 ? isfinite(data[i])", "spec->type == HSGD_STORE_F64 ? !isnan(data[i])",
           r"^store\.write\.np1$"),
     Fault("a folder that another process has locked is taken", "src/store/lock.c",
-          "*refused = !*locked && errno == EWOULDBLOCK;", "*refused = !*locked && errno == ENOENT;",
+          "errno == EWOULDBLOCK ? REFUSED : WITHOUT", "errno == ENOENT ? REFUSED : WITHOUT",
           r"^store\.lock\.np1$"),
     # the order of a commit, which only its system calls show
     Fault("a file's bytes are not flushed before it gets its name", "src/store/store.c",

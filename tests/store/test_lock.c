@@ -3,47 +3,15 @@
 #include "locks.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/file.h>
-#include <sys/wait.h>
-
-/* On rank 0: a process of its own that takes the lock file by flock, with `text` in it, and waits to be ended. */
-static pid_t hold(scratch *s, const char *text)
-{
-    const pid_t parent = getpid();
-    int ready[2];
-    char byte = 0;
-    pid_t child;
-
-    assert_int_equal(pipe(ready), 0);
-    child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        FILE *file = fopen(scratch_file(s, HSGD_LOCK_NAME), "wb");
-
-        if (file == NULL || fputs(text, file) < 0 || fflush(file) != 0 || flock(fileno(file), LOCK_EX) != 0 ||
-            write(ready[1], &byte, 1) != 1) {
-            _exit(1);
-        }
-        while (getppid() == parent) { /* a failed test ends it too */
-            (void)usleep(50000);
-        }
-        _exit(0);
-    }
-    assert_int_equal(read(ready[0], &byte, 1), 1);
-    (void)close(ready[0]);
-    (void)close(ready[1]);
-    return child;
-}
 
 /* On rank 0: the file as of a run of another machine, and a process that touches it as that does.  Else 0. */
-static pid_t live(scratch *s, const char *host, const char *job, long restart)
+static pid_t live(scratch *s, const char *host, const char *job)
 {
     const pid_t parent = getpid();
     pid_t child = 0;
 
     if (test_comm()->rank == 0) {
-        leave(s, host, job, restart);
+        leave(s, host, job);
         child = fork();
         assert_true(child >= 0);
         if (child == 0) {
@@ -55,14 +23,6 @@ static pid_t live(scratch *s, const char *host, const char *job, long restart)
         }
     }
     return child;
-}
-
-static void end(pid_t child)
-{
-    if (child != 0) {
-        assert_int_equal(kill(child, SIGKILL), 0);
-        assert_int_equal(waitpid(child, NULL, 0), child);
-    }
 }
 
 static void a_lock_names_its_holder_and_is_gone_after_it(void **state)
@@ -134,12 +94,10 @@ static void a_lock_of_a_killed_run_is_left_over(void **state)
         child = hold(s, text);
     }
     assert_int_equal(take(s, &lock, warnings, &err), HSGD_ERR_USAGE);
+    assert_string_equal(warnings, "");
     assert_non_null(strstr(err.text, "process 4711 on "));
     assert_non_null(strstr(err.text, "(job 12)"));
-    if (test_comm()->rank == 0) {
-        assert_int_equal(kill(child, SIGKILL), 0);
-        assert_int_equal(waitpid(child, NULL, 0), child);
-    }
+    end(child);
     assert_ok(take(s, &lock, warnings, &err));
     assert_true(test_comm()->rank != 0 || strstr(warnings, "process 4711 on ") != NULL);
     hsgd_lock_release(&lock);
@@ -147,35 +105,9 @@ static void a_lock_of_a_killed_run_is_left_over(void **state)
     assert_int_equal(scratch_entries(s), 0);
 }
 
-/* A job that Slurm starts again on another machine comes back to its own lock, without a look for a sign of life. */
-static void a_job_that_was_started_again_has_its_own_lock_at_once(void **state)
-{
-    scratch *s = *state;
-    hsgd_lock *lock = NULL;
-    char warnings[1024], text[512];
-    hsgd_error err = {0};
-
-    assert_int_equal(setenv("SLURM_JOB_ID", "77", 1), 0);
-    assert_int_equal(setenv("SLURM_RESTART_COUNT", "2", 1), 0);
-    if (test_comm()->rank == 0) {
-        leave(s, "elsewhere", "77", 1);
-    }
-    everybody_here();
-    assert_ok(take(s, &lock, warnings, &err));
-    if (test_comm()->rank == 0) {
-        assert_null(strstr(warnings, "is alive"));
-        assert_non_null(strstr(warnings, "on elsewhere (job 77) ended without"));
-        read_lock(s, text);
-        assert_non_null(strstr(text, "job 77\nrestart 2\n"));
-    }
-    hsgd_lock_release(&lock);
-    assert_int_equal(unsetenv("SLURM_JOB_ID"), 0);
-    assert_int_equal(unsetenv("SLURM_RESTART_COUNT"), 0);
-    everybody_here();
-}
-
-/* Two steps of one job, or two of its programs: the number alone does not tell that the first is over. */
-static void the_same_job_not_started_again_may_be_alive(void **state)
+/* Two steps of one job, two of its programs, or one that was started again while a node that nobody reaches still runs
+ * its first ranks: the number does not tell that the other is over, nor does that of the restarts. */
+static void the_same_job_may_be_alive(void **state)
 {
     static const char *const variables[] = {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"};
     scratch *s = *state;
@@ -184,10 +116,10 @@ static void the_same_job_not_started_again_may_be_alive(void **state)
     hsgd_error err = {0};
     pid_t child;
 
+    assert_int_equal(setenv("SLURM_RESTART_COUNT", "5", 1), 0);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(setenv(variables[i], "77", 1), 0);
-        assert_int_equal(setenv("SLURM_RESTART_COUNT", i == 0 ? "1" : "5", 1), 0); /* of no meaning but to Slurm */
-        child = live(s, "elsewhere", "77", 1);
+        child = live(s, "elsewhere", "77");
         everybody_here();
         assert_int_equal(take(s, &lock, warnings, &err), HSGD_ERR_USAGE);
         assert_true(test_comm()->rank != 0 || strstr(warnings, "is alive") != NULL);
@@ -228,7 +160,7 @@ static void a_lock_that_nobody_touches_is_taken_over_after_a_look_of_all_ranks(v
     int64_t calls;
 
     if (test_comm()->rank == 0) {
-        leave(s, "elsewhere", "78", 0);
+        leave(s, "elsewhere", "78");
     }
     everybody_here();
     calls = test_comm()->calls;
@@ -286,31 +218,95 @@ static void a_holder_touches_its_file(void **state)
     everybody_here();
 }
 
-/* The one that lost it touches it no more, and does not remove it. */
+/* Take the lock with a sign of life so often that a test need not wait for it. */
+static void take_restless(const scratch *s, hsgd_lock **lock)
+{
+    char warnings[1024] = "";
+    hsgd_error err = {0};
+
+    assert_ok(store_lock_take(test_comm(), s->folder, 20, note, warnings, lock, &err));
+}
+
+/* Wait until the loss is seen or, in vain, for half a minute. */
+static bool is_soon_lost(const hsgd_lock *lock)
+{
+    for (int i = 0; i < 3000 && !hsgd_lock_is_lost(lock); i++) {
+        (void)usleep(10000);
+    }
+    return hsgd_lock_is_lost(lock);
+}
+
+/* The one that lost it knows, touches it no more, and does not remove it. */
 static void a_file_that_another_took_over_is_let_alone(void **state)
 {
     scratch *s = *state;
     hsgd_lock *lock = NULL;
-    char warnings[1024], text[512];
+    char text[512];
     hsgd_error err = {0};
-    struct timespec before, after;
-    bool quiet = false;
 
-    warnings[0] = '\0';
-    assert_ok(store_lock_take(test_comm(), s->folder, 20, note, warnings, &lock, &err));
+    take_restless(s, &lock);
+    assert_false(hsgd_lock_is_lost(lock));
+    assert_ok(hsgd_lock_check(lock, &err)); /* of ranks without it too */
     if (test_comm()->rank == 0) {
-        leave(s, "elsewhere", "79", 0);
-        for (int i = 0; i < 20 && !quiet; i++) { /* again where a touch had begun */
-            before = touched(s->file);
-            (void)usleep(300000);
-            after = touched(s->file);
-            quiet = memcmp(&before, &after, sizeof before) == 0;
-        }
-        assert_true(quiet);
+        struct timespec before, after;
+
+        leave(s, "elsewhere", "79");
+        assert_true(is_soon_lost(lock));
+        before = touched(s->file);
+        (void)usleep(300000);
+        after = touched(s->file);
+        assert_memory_equal(&before, &after, sizeof before);
+        assert_int_equal(hsgd_lock_check(lock, &err), HSGD_ERR_IO);
+        assert_non_null(strstr(err.text, HSGD_LOCK_NAME ": this run stood still and has lost the lock: process 4711 on "
+                                                        "elsewhere (job 79) took it over"));
     }
     hsgd_lock_release(&lock);
     read_lock(s, text);
     assert_true(test_comm()->rank != 0 || strstr(text, "host elsewhere\npid 4711\n") != NULL);
+    everybody_here();
+}
+
+/* Nobody's name, as where another is just writing its own, or the own name behind a number that changed, prove nothing. */
+static void a_lock_is_lost_where_that_is_certain(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char text[512], aside[400];
+    hsgd_error err = {0};
+
+    take_restless(s, &lock);
+    read_lock(s, text);
+    if (test_comm()->rank == 0) {
+        FILE *file;
+
+        assert_int_equal(truncate(s->file, 0), 0);
+        assert_true(is_touched(s->file));
+        assert_ok(hsgd_lock_check(lock, &err));
+        (void)snprintf(aside, sizeof aside, "%s.aside", s->file);
+        file = fopen(aside, "wb");
+        assert_non_null(file);
+        assert_true(fputs(text, file) >= 0);
+        assert_int_equal(fclose(file), 0);
+        assert_int_equal(rename(aside, s->file), 0);
+        (void)usleep(300000);
+        assert_false(hsgd_lock_is_lost(lock));
+        assert_ok(hsgd_lock_check(lock, &err));
+        leave(s, "elsewhere", "79"); /* in a file that is not the one it holds */
+        assert_int_equal(hsgd_lock_check(lock, &err), HSGD_ERR_IO);
+    }
+    hsgd_lock_release(&lock);
+    if (test_comm()->rank == 0) {
+        assert_int_equal(unlink(s->file), 0);
+    }
+    everybody_here();
+    take_restless(s, &lock);
+    if (test_comm()->rank == 0) {
+        assert_int_equal(unlink(s->file), 0);
+        assert_true(is_soon_lost(lock));
+        assert_int_equal(hsgd_lock_check(lock, &err), HSGD_ERR_IO);
+        assert_non_null(strstr(err.text, "the file is gone"));
+    }
+    hsgd_lock_release(&lock);
     everybody_here();
 }
 
@@ -321,7 +317,7 @@ static void a_holder_on_another_machine_is_alive_while_it_touches_its_file(void 
     hsgd_lock *lock = NULL;
     char warnings[1024];
     hsgd_error err = {0};
-    const pid_t child = live(s, "elsewhere", "78", 0);
+    const pid_t child = live(s, "elsewhere", "78");
 
     everybody_here();
     assert_int_equal(take(s, &lock, warnings, &err), HSGD_ERR_USAGE);
@@ -329,6 +325,54 @@ static void a_holder_on_another_machine_is_alive_while_it_touches_its_file(void 
     assert_true(test_comm()->rank != 0 ||
                 strstr(warnings, "looks for 30 seconds whether process 4711 on elsewhere") != NULL);
     end(child);
+}
+
+/* As of a machine that went down, for which a server keeps the lock: never taken, but its holder may be long gone. */
+static void a_holder_on_another_machine_that_shows_no_life_is_told_of(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024];
+    hsgd_error err = {0};
+    const pid_t holder = hold(s, "host elsewhere\npid 4711\njob 12\nsince x\n");
+    pid_t child;
+
+    everybody_here();
+    assert_int_equal(take_soon(s, &lock, warnings, &err), HSGD_ERR_USAGE);
+    assert_true(test_comm()->rank != 0 || strstr(warnings, "looks for 0.6 seconds whether process 4711 on ") != NULL);
+    assert_non_null(strstr(err.text, "process 4711 on elsewhere (job 12) has the lock of "));
+    assert_non_null(strstr(err.text, "has shown no life for 0.6 seconds; where it is certain that it does not run any "
+                                     "more, remove "));
+    assert_non_null(strstr(err.text, "/" HSGD_LOCK_NAME ", else name another folder"));
+    child = live(s, "elsewhere", "12");
+    everybody_here();
+    assert_int_equal(take(s, &lock, warnings, &err), HSGD_ERR_USAGE);
+    assert_non_null(strstr(err.text, "process 4711 on elsewhere (job 12) is writing to "));
+    end(child);
+    if (test_comm()->rank == 0) {
+        assert_int_equal(unlink(scratch_file(s, HSGD_LOCK_NAME)), 0);
+    }
+    everybody_here();
+    assert_ok(take(s, &lock, warnings, &err));
+    assert_string_equal(warnings, "");
+    hsgd_lock_release(&lock);
+    end(holder);
+    everybody_here();
+}
+
+static void a_holder_that_has_not_told_its_name_is_another_process(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024];
+    hsgd_error err = {0};
+    const pid_t holder = hold(s, "");
+
+    everybody_here();
+    assert_int_equal(take(s, &lock, warnings, &err), HSGD_ERR_USAGE);
+    assert_non_null(strstr(err.text, "run.output: another process is writing to "));
+    end(holder);
+    everybody_here();
 }
 
 static void a_lock_that_cannot_be_made_is_an_input_output_failure(void **state)
@@ -353,13 +397,15 @@ int main(void)
         scratch_test(a_lock_names_its_holder_and_is_gone_after_it),
         scratch_test(a_second_run_is_refused_on_all_ranks_and_harms_nothing),
         scratch_test(a_lock_of_a_killed_run_is_left_over),
-        scratch_test(a_job_that_was_started_again_has_its_own_lock_at_once),
-        scratch_test(the_same_job_not_started_again_may_be_alive),
+        scratch_test(the_same_job_may_be_alive),
         scratch_test(the_elements_of_an_array_of_jobs_differ),
         scratch_test(a_lock_that_nobody_touches_is_taken_over_after_a_look_of_all_ranks),
         scratch_test(a_holder_touches_its_file),
         scratch_test(a_file_that_another_took_over_is_let_alone),
+        scratch_test(a_lock_is_lost_where_that_is_certain),
         scratch_test(a_holder_on_another_machine_is_alive_while_it_touches_its_file),
+        scratch_test(a_holder_on_another_machine_that_shows_no_life_is_told_of),
+        scratch_test(a_holder_that_has_not_told_its_name_is_another_process),
         scratch_test(a_lock_that_cannot_be_made_is_an_input_output_failure),
     };
 

@@ -1,17 +1,29 @@
 /* tests/store/test_lock_races.c - mirrors src/store/lock.c where flock(2) decides nothing: it is not shared, or not there. */
 #include "locks.h"
 #include <errno.h>
-#include <sys/file.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
-/* What the tests put in the place of the system's: a file system without locks, and another machine that writes its name
+/* What the tests put in the place of the system's: a file system without locks, on which a file may be gone as soon as it
+ * is opened, cannot be read or reads as empty for so many times, or fills up; and another machine that writes its name
  * into the lock file at the same moment, just after this one did. */
-static bool without_locks;
-static const char *rival;
+static bool without_locks, unreadable, full;
+static const char *vanishing, *rival;
+static int blank;
+
+static void write_rival(int fd)
+{
+    if (rival != NULL) {
+        assert_int_equal(ftruncate(fd, 0), 0);
+        assert_int_equal(syscall(SYS_pwrite64, fd, rival, strlen(rival), (off_t)0), strlen(rival));
+        rival = NULL;
+    }
+}
 
 int flock(int fd, int operation)
 {
+    if (vanishing != NULL) {
+        (void)unlink(vanishing);
+    }
     if (without_locks) {
         errno = EOPNOTSUPP;
         return -1;
@@ -23,28 +35,46 @@ int fsync(int fd)
 {
     const int code = (int)syscall(SYS_fsync, fd);
 
-    if (rival != NULL) {
-        assert_int_equal(ftruncate(fd, 0), 0);
-        assert_int_equal(pwrite(fd, rival, strlen(rival), 0), strlen(rival));
-        rival = NULL;
-    }
+    write_rival(fd);
     return code;
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t from)
+{
+    if (unreadable) {
+        errno = EIO;
+        return -1;
+    }
+    return blank-- > 0 ? 0 : (ssize_t)syscall(SYS_pread64, fd, data, size, from);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t to)
+{
+    const ssize_t written = (ssize_t)syscall(SYS_pwrite64, fd, data, full ? size / 2 : size, to);
+
+    if (full) {
+        write_rival(fd);
+        errno = EXDEV; /* of something before, as far as this call goes */
+    }
+    return written;
 }
 
 /* Where locks are not shared both are granted: the last to write has it, and the other one goes. */
 static void a_lock_that_another_takes_over_at_the_same_time_is_refused(void **state)
 {
-    static const char theirs[] = "host third\npid 5\njob 80\nrestart 0\nsince x\n";
+    static const char theirs[] = "host third\npid 5\njob 80\nsince x\n";
     scratch *s = *state;
     hsgd_lock *lock = NULL;
     char warnings[1024], text[512];
     hsgd_error err = {0};
 
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         without_locks = i == 1;
         if (test_comm()->rank == 0) {
             if (i == 0) {
-                leave(s, "elsewhere", "78", 0);
+                leave(s, "elsewhere", "78");
+            } else if (i == 1) {
+                assert_int_equal(unlink(scratch_file(s, HSGD_LOCK_NAME)), 0);
             } else { /* as one that was just made */
                 assert_int_equal(truncate(scratch_file(s, HSGD_LOCK_NAME), 0), 0);
             }
@@ -85,6 +115,82 @@ static void a_file_that_names_nobody_is_free(void **state)
     without_locks = false;
 }
 
+/* A live run's name may stand there. */
+static void a_lock_that_cannot_be_read_is_an_input_output_failure(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024], before[512], after[512];
+    hsgd_error err = {0};
+
+    leave(s, "elsewhere", "78");
+    read_lock(s, before);
+    for (int i = 0; i < 2; i++) {
+        without_locks = i == 1;
+        unreadable = true;
+        assert_int_equal(take_soon(s, &lock, warnings, &err), HSGD_ERR_IO);
+        unreadable = false;
+        assert_non_null(strstr(err.text, HSGD_LOCK_NAME ": cannot read whose lock it is: Input/output error"));
+        assert_null(lock);
+        read_lock(s, after);
+        assert_string_equal(after, before);
+    }
+    without_locks = false;
+}
+
+/* Between its flock and the writing of its name. */
+static void a_holder_is_given_time_to_write_its_name(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024];
+    hsgd_error err = {0};
+    const pid_t holder = hold(s, "host third\npid 5\njob 80\nsince x\n");
+
+    blank = 3;
+    assert_int_equal(take_soon(s, &lock, warnings, &err), HSGD_ERR_USAGE);
+    assert_true(blank < 0);
+    assert_non_null(strstr(err.text, "process 5 on third (job 80) is writing"));
+    end(holder);
+}
+
+static void a_name_that_never_leads_to_the_same_file_is_an_input_output_failure(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024];
+    hsgd_error err = {0};
+
+    vanishing = scratch_file(s, HSGD_LOCK_NAME);
+    assert_int_equal(take_soon(s, &lock, warnings, &err), HSGD_ERR_IO);
+    vanishing = NULL;
+    assert_non_null(strstr(err.text, HSGD_LOCK_NAME ": cannot make the lock: at each look"));
+    assert_null(lock);
+    assert_int_equal(scratch_entries(s), 0);
+}
+
+/* What it could write goes again, but not what another wrote in between. */
+static void a_full_disk_is_named_and_leaves_no_half_name(void **state)
+{
+    static const char theirs[] = "host third\npid 5\njob 80\nsince x\n";
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024], text[512];
+    hsgd_error err = {0};
+
+    for (int i = 0; i < 2; i++) {
+        rival = i == 0 ? NULL : theirs;
+        full = true;
+        assert_int_equal(take_soon(s, &lock, warnings, &err), HSGD_ERR_IO);
+        full = false;
+        assert_non_null(strstr(err.text, HSGD_LOCK_NAME ": cannot write the lock: No space left on device"));
+        assert_int_equal(scratch_entries(s), i);
+    }
+    (void)scratch_file(s, HSGD_LOCK_NAME);
+    read_lock(s, text);
+    assert_string_equal(text, theirs);
+}
+
 /* In a process of its own: wait for the lock that is there; 0: had it, 1: refused, 2: anything else. */
 static int wait_for_it(const scratch *s, const int begin[2], const int end[2])
 {
@@ -117,7 +223,7 @@ static void of_two_that_wait_for_a_stale_lock_one_gets_it(void **state)
         pid_t child[2], done;
 
         without_locks = i == 1;
-        leave(s, "elsewhere", "78", 0);
+        leave(s, "elsewhere", "78");
         assert_int_equal(pipe(begin), 0);
         assert_int_equal(pipe(end), 0);
         for (int k = 0; k < 2; k++) {
@@ -146,6 +252,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         scratch_test(a_lock_that_another_takes_over_at_the_same_time_is_refused),
         scratch_test(a_file_that_names_nobody_is_free),
+        scratch_test(a_lock_that_cannot_be_read_is_an_input_output_failure),
+        scratch_test(a_holder_is_given_time_to_write_its_name),
+        scratch_test(a_name_that_never_leads_to_the_same_file_is_an_input_output_failure),
+        scratch_test(a_full_disk_is_named_and_leaves_no_half_name),
         scratch_test(of_two_that_wait_for_a_stale_lock_one_gets_it),
     };
 
