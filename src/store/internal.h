@@ -18,6 +18,7 @@ enum {
 
 struct hsgd_store {
     hsgd_comm *comm;      /* borrowed */
+    hsgd_lock *lock;      /* borrowed; rank 0's, or NULL */
     hid_t file, transfer; /* open file; transfer list for data: collective where there are several ranks */
     char folder[STORE_PATH], temporary[STORE_PATH], final[STORE_PATH];
     bool together;    /* several ranks write, through MPI-IO */

@@ -205,7 +205,7 @@ done:
 }
 
 hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *name, const hsgd_provenance *provenance,
-                              hsgd_store **out, hsgd_error *err)
+                              hsgd_lock *lock, hsgd_store **out, hsgd_error *err)
 {
     STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
@@ -214,6 +214,7 @@ hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *n
     *out = NULL;
     if (store != NULL) {
         store->comm = comm;
+        store->lock = lock;
         store->file = store->transfer = H5I_INVALID_HID;
     } else {
         st = hsgd_error_set(err, HSGD_ERR_MEMORY, "memory: cannot prepare the file %.200s", name);
@@ -227,7 +228,8 @@ hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *n
     (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* failures are told once, by us */
     (void)setenv("HDF5_USE_FILE_LOCKING", "BEST_EFFORT", 0);
     if (st == HSGD_OK && comm->rank == 0) {
-        st = store_make_folder(folder, err);
+        st = hsgd_lock_check(lock, err);
+        st = st == HSGD_OK ? store_make_folder(folder, err) : st;
     }
     HSGD_TRY(store_agree(store, st, err));
     st = open_file(store, err);
@@ -278,6 +280,7 @@ static hsgd_status finish(const hsgd_store *store, hsgd_commit how, hsgd_error *
     bool after = (how & HSGD_COMMIT_LAST) != 0;
     manifest m = {.count = 1};
 
+    HSGD_TRY(hsgd_lock_check(store->lock, err));
     HSGD_TRY(store_sync(store->temporary, err));
     if (certify) {
         HSGD_TRY(hsgd_sha256_file(store->temporary, &m.entry[0].bytes, m.entry[0].sha256, err));
@@ -357,7 +360,7 @@ void hsgd_store_abandon(hsgd_store **store)
         }
     }
     listen_to_file(*store, NULL, NULL);
-    if ((*store)->comm->rank == 0) {
+    if ((*store)->comm->rank == 0 && !hsgd_lock_is_lost((*store)->lock)) { /* else another's may have that name */
         (void)unlink((*store)->temporary);
     }
     free(*store);

@@ -2,6 +2,7 @@
 #pragma once
 #include "base/comm.h"
 #include "base/error.h"
+#include "store/lock.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,10 +27,12 @@ const char *hsgd_store_build_commit(void);
 typedef struct hsgd_store hsgd_store;
 
 /* Begin `folder`/`name` under a temporary name, open on all ranks.  Makes the folder (and its parents) if needed.
- * Collective.  Errors of all calls, the same on every rank: HSGD_ERR_IO, with the file's name and the reason; where real
- * numbers are given, HSGD_ERR_NUMERIC (NaN or infinity among them, or made by rounding to F32): no file holds these. */
+ * lock: of the folder, on rank 0, borrowed; NULL: none.  Where it is lost no file is begun, committed or removed, which is
+ * HSGD_ERR_IO.  Collective.  Errors of all calls, the same on every rank: HSGD_ERR_IO, with the file's name and the
+ * reason; where real numbers are given, HSGD_ERR_NUMERIC (NaN or infinity among them, or made by rounding to F32): no
+ * file holds these. */
 hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *name, const hsgd_provenance *provenance,
-                              hsgd_store **out, hsgd_error *err);
+                              hsgd_lock *lock, hsgd_store **out, hsgd_error *err);
 
 /* A dataset's shape, type and words. */
 typedef struct {

@@ -195,6 +195,9 @@ void output_path(const study_state *s, const char *name, char *path, size_t size
 hsgd_status output_check_folder(study_state *s, hsgd_error *err);
 /* Take run.output for this run alone, for as long as s->lock is held, and tidy it.  Collective. */
 hsgd_status output_take(study_state *s, hsgd_error *err);
+/* `st`, but HSGD_ERR_IO where that is success or a stop and run.output is another run's by now.  Collective after success or
+ * a stop, else local. */
+hsgd_status output_check_lock(study_state *s, hsgd_status st, hsgd_error *err);
 
 /* ---- summary.c ---- */
 void summary_add(study_state *s, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -441,7 +441,8 @@ hsgd_status study_keeper_finish(study_keeper *k, hsgd_error *err)
 
 void study_keeper_close(study_keeper **keeper, hsgd_status st)
 {
-    if (*keeper != NULL && st == HSGD_ERR_NUMERIC && (*keeper)->s->comm->rank == 0) {
+    if (*keeper != NULL && st == HSGD_ERR_NUMERIC && (*keeper)->s->comm->rank == 0 &&
+        !hsgd_lock_is_lost((*keeper)->s->lock)) {
         hsgd_store_discard(folder_of((*keeper)->s), (*keeper)->name); /* not together: the ranks may have parted */
     }
     free(*keeper);

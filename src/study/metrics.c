@@ -40,9 +40,15 @@ static void write_waiting(study_metrics *m)
     }
 }
 
+/* Does this rank write lines?  None where the file is another run's by now. */
+static bool writes(const study_state *s)
+{
+    return s->metrics != NULL && !hsgd_lock_is_lost(s->lock);
+}
+
 hsgd_json *metrics_event(const study_state *s, const char *event, const char *stage)
 {
-    if (s->metrics == NULL) {
+    if (!writes(s)) {
         return NULL;
     }
     begin_line(s, &s->metrics->line, event, stage);
@@ -62,7 +68,7 @@ hsgd_json *metrics_progress(const study_state *s, const char *stage, const char 
     hsgd_json *line;
     double rate, left;
 
-    if (s->metrics == NULL) {
+    if (!writes(s)) {
         return NULL;
     }
     line = &s->metrics->progress;
@@ -169,8 +175,11 @@ void metrics_describe(study_state *s)
 
 hsgd_status metrics_open(study_state *s, hsgd_error *err)
 {
-    hsgd_status st = s->metrics != NULL ? hsgd_journal_open(s->metrics->journal, err) : HSGD_OK;
+    hsgd_status st = hsgd_lock_check(s->lock, err);
 
+    if (st == HSGD_OK && s->metrics != NULL) {
+        st = hsgd_journal_open(s->metrics->journal, err);
+    }
     return hsgd_comm_agree(s->comm, st, err);
 }
 
@@ -244,7 +253,7 @@ hsgd_status metrics_finish(study_state *s, hsgd_status status, hsgd_error *err)
     hsgd_error lost = {0};
     hsgd_status st = HSGD_OK;
 
-    if (m != NULL && is_told(m, status)) {
+    if (writes(s) && is_told(m, status)) {
         add_end(s, METRICS_STUDY, status, hsgd_clock() - s->started, status == HSGD_OK || err == NULL ? "" : err->text);
         (void)hsgd_journal_open(m->journal, NULL);
         st = hsgd_journal_close(m->journal, &lost);

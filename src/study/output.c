@@ -161,7 +161,7 @@ hsgd_status output_begin(study_state *s, const char *name, hsgd_stage stage, hsg
     *out = NULL;
     hsgd_progress_detail(s->progress, "%s: writes %s/%s", hsgd_stage_name(stage), s->deck->run.output, name);
     HSGD_TRY(output_stage_hash(s, stage, hash, err));
-    HSGD_TRY(hsgd_store_create(s->comm, s->deck->run.output, name, &provenance, out, err));
+    HSGD_TRY(hsgd_store_create(s->comm, s->deck->run.output, name, &provenance, s->lock, out, err));
     HSGD_TRY(hsgd_store_attribute_text(*out, "/", OUTPUT_HASH, hash, err));
     if (stage != HSGD_STAGE_TRAIN) {
         HSGD_TRY(hsgd_store_attribute_text(*out, "/", "weights_source", s->weights_source, err));
@@ -309,6 +309,14 @@ hsgd_status output_take(study_state *s, hsgd_error *err)
     HSGD_TRY(hsgd_store_tidy(s->comm, s->deck->run.output, err));
 done:
     return st;
+}
+
+hsgd_status output_check_lock(study_state *s, hsgd_status st, hsgd_error *err)
+{
+    const bool together = st == HSGD_OK || st == HSGD_STOPPED;
+    const hsgd_status held = together ? hsgd_comm_agree(s->comm, hsgd_lock_check(s->lock, err), err) : HSGD_OK;
+
+    return held == HSGD_OK ? st : held;
 }
 
 hsgd_status output_scalar(hsgd_store *store, const char *path, const char *units, const char *description, double value,

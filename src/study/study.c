@@ -66,7 +66,7 @@ static hsgd_status run_stage(study_state *s, hsgd_stage stage, hsgd_error *err)
         goto done;
     }
     hsgd_progress_say(s->progress, "%s: begins", hsgd_stage_name(stage));
-    st = study_run_kept(s, stage, err);
+    st = output_check_lock(s, study_run_kept(s, stage, err), err);
     hsgd_progress_done(s->progress);
     if (st == HSGD_STOPPED && stage != HSGD_STAGE_TRAIN) { /* which tells it itself */
         hsgd_progress_say(s->progress, "%s: stopped; run again with --restart to go on", hsgd_stage_name(stage));
@@ -91,12 +91,14 @@ done:
     return st;
 }
 
-/* What study_state asks in place of main: a run whose metrics cannot be written is to stop as well. */
+/* What study_state asks in place of main: a run whose metrics cannot be written, or whose folder is another's by now, is
+ * to stop as well. */
 static bool stop(void *context)
 {
     const study_state *s = context;
 
-    return metrics_failed(s) || (s->asked->stop != NULL && s->asked->stop(s->asked->stop_context));
+    return metrics_failed(s) || hsgd_lock_is_lost(s->lock) ||
+           (s->asked->stop != NULL && s->asked->stop(s->asked->stop_context));
 }
 
 /* After set-up: the stages, and what is told at the end. */

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 import harness
+from commits import JOURNAL, LOCK
 from harness import EXIT_IO, ProgramTest, needs_ranks
 
 CONV = "model.layers=conv 4 5 / relu / maxpool 2 / linear 10"
@@ -158,10 +160,49 @@ class Faults(ProgramTest):
             self.assertIsNone(process.poll(), "it ended too early")
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-        self.fail("the first checkpoint did not appear")
+        self.fail("what was waited for did not come")
+
+    @needs_ranks()
+    def test_a_run_that_stood_still_while_another_machine_took_its_folder_writes_nothing_more(self):
+        with h5py.File(self.folder / "vectors.h5", "w") as file:
+            file["vectors"] = np.ones((32, 28938))  # rows of the default network's parameters: four sweeps
+        cases = {"hvp": (1, ("data.train_samples=6000", "hessian.samples=6000", "hvp.vectors=vectors.h5")),
+                 "train": (2, ("data.train_samples=600", CONV, "train.batch=60", "train.steps=1000000",
+                               "train.checkpoint_every=1000000", "train.log_every=0", "train.evaluate_every=1000000"))}
+        runs, members, before = {}, [], {}
+        for stage, (ranks, words) in cases.items():
+            process = harness.launch(*words, "data.test_samples=50", f"run.stages={stage}", f"run.output={stage}",
+                                     ranks=ranks, cwd=self.folder)
+            runs[stage], journal = process, self.folder / stage / JOURNAL
+            self.wait_for(lambda journal=journal: journal.exists() and journal.stat().st_size > 0, process)
+            for pid in self.ranks_of(process) if ranks > 1 else [process.pid]:
+                os.kill(pid, signal.SIGSTOP)
+                members.append(pid)
+            (self.folder / stage / LOCK).write_text("host elsewhere\npid 4711\njob 79\nsince 2026-01-31T12:00:00Z\n")
+            before[stage] = self.contents(self.folder / stage)
+        time.sleep(10)  # from one look at the lock to the next, so that it sees the name as soon as it goes on
+        for pid in members:
+            os.kill(pid, signal.SIGCONT)
+        for stage, process in runs.items():
+            done = harness.finish(process, timeout=60)
+            self.assertEqual(done.code, EXIT_IO, str(done))
+            self.assertEqual(len(done.errors), 1, str(done))
+            self.assertIn(f"{LOCK}: this run stood still and has lost the lock: process 4711 on elsewhere (job 79) took",
+                          done.errors[0])
+            self.assertEqual(self.contents(self.folder / stage), before[stage], str(done))
+            self.assertNotIn('"event": "end"', (self.folder / stage / JOURNAL).read_text())
+
+    def contents(self, folder):
+        """What the files hold, but for the journal, of which a line may be on its way."""
+        return {path.name: path.read_bytes() if path.name != JOURNAL else "" for path in folder.iterdir()}
 
     def a_rank_of(self, process):
-        """The process number of one rank: a child of the launcher that runs the program."""
+        """The process number of one rank."""
+        return self.ranks_of(process)[0]
+
+    def ranks_of(self, process):
+        """The process numbers of the ranks: the children of the launcher that run the program."""
+        found = []
         for entry in Path("/proc").glob("[0-9]*/stat"):
             try:
                 parent = int(entry.read_text().rsplit(")", 1)[1].split()[1])
@@ -169,8 +210,9 @@ class Faults(ProgramTest):
             except OSError:
                 continue
             if parent == process.pid and os.path.samefile(program, harness.PROGRAM):
-                return int(entry.parent.name)
-        return self.fail("no rank was found")
+                found.append(int(entry.parent.name))
+        self.assertTrue(found, "no rank was found")
+        return found
 
 
 class Stopped(ProgramTest):

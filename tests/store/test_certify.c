@@ -52,7 +52,7 @@ static void write_file(const scratch *s, const char *name, int64_t step, hsgd_co
     for (int i = 0; i < VALUES; i++) {
         data[i] = (double)step + 1.0 / (i + 1);
     }
-    assert_ok(hsgd_store_create(test_comm(), s->folder, name, &scratch_provenance, &store, &err));
+    assert_ok(hsgd_store_create(test_comm(), s->folder, name, &scratch_provenance, NULL, &store, &err));
     assert_ok(hsgd_store_attribute_i64(store, "/", "step", step, &err));
     assert_ok(hsgd_store_write(store, &spec, data, &err));
     assert_ok(hsgd_store_commit(&store, how, &err));
@@ -209,7 +209,7 @@ static void a_commit_cut_short_leaves_the_file_that_was_there(void **state)
         bool certified = false;
 
         write_file(s, "a.h5", 1, before[i]);
-        assert_ok(hsgd_store_create(test_comm(), s->folder, "a.h5", &scratch_provenance, &store, &err));
+        assert_ok(hsgd_store_create(test_comm(), s->folder, "a.h5", &scratch_provenance, NULL, &store, &err));
         if (test_comm()->rank == 0) {
             assert_int_equal(mkdir(scratch_file(s, "a.h5.old"), 0777), 0);
         }

@@ -7,7 +7,7 @@ static void write_checkpoint(const scratch *s, const char *name, int64_t step)
     hsgd_store *store = NULL;
     hsgd_error err = {0};
 
-    assert_ok(hsgd_store_create(test_comm(), s->folder, name, &scratch_provenance, &store, &err));
+    assert_ok(hsgd_store_create(test_comm(), s->folder, name, &scratch_provenance, NULL, &store, &err));
     assert_ok(hsgd_store_attribute_i64(store, "/", "step", step, &err));
     assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_LAST, &err));
 }

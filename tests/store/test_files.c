@@ -7,7 +7,7 @@ static void write_file(const scratch *s, const char *name, hsgd_commit how)
     hsgd_store *store = NULL;
     hsgd_error err = {0};
 
-    assert_ok(hsgd_store_create(test_comm(), s->folder, name, &scratch_provenance, &store, &err));
+    assert_ok(hsgd_store_create(test_comm(), s->folder, name, &scratch_provenance, NULL, &store, &err));
     assert_ok(hsgd_store_commit(&store, how, &err));
 }
 

@@ -507,7 +507,7 @@ static void write_network(scratch *s, const hsgd_parameter *list, int64_t count,
     hsgd_store *store = NULL;
     hsgd_error err = {0};
 
-    assert_ok(hsgd_store_create(test_comm(), s->folder, "w.h5", &scratch_provenance, &store, &err));
+    assert_ok(hsgd_store_create(test_comm(), s->folder, "w.h5", &scratch_provenance, NULL, &store, &err));
     assert_ok(hsgd_store_write_parameters(store, "/params", list, count, type, flat, &err));
     assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     (void)scratch_file(s, "w.h5");

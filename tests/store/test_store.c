@@ -17,7 +17,7 @@ static void begin(const scratch *s, int64_t value, hsgd_store **store)
 {
     hsgd_error err = {0};
 
-    assert_ok(hsgd_store_create(test_comm(), s->folder, "t.h5", &scratch_provenance, store, &err));
+    assert_ok(hsgd_store_create(test_comm(), s->folder, "t.h5", &scratch_provenance, NULL, store, &err));
     assert_ok(hsgd_store_write(*store, &number, &value, &err));
 }
 
@@ -125,7 +125,7 @@ static void folders_are_made_as_needed(void **state)
     bool exists = false;
 
     (void)snprintf(folder, sizeof folder, "%s/a/b//c/", s->folder);
-    assert_ok(hsgd_store_create(test_comm(), folder, "t.h5", &scratch_provenance, &store, &err));
+    assert_ok(hsgd_store_create(test_comm(), folder, "t.h5", &scratch_provenance, NULL, &store, &err));
     assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     assert_ok(hsgd_store_exists(test_comm(), folder, "t.h5", &exists, &err));
     assert_true(exists);
@@ -141,14 +141,17 @@ static void a_folder_that_cannot_be_is_an_error_on_every_rank(void **state)
     begin(s, 1, &store);
     assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     (void)snprintf(folder, sizeof folder, "%s/t.h5", s->folder); /* a file */
-    assert_int_equal(hsgd_store_create(test_comm(), folder, "u.h5", &scratch_provenance, &store, &err), HSGD_ERR_IO);
+    assert_int_equal(hsgd_store_create(test_comm(), folder, "u.h5", &scratch_provenance, NULL, &store, &err),
+                     HSGD_ERR_IO);
     assert_non_null(strstr(err.text, "not a folder"));
     (void)snprintf(folder, sizeof folder, "%s/t.h5/below", s->folder);
-    assert_int_equal(hsgd_store_create(test_comm(), folder, "u.h5", &scratch_provenance, &store, &err), HSGD_ERR_IO);
+    assert_int_equal(hsgd_store_create(test_comm(), folder, "u.h5", &scratch_provenance, NULL, &store, &err),
+                     HSGD_ERR_IO);
     assert_non_null(strstr(err.text, "cannot make the folder"));
     memset(longest, 'x', sizeof longest - 1);
     longest[sizeof longest - 1] = '\0';
-    assert_int_equal(hsgd_store_create(test_comm(), longest, "u.h5", &scratch_provenance, &store, &err), HSGD_ERR_IO);
+    assert_int_equal(hsgd_store_create(test_comm(), longest, "u.h5", &scratch_provenance, NULL, &store, &err),
+                     HSGD_ERR_IO);
     assert_non_null(strstr(err.text, "too long"));
     assert_null(store);
 }
@@ -167,7 +170,8 @@ static void a_folder_without_permission_is_an_error_on_every_rank(void **state)
         assert_int_equal(chmod(s->folder, 0555), 0);
     }
     assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
-    assert_int_equal(hsgd_store_create(test_comm(), s->folder, "t.h5", &scratch_provenance, &store, &err), HSGD_ERR_IO);
+    assert_int_equal(hsgd_store_create(test_comm(), s->folder, "t.h5", &scratch_provenance, NULL, &store, &err),
+                     HSGD_ERR_IO);
     assert_non_null(strstr(err.text, strerror(EACCES)));
     assert_null(store);
 }
@@ -206,7 +210,7 @@ static void every_file_says_what_made_it(void **state)
     int64_t value = 0;
     int year = 0;
 
-    assert_ok(hsgd_store_create(comm, s->folder, "p.h5", &p, &store, &err));
+    assert_ok(hsgd_store_create(comm, s->folder, "p.h5", &p, NULL, &store, &err));
     assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
     (void)scratch_file(s, "p.h5");
     assert_attribute(comm, s->file, "program", "hsgd-dist");
@@ -247,7 +251,7 @@ static hsgd_status write_on_full_disk(const scratch *s, int culprit, const char 
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
     small = before;
     small.rlim_cur = BIG; /* bytes: an eighth of the dataset */
-    assert_int_equal(hsgd_store_create(comm, s->folder, name, &scratch_provenance, &store, err), HSGD_OK);
+    assert_int_equal(hsgd_store_create(comm, s->folder, name, &scratch_provenance, NULL, &store, err), HSGD_OK);
     if (culprit < 0 || comm->rank == culprit) {
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
     }

@@ -15,7 +15,7 @@ static hsgd_store *begin(const scratch *s)
     hsgd_store *store = NULL;
     hsgd_error err = {0};
 
-    assert_ok(hsgd_store_create(test_comm(), s->folder, "t.h5", &scratch_provenance, &store, &err));
+    assert_ok(hsgd_store_create(test_comm(), s->folder, "t.h5", &scratch_provenance, NULL, &store, &err));
     return store;
 }
 
