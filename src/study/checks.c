@@ -34,7 +34,9 @@ static hsgd_status make_operator(const check_bench *b, const check_way *way, con
                                           .index = s->samples,
                                           .count = b->count,
                                           .weights = s->weights,
-                                          .cache_bytes = way->cache_bytes};
+                                          .cache_bytes = way->cache_bytes,
+                                          .stop = s->setup->stop,
+                                          .context = s->setup->stop_context};
     hsgd_problem problem = study_studied(s, way->backend);
 
     problem.comm = way->comm;

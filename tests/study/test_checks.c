@@ -328,6 +328,28 @@ static void kept_base_passes_that_are_lost_are_found(void **state)
     lab_destroy(l);
 }
 
+/* Has the last rank been asked to stop? */
+static bool asked(void *context)
+{
+    (void)context;
+    return test_comm()->rank == test_comm()->ranks - 1;
+}
+
+static void a_certificate_stops_on_all_ranks_where_one_is_asked_to(void **state)
+{
+    lab *l = lab_create("model.precision=double", "hessian.operator=hessian");
+
+    (void)state;
+    l->setup.stop = asked;
+    for (int which = 0; which < CERTIFICATES; which++) {
+        check c = {0};
+        hsgd_error err = {0};
+
+        assert_int_equal(certify(l, which, &c, &err), HSGD_STOPPED);
+    }
+    lab_destroy(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -337,6 +359,7 @@ int main(void)
         cmocka_unit_test(a_wrong_gradient_is_found),
         cmocka_unit_test(weights_other_than_the_gradient_s_are_found),
         cmocka_unit_test(kept_base_passes_that_are_lost_are_found),
+        cmocka_unit_test(a_certificate_stops_on_all_ranks_where_one_is_asked_to),
     };
 
     return test_run(tests);
