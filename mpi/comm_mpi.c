@@ -1,5 +1,6 @@
 /* mpi/comm_mpi.c - the communicator over MPI: collectives in pieces that fit MPI's int counts, memory of a node. */
 #include "comm_mpi.h"
+#include "base/clock.h"
 #include "hdf5_access.h"
 #include "launch.h"
 #include <limits.h>
@@ -7,12 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum {
-    PAGE = 4096,  /* blocks of shared memory begin at a multiple of it */
-    PATIENCE = 20 /* seconds: more than main's limit of a failed rank (8) and the watch's silence after another's (5) */
-};
+enum { PAGE = 4096 }; /* blocks of shared memory begin at a multiple of it */
 
 typedef struct window window;
 struct window { /* one block of a node's shared memory; the handle of shared_alloc */
@@ -312,14 +309,23 @@ static void end_all(void *self, int exit_code)
     _Exit(exit_code); /* MPI_Abort may return where MPI is broken; this call may not */
 }
 
+static bool failed(void *self)
+{
+    const mpi_state *mpi = self;
+
+    return mpi->failed->status != HSGD_OK;
+}
+
 static void destroy(void *self)
 {
     mpi_state *mpi = self;
-    const bool in_step = mpi->failed->status == HSGD_OK;
+    const bool in_step = !failed(mpi);
 
     if (!in_step && mpi->failed == &mpi->first) { /* after the end of a part main still has to tell what happened */
-        /* Rank 0 has told it.  Where another rank failed alone, main's limit tells it, and ends the rank meanwhile. */
-        (void)sleep(mpi->rank == 0 ? 0 : PATIENCE);
+        /* Rank 0 has told it.  Where another failed alone its limit tells it, and ends it meanwhile. */
+        if (mpi->rank != 0) {
+            hsgd_clock_sleep(HSGD_WATCH_OUTLAST);
+        }
         end_all(mpi, hsgd_error_exit_code(mpi->failed->status));
     }
     while (mpi->windows != NULL) {
@@ -355,6 +361,7 @@ static const hsgd_comm_ops mpi_ops = {
     .file_failing = hsgd_hdf5_failing,
     .split = split,
     .abort = end_all,
+    .failed = failed,
     .destroy = destroy,
 };
 

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 typedef struct nccl_state nccl_state;
 struct nccl_state {
@@ -270,20 +269,13 @@ done:
  *   a rank comes to the collective, so another rank may get here before rank 0 has found the stall and printed.
  * - So rank 0 ends all at once: it has printed.  Any other rank waits to be ended by that, and ends all itself only
  *   where rank 0 does not come: rank 0 is then the lost one, or is on another node and sees nothing of an error that
- *   only this rank had.  It waits as long as a collective may take, but not much longer than main's limit (8 s after a
- *   failure), which ends such a rank as well: main can speak, this file cannot.
+ *   only this rank had.  It outlasts main's limit, which ends such a rank as well: main can speak, this file cannot.
  * - A rank that has died comes nowhere; mpirun sees that and ends the rest.
  * Every way the exit code is that of the failure. */
 static void leave(nccl_state *state, hsgd_status failure)
 {
-    const double timeout = state->options.timeout;
-    const double patience = timeout < HSGD_NCCL_PATIENCE ? timeout : HSGD_NCCL_PATIENCE;
-    const double end = hsgd_clock() + patience;
-
-    while (state->inner->rank != 0 && hsgd_clock() < end) {
-        const struct timespec t = {.tv_nsec = 10 * 1000 * 1000};
-
-        (void)nanosleep(&t, NULL);
+    if (state->inner->rank != 0) {
+        hsgd_clock_sleep(state->options.patience);
     }
     state->inner->ops->abort(state->inner->self, hsgd_error_exit_code(failure));
 }
@@ -305,11 +297,25 @@ static void set_watch(nccl_state *state)
     state->options.set_watch(state->options.device, watch, state);
 }
 
+/* Has NCCL failed, among others, who may then not come to a collective end? */
+static bool is_apart(const nccl_state *state)
+{
+    return state->inner->ranks > 1 && hsgd_nccl_link_failure(state->link, NULL) != HSGD_OK;
+}
+
+static bool failed(void *self)
+{
+    const nccl_state *state = self;
+    const hsgd_comm *inner = state->inner;
+
+    return is_apart(state) || (inner->ops->failed != NULL && inner->ops->failed(inner->self));
+}
+
 static void destroy(void *self)
 {
     nccl_state *state = self;
     const hsgd_status failure = hsgd_nccl_link_failure(state->link, NULL);
-    const bool apart = failure != HSGD_OK && state->inner->ranks > 1; /* the others may not come to a collective end */
+    const bool apart = is_apart(state);
 
     if (state->whole != NULL) {
         set_watch(state->whole);
@@ -345,6 +351,7 @@ static const hsgd_comm_ops nccl_ops = {
     .device_all_gather = device_all_gather,
     .split = split,
     .abort = end_all,
+    .failed = failed,
     .destroy = destroy,
 };
 

@@ -7,6 +7,7 @@ typedef struct {
     void *stream;       /* cudaStream_t on which the backend computes: collectives are queued there; borrowed */
     const char *bus_id; /* which GPU of the node */
     double timeout;     /* seconds that a collective may be under way before all ranks are ended; > 0 */
+    double patience;    /* seconds that a rank waits to be ended after a failure: HSGD_WATCH_OUTLAST, in tests less */
     /* Have `watch` asked now and then by whoever waits for the stream (cuda/cuda.h); set_watch(device, NULL, NULL) ends
      * that. */
     void (*set_watch)(void *device, hsgd_status (*watch)(void *context, hsgd_error *err), void *context);

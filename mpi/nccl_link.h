@@ -75,5 +75,5 @@ hsgd_status hsgd_nccl_link_failure(hsgd_nccl_link *link, hsgd_error *err);
 void hsgd_nccl_link_destroy(hsgd_nccl_link **link);
 
 enum {
-    HSGD_NCCL_PATIENCE = 30 /* seconds: more than main leaves to a failed rank (8), since main can speak */
+    HSGD_NCCL_PATIENCE = 30 /* seconds: more than HSGD_WATCH_PATIENCE, since main can speak */
 };

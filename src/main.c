@@ -14,8 +14,7 @@
 #include <unistd.h>
 
 enum {
-    PATIENCE = 8,        /* seconds that ranks are given to leave together after a failure ... */
-    LEISURE = 60,        /* ... and after a stop, where all is well and a large job may take long to end */
+    LEISURE = 60,        /* seconds that ranks are given to leave after a stop: all is well, and many may take long */
     STALL_TIMEOUT = 600, /* seconds: run.stall_timeout until the deck is read */
     SLURM_MARGIN = 180,  /* seconds before Slurm's end of the job that a run stops, of at least four times that */
 };
@@ -60,12 +59,13 @@ static void on_lost(void *context, hsgd_status status, const char *text)
 }
 
 /* Ranks that fail together leave together, and rank 0 tells why; one that fails alone must not wait for the others for
- * ever, and tells it itself: a rank that is still there after PATIENCE has not been ended by rank 0. */
+ * ever, and tells it itself: a rank that is still there after HSGD_WATCH_PATIENCE has not been ended by rank 0. */
 static void on_failure(void *watch, hsgd_status status, const hsgd_error *err)
 {
     const bool stopped = status == HSGD_STOPPED; /* no error: nothing to tell */
 
-    hsgd_watch_limit(watch, HSGD_WATCH_LEAVING, stopped ? LEISURE : PATIENCE, status, stopped ? "" : err->text);
+    hsgd_watch_limit(watch, HSGD_WATCH_LEAVING, stopped ? LEISURE : HSGD_WATCH_PATIENCE, status,
+                     stopped ? "" : err->text);
 }
 
 static void handle(int signal, void (*handler)(int))
@@ -299,7 +299,7 @@ static void leave_unwritten(hsgd_comm *comm)
 
     /* the first that leaves ends all: not before the message is out, which the limit tells where this rank is alone */
     if (hsgd_comm_agree(comm, HSGD_OK, &err) != HSGD_OK && comm->rank != 0) {
-        (void)sleep(2 * PATIENCE);
+        hsgd_clock_sleep(HSGD_WATCH_OUTLAST);
     }
     _exit(hsgd_error_exit_code(HSGD_ERR_IO));
 }

@@ -195,10 +195,12 @@ done:
 
 void hsgd_comm_unwatch(hsgd_comm *comm)
 {
-    if (comm->watch != NULL) {
+    const bool failed = comm->ops->failed != NULL && comm->ops->failed(comm->self);
+
+    if (comm->watch != NULL && !failed) {
         hsgd_watch_part(comm->watch);
-        comm->watch = NULL;
     }
+    comm->watch = NULL;
 }
 
 void hsgd_share(int64_t count, int rank, int ranks, int64_t *low, int64_t *high)

@@ -37,7 +37,10 @@ typedef struct {
                                      hsgd_error *err);
     hsgd_status (*split)(void *self, int colour, hsgd_comm **out, hsgd_error *err); /* optional; sets no host */
     void (*abort)(void *self, int exit_code); /* end all ranks at once; does not return */
-    void (*destroy)(void *self);              /* optional */
+    /* Has it failed, so that the ranks may be out of step?  `destroy` then waits to be ended, and ends all ranks; the
+     * node's memory stays.  Optional: it never does. */
+    bool (*failed)(void *self);
+    void (*destroy)(void *self); /* optional */
 } hsgd_comm_ops;
 
 struct hsgd_comm {
@@ -106,7 +109,8 @@ hsgd_status hsgd_comm_meet(hsgd_comm *comm, hsgd_status mine, hsgd_error *err);
 
 /* Have `watch` (borrowed) see how long this rank is in each collective call, and the ranks of a node each other, until
  * unwatch or the end of the communicator.  Splitting passes it on.  NULL watches nothing.
- * Collective.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE.  Unwatch: Local; for the end, in which nothing is shared any more. */
+ * Collective.  Errors: HSGD_ERR_MEMORY, HSGD_ERR_DEVICE.  Unwatch: Local; for the end, in which nothing is shared any more:
+ * unless the communicator has failed, when ranks must still see whether another has told it. */
 hsgd_status hsgd_comm_watch(hsgd_comm *comm, hsgd_watch *watch, hsgd_error *err);
 void hsgd_comm_unwatch(hsgd_comm *comm);
 

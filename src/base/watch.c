@@ -15,7 +15,6 @@ enum {
     FIRST_SAY = 4, /* seconds that a node which sees nobody late leaves to one that does */
     STAGGER = 3,   /* seconds from one rank to the next that cannot see it: a launcher takes up to 2 to end a job ... */
     PLACES = 2,    /* ... so rank 0 speaks first, then rank 1, then all others at once */
-    SILENCE = 5,   /* seconds that a rank lets itself be ended by the failure that another has told */
     CACHE_LINE = 64 /* a slot has one of its own: a rank's marks disturb no other's */
 };
 
@@ -277,7 +276,7 @@ static bool conclude(hsgd_watch *watch, hsgd_status status, const char *text)
         (void)hsgd_error_set(&watch->verdict, status, "%s", text);
         return true;
     }
-    leaving->end = watch->tick + ticks(SILENCE);
+    leaving->end = watch->tick + ticks(HSGD_WATCH_SILENCE);
     leaving->status = status;
     leaving->text[0] = '\0';
     watch->timeout = 0;
@@ -310,7 +309,8 @@ static bool look(hsgd_watch *watch)
             return conclude(watch, l->status, text);
         }
     }
-    return is_stalled(watch, &status, text, sizeof text) && conclude(watch, status, text);
+    return watch->limits[HSGD_WATCH_LEAVING].text[0] == '\0' && is_stalled(watch, &status, text, sizeof text) &&
+           conclude(watch, status, text);
 }
 
 static bool tick(void *context, int64_t period)

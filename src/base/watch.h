@@ -33,8 +33,14 @@ typedef enum {
     HSGD_WATCH_OPERATIONS
 } hsgd_watch_operation;
 
-/* Two reasons to end the rank after a while, whatever it does then: each has a limit of its own. */
+/* Two reasons to end the rank after a while, whatever it does then: each has a limit of its own.  LEAVING with a text is
+ * a failure on the way out: what this rank then waits for in vain follows from it, and is not told. */
 typedef enum { HSGD_WATCH_LEAVING, HSGD_WATCH_ALONE, HSGD_WATCH_LIMITS } hsgd_watch_limit_kind;
+
+/* Seconds: that ranks are given to leave together after a failure, by a limit of LEAVING; that a rank then lets itself be
+ * ended by the failure that another of its node has told; and for who waits to be ended so, well beyond both. */
+enum { HSGD_WATCH_PATIENCE = 8, HSGD_WATCH_SILENCE = 5, HSGD_WATCH_OUTLAST = 20 };
+_Static_assert(HSGD_WATCH_OUTLAST > HSGD_WATCH_PATIENCE + HSGD_WATCH_SILENCE, "else who waits ends before it is told");
 
 /* Called once, on the watch's thread: end the process with the exit code of `status` after telling `text`, which is ""
  * where another rank has told it.  Where it returns, nothing is watched any more. */
@@ -75,5 +81,5 @@ void hsgd_watch_leave(hsgd_watch *watch);
 void hsgd_watch_limit(hsgd_watch *watch, hsgd_watch_limit_kind kind, int64_t seconds, hsgd_status status,
                       const char *text);
 
-/* May this rank tell a failure?  Once per node: whoever asks first.  Local. */
+/* May this rank tell a failure?  Once per node, as long as it has not parted: whoever asks first.  Local. */
 bool hsgd_watch_may_tell(hsgd_watch *watch);

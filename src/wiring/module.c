@@ -18,8 +18,12 @@ static hsgd_status comm_create(hsgd_comm *inner, hsgd_cuda_device *device, doubl
     st = hsgd_cuda_device_describe(device, &of, err);
     HSGD_TRY(hsgd_comm_agree(inner, st, err));
     {
-        const hsgd_nccl_options options = {
-            .stream = of.stream, .bus_id = of.bus_id, .timeout = timeout, .set_watch = set_watch, .device = device};
+        const hsgd_nccl_options options = {.stream = of.stream,
+                                           .bus_id = of.bus_id,
+                                           .timeout = timeout,
+                                           .patience = HSGD_WATCH_OUTLAST,
+                                           .set_watch = set_watch,
+                                           .device = device};
 
         HSGD_TRY(hsgd_comm_nccl_create(inner, &options, out, why, why_size, err));
     }

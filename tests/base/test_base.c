@@ -5,7 +5,9 @@
 #include "base/progress.h"
 #include "support.h"
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static void exit_codes_are_the_documented_ones(void **state)
@@ -182,6 +184,32 @@ static void record(int rank, bool quiet, bool verbose, char *output, char *error
     assert_null(p);
 }
 
+static volatile sig_atomic_t signals_seen;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    signals_seen = 1;
+}
+
+static void a_sleep_is_not_cut_short_by_signals(void **state)
+{
+    const struct sigaction heard = {.sa_handler = on_signal};
+    const struct itimerval often = {{.tv_usec = 10000}, {.tv_usec = 10000}}, never = {{0}, {0}};
+    struct sigaction before;
+    double began;
+
+    (void)state;
+    assert_int_equal(sigaction(SIGALRM, &heard, &before), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+    began = hsgd_clock();
+    hsgd_clock_sleep(0.25);
+    assert_true(hsgd_clock() - began >= 0.25 - 1e-6); /* rounding of a double that counts from the machine's start */
+    assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+    assert_int_equal(sigaction(SIGALRM, &before, NULL), 0);
+    assert_int_equal(signals_seen, 1);
+}
+
 static void progress_says_what_was_asked_for_and_on_rank_zero_alone(void **state)
 {
     static const char warning[] = "hsgd-dist: warning: beware of 3\n";
@@ -265,6 +293,7 @@ int main(void)
         cmocka_unit_test(the_nearest_word_is_found_unless_all_are_far),
         cmocka_unit_test(shares_cover_everything_evenly),
         cmocka_unit_test(time_is_iso_8601_and_does_not_run_backwards),
+        cmocka_unit_test(a_sleep_is_not_cut_short_by_signals),
         cmocka_unit_test(progress_says_what_was_asked_for_and_on_rank_zero_alone),
         cmocka_unit_test(warnings_are_heard_on_rank_zero_until_nobody_listens),
         cmocka_unit_test(the_pace_is_told_from_the_second_update_on_also_when_quiet),

@@ -262,12 +262,49 @@ static void only_the_end_of_the_whole_ends_the_watch(void **state)
     assert_false(atomic_load(&ended));
 }
 
+static bool yes(void *self)
+{
+    (void)self;
+    return true;
+}
+
+/* After a failure nothing is freed, and only by what the node shares do its ranks know that another has told it. */
+static void a_communicator_that_has_failed_leaves_its_ranks_in_sight_of_each_other(void **state)
+{
+    _Alignas(4096) char block[4096] = {0};
+    hsgd_comm_ops failing_ops = slow_ops;
+    hsgd_comm comm = {.ops = &failing_ops, .ranks = 2};
+    hsgd_watch *watches[2] = {0};
+    hsgd_error err = {0};
+    atomic_bool ended = false;
+
+    (void)state;
+    failing_ops.failed = yes;
+    assert_true(hsgd_watch_bytes(2) <= sizeof block);
+    for (int i = 0; i < 2; i++) {
+        const hsgd_watch_place place = {i, 2, i, 2, "here"};
+
+        assert_ok(hsgd_watch_create(i, never, &ended, &watches[i], &err));
+        assert_ok(hsgd_watch_join(watches[i], block, &place, &err));
+        comm.watch = watches[i];
+        hsgd_comm_unwatch(&comm);
+        assert_null(comm.watch);
+    }
+    assert_true(hsgd_watch_may_tell(watches[1]));
+    assert_false(hsgd_watch_may_tell(watches[0]));
+    for (int i = 0; i < 2; i++) {
+        hsgd_watch_destroy(&watches[i]);
+    }
+    assert_false(atomic_load(&ended));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rank_that_is_caught_in_a_call_says_in_which),
         cmocka_unit_test(a_watch_changes_no_call_and_passes_on_to_groups),
         cmocka_unit_test(only_the_end_of_the_whole_ends_the_watch),
+        cmocka_unit_test(a_communicator_that_has_failed_leaves_its_ranks_in_sight_of_each_other),
     };
     return test_run(tests);
 }

@@ -337,6 +337,19 @@ static void a_limit_ends_a_rank_whatever_it_does_unless_it_is_lifted(void **stat
     hsgd_watch_destroy(NULL);
 }
 
+/* It waits in vain at the end because it has failed. */
+static void a_rank_on_its_way_out_tells_why_and_not_what_it_waits_for(void **state)
+{
+    pair *p = make(ONE_NODE, true);
+
+    (void)state;
+    hsgd_watch_limit(p->watch[0], HSGD_WATCH_LEAVING, 2 * TIMEOUT, HSGD_ERR_DEVICE, "mpi: a sum failed");
+    hsgd_watch_enter(p->watch[0], 0, 0, HSGD_WATCH_END);
+    wait_for(&p->record[0]);
+    assert_string_equal(p->record[0].text, "mpi: a sum failed");
+    end(&p);
+}
+
 static void before_there_are_others_to_see_the_start_is_watched(void **state)
 {
     hsgd_watch *watch = NULL;
@@ -363,6 +376,7 @@ int main(void)
         cmocka_unit_test(a_rank_that_waits_for_one_that_gets_on_is_left_alone),
         cmocka_unit_test(one_rank_of_a_node_tells_it),
         cmocka_unit_test(a_limit_ends_a_rank_whatever_it_does_unless_it_is_lifted),
+        cmocka_unit_test(a_rank_on_its_way_out_tells_why_and_not_what_it_waits_for),
         cmocka_unit_test(before_there_are_others_to_see_the_start_is_watched),
     };
     return test_run(tests);

@@ -4,7 +4,7 @@
  *   HSGD_FAULT_CALL    MPI_Init_thread, MPI_Barrier, MPI_Allreduce, MPI_Bcast, MPI_Reduce_scatter, MPI_Finalize, H5Dwrite,
  *                      GOMP_parallel (a sweep over samples), read (of a file whose name ends in "-ubyte")
  *   HSGD_FAULT_NUMBER  which call of it, from 1
- *   HSGD_FAULT_RANK    on which rank ($OMPI_COMM_WORLD_RANK)
+ *   HSGD_FAULT_RANK    on which rank ($OMPI_COMM_WORLD_RANK), or ranks: "1,2"
  *   HSGD_FAULT_ACTION  exit0, exit1, abort, kill, stop, term; fail: MPI_Allreduce alone returns an error, and the rank
  *                      goes on
  *   HSGD_FAULT_AFTER   "CALL NUMBER": only calls after that one of another function count
@@ -27,9 +27,20 @@ static const char *setting(const char *name)
     return value != NULL ? value : "";
 }
 
-static const char *rank(void)
+/* Is it this rank whom it befalls? */
+static int is_chosen(void)
 {
-    return setting("OMPI_COMM_WORLD_RANK");
+    const long rank = strtol(setting("OMPI_COMM_WORLD_RANK"), NULL, 10);
+    const char *list = setting("HSGD_FAULT_RANK");
+    char *end = NULL;
+
+    while (*list != '\0') {
+        if (strtol(list, &end, 10) == rank) {
+            return 1;
+        }
+        list = *end == ',' ? end + 1 : end;
+    }
+    return 0;
 }
 
 static int failing; /* the call itself is to fail */
@@ -59,7 +70,7 @@ static void count(const char *call, long *calls)
     char after[64] = "";
     long first = 0;
 
-    if (strcmp(setting("HSGD_FAULT_RANK"), rank()) != 0) {
+    if (!is_chosen()) {
         return;
     }
     if (!begun && sscanf(setting("HSGD_FAULT_AFTER"), "%63s %ld", after, &first) == 2) {

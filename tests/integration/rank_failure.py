@@ -49,8 +49,10 @@ DEVICE, IO = 6, 5  # exit codes
 ACTIONS = ("exit0", "exit1", "abort", "kill", "stop")
 # One rank's all-reduce fails, and it tells that itself: the others wait for it.
 FAILURES = tuple(("all-reduce", "fail", rank) for rank in (0, RANKS - 1))
-CASES = tuple((phase, action, rank) for phase in PHASES for action in ACTIONS for rank in (0, RANKS - 1)) + FAILURES
-FEW = (FAILURES[1], ("start", "stop", 0), ("all-reduce", "kill", RANKS - 1), ("product", "stop", RANKS - 1),
+# All but rank 0 fail at once, each of its own: one of them tells it.  Meanwhile they are asked to stop, as job scripts do.
+APART = ("all-reduce", "fail", "1,2")
+CASES = tuple((phase, action, rank) for phase in PHASES for action in ACTIONS for rank in (0, RANKS - 1)) + FAILURES + (APART,)
+FEW = (APART, ("start", "stop", 0), ("all-reduce", "kill", RANKS - 1), ("product", "stop", RANKS - 1),
        ("HDF5 write", "stop", 0))
 
 # How the launcher names the rank that it ends the job for.
@@ -88,8 +90,8 @@ class Lost(ProgramTest):
             OMPI_MCA_btl_vader_backing_directory=str(place), OMPI_MCA_osc_sm_backing_directory=str(place),
             OMPI_MCA_osc_sm_backing_store=str(place), OMPI_MCA_orte_execute_quiet=None, **environment)
 
-    def finish(self, process, folder, mark):
-        """Wait for the fault, and from then on no longer than the job may take to end."""
+    def finish(self, process, folder, mark, nagged):
+        """Wait for the fault, and from then on no longer than the job may take to end; `nagged`: under signals."""
         try:
             for _ in range(20 * PATIENCE):
                 if process.poll() is not None or mark.exists():
@@ -97,9 +99,24 @@ class Lost(ProgramTest):
                 time.sleep(0.05)
             else:
                 self.end_all(folder)  # it has not even started
+            if nagged:
+                self.nag(process, folder)
             return harness.finish(process, TIMEOUT + WITHIN)
         finally:
             self.end_all(folder)
+
+    def nag(self, process, folder):
+        """Ask all ranks to stop, again and again, until the job is about to end."""
+        for _ in range(TIMEOUT + WITHIN):
+            for pid in processes_in(folder):
+                try:
+                    if pid != process.pid:
+                        os.kill(pid, signal.SIGUSR1)
+                except ProcessLookupError:
+                    continue
+            time.sleep(1)
+            if process.poll() is not None:
+                return
 
     def end_all(self, folder):
         for pid in processes_in(folder):
@@ -128,13 +145,13 @@ class Lost(ProgramTest):
         return f"the fault did not come about\n{done}"
 
     def run_with_fault(self, folder, mark, phase, action, rank):
-        call, which, after, words = OF_OTHERS.get(phase, PHASES[phase]) if rank > 0 else PHASES[phase]
+        call, which, after, words = OF_OTHERS.get(phase, PHASES[phase]) if rank != 0 else PHASES[phase]
         options = "verify_asan_link_order=0:" + os.environ.get("ASAN_OPTIONS", "")
         timeout = LONG if action == "fail" else TIMEOUT
         process = self.start(folder, *words, timeout=timeout, LD_PRELOAD=SHIM, ASAN_OPTIONS=options, HSGD_FAULT_CALL=call,
                              HSGD_FAULT_NUMBER=str(which), HSGD_FAULT_AFTER=after, HSGD_FAULT_RANK=str(rank),
                              HSGD_FAULT_ACTION=action, HSGD_FAULT_MARK=str(mark))
-        return self.finish(process, folder, mark)
+        return self.finish(process, folder, mark, nagged=(phase, action, rank) == APART)
 
     def judge(self, done, folder, action, rank, phase):
         if done.code == 0:
@@ -151,7 +168,7 @@ class Lost(ProgramTest):
             return f"{len(done.errors)} messages"
         if action in ("stop", "fail") and done.code != (IO if phase == "HDF5 write" else DEVICE):
             return f"exit code {done.code}"
-        if action == "fail" and f"MPI_Allreduce failed on rank {rank}" not in done.errors[0]:
+        if action == "fail" and not re.search(f"MPI_Allreduce failed on rank [{rank}]:", done.errors[0]):
             return f"the message does not tell the failure of rank {rank}"
         if action == "stop" and phase not in UNSEEN and f": rank {rank} of " not in done.errors[0]:
             return f"the message does not name rank {rank}"

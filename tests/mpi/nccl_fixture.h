@@ -89,7 +89,8 @@ static inline hsgd_status nccl_try(nccl_fixture *f, int device, double timeout, 
 {
     hsgd_comm *inner = nccl_inner(alone);
     char bus_id[32] = "";
-    hsgd_nccl_options options = {.bus_id = bus_id, .timeout = timeout, .set_watch = nccl_set_watch, .device = f};
+    hsgd_nccl_options options = {
+        .bus_id = bus_id, .timeout = timeout, .patience = timeout, .set_watch = nccl_set_watch, .device = f};
     hsgd_status st;
 
     *f = (nccl_fixture){.inner = inner};
