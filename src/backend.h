@@ -109,7 +109,8 @@ typedef struct {
     hsgd_status (*memory)(void *self, size_t *free, size_t *total, hsgd_error *err);
 
     /* Call body(context, worker, g) for g = 0 .. count - 1, spread over the workers, each g once; returns when all are
-     * done, with the failure of the lowest g.  spread_fixed: worker w always gets the same g (fast mode). */
+     * done, with the failure of the lowest g.  Worker 0 is the caller's thread.  spread_fixed: worker w always gets the
+     * same g (fast mode). */
     hsgd_status (*for_groups)(void *self, int64_t count, bool spread_fixed, hsgd_group_body body, void *context,
                               hsgd_error *err);
 

@@ -34,6 +34,13 @@ void hsgd_comm_leave(hsgd_comm *comm)
     }
 }
 
+void hsgd_comm_mark(const hsgd_comm *comm)
+{
+    if (comm->watch != NULL) {
+        hsgd_watch_mark(comm->watch, comm->group, comm->calls);
+    }
+}
+
 /* A call begins: marked, and its time. */
 static double begin(hsgd_comm *comm, hsgd_watch_operation operation)
 {

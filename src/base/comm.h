@@ -119,6 +119,11 @@ void hsgd_comm_unwatch(hsgd_comm *comm);
 void hsgd_comm_enter(hsgd_comm *comm, hsgd_watch_operation operation);
 void hsgd_comm_leave(hsgd_comm *comm);
 
+/* This rank gets on with its share of what lies between two calls; said now and then where that may take long, whatever the
+ * ranks and the device, so that those who wait for it do not take it for lost.  By the thread that makes the calls; costs
+ * two stores to memory.  Local. */
+void hsgd_comm_mark(const hsgd_comm *comm);
+
 /* The contiguous share [*low, *high) of `count` items that rank `rank` of `ranks` takes; shares differ by at most one.
  * Local. */
 void hsgd_share(int64_t count, int rank, int ranks, int64_t *low, int64_t *high);

@@ -20,7 +20,8 @@ enum {
 
 typedef struct {
     _Alignas(CACHE_LINE) _Atomic uint64_t word;
-    atomic_uint beat; /* counts its watch's looks: one that stands still belongs to a process that does */
+    atomic_uint marks; /* of getting on where the word stays what it is */
+    atomic_uint beat;  /* counts its watch's looks: one that stands still belongs to a process that does */
     atomic_int rank;
 } slot;
 
@@ -30,11 +31,11 @@ typedef struct {
     slot slots[];
 } node;
 
-/* What this rank last saw of another, and since which tick it has been so. */
+/* What this rank last saw of another, and since which tick that has not got on, and its process has not. */
 typedef struct {
     uint64_t word;
-    unsigned beat;
-    int64_t word_since, beat_since;
+    unsigned marks, beat;
+    int64_t same_since, beat_since;
 } sight;
 
 typedef struct {
@@ -77,6 +78,16 @@ void hsgd_watch_leave(hsgd_watch *watch)
     atomic_store_explicit(&watch->own->word, watch_word_left(word), memory_order_relaxed);
 }
 
+void hsgd_watch_mark(hsgd_watch *watch, int group, int64_t number)
+{
+    slot *own = watch->own;
+    const uint64_t word = watch_word_left(watch_word(group, number, HSGD_WATCH_WORK));
+
+    atomic_store_explicit(&own->word, word, memory_order_relaxed);
+    atomic_store_explicit(&own->marks, atomic_load_explicit(&own->marks, memory_order_relaxed) + 1,
+                          memory_order_relaxed); /* by this thread alone */
+}
+
 /* ---- who is late ---- */
 
 static int64_t ticks(int64_t seconds)
@@ -90,12 +101,14 @@ static void look_around(hsgd_watch *watch, bool anew)
     for (int i = 0; i < watch->local_ranks && watch->shared != NULL; i++) {
         const slot *other = &watch->shared->slots[i];
         const uint64_t word = atomic_load_explicit(&other->word, memory_order_relaxed);
+        const unsigned marks = atomic_load_explicit(&other->marks, memory_order_relaxed);
         const unsigned beat = atomic_load_explicit(&other->beat, memory_order_relaxed);
         sight *s = &watch->sights[i];
 
-        s->word_since = anew || s->word != word ? watch->tick : s->word_since;
+        s->same_since = anew || s->word != word || s->marks != marks ? watch->tick : s->same_since;
         s->beat_since = anew || s->beat != beat ? watch->tick : s->beat_since;
         s->word = word;
+        s->marks = marks;
         s->beat = beat;
     }
 }
@@ -131,7 +144,7 @@ static lateness lateness_of(const hsgd_watch *watch, int i)
     if (watch->tick - s->beat_since >= ticks(watch->timeout) / 2) {
         return STILL;
     }
-    if (watch->tick - s->word_since < long_enough(watch)) {
+    if (watch->tick - s->same_since < long_enough(watch)) {
         return NOBODY;
     }
     if (!watch_word_inside(s->word)) {
@@ -163,7 +176,7 @@ static view survey(const hsgd_watch *watch)
             v.worst = l;
             v.which = i;
         }
-        v.moves = v.moves || (concerns(watch, i) && watch->tick - s->word_since < long_enough(watch));
+        v.moves = v.moves || (concerns(watch, i) && watch->tick - s->same_since < long_enough(watch));
         v.equal = v.equal && (i == watch->local_rank || s->word == watch->word);
     }
     return v;
@@ -174,24 +187,27 @@ static void describe_late(const hsgd_watch *watch, const view *v, char *text, si
 {
     static const char *const forms[] = {
         [BEHIND] = "rank %d of %s is still in %s",
-        [OUTSIDE] = "rank %d of %s has not come since it left %s",
+        [OUTSIDE] = "rank %d of %s has not come since it %s",
         [STILL] = "rank %d of %s stands still (a stopped process?), %s",
         [GONE] = "rank %d of %s has gone to %s",
     };
     const uint64_t word = watch->sights[v->which].word;
+    const bool works = watch_word_operation(word) == HSGD_WATCH_WORK;
+    const char *relation = "";
     char doing[80], when[96];
 
     watch_word_describe(word, doing, sizeof doing);
-    (void)snprintf(when, sizeof when, "%s%s",
-                   v->worst != STILL         ? ""
-                   : watch_word_inside(word) ? "in "
-                                             : "after ",
-                   doing);
+    if (v->worst == OUTSIDE) {
+        relation = works ? "was seen at " : "left ";
+    } else if (v->worst == STILL) {
+        relation = works ? "at " : watch_word_inside(word) ? "in " : "after ";
+    }
+    (void)snprintf(when, sizeof when, "%s%s", relation, doing);
     (void)snprintf(text, size, forms[v->worst], atomic_load(&watch->shared->slots[v->which].rank), watch->host, when);
 }
 
 /* Has this rank waited too long for somebody of its node, or for whom it cannot see?  While a rank of the node gets on
- * nobody can tell that from a long round of another group; and at a meeting those of other nodes may be in one. */
+ * it may just have more to do, as in a long round of another group; and so may those of other nodes before a meeting. */
 static bool is_too_long(const hsgd_watch *watch, const view *v)
 {
     const int64_t waited = watch->tick - watch->since;

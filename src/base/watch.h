@@ -22,8 +22,11 @@ typedef enum {
     HSGD_WATCH_SHARED_MEMORY,
     HSGD_WATCH_NODE_BARRIER,
     HSGD_WATCH_SPLIT,
-    HSGD_WATCH_MEETING, /* of groups, of which one may be at work for longer than any time-out: no stall as long as the
-                           ranks of the node get on, and none that is not seen on the node */
+    HSGD_WATCH_WORK, /* no wait: see hsgd_watch_mark */
+    /* Of groups, of which one may be at work for longer than any time-out.  No stall while a rank of the node gets on.
+     * Where there are more nodes, none either while nobody of this one is late: a lost rank among those that are not seen
+     * looks just as a long round does, so a meeting never ends where all ranks of a node have stopped, or MPI. */
+    HSGD_WATCH_MEETING,
     HSGD_WATCH_FILE_CREATE, /* from here on: HDF5's, a failure of input/output */
     HSGD_WATCH_FILE_ATTRIBUTE,
     HSGD_WATCH_FILE_DATASET,
@@ -56,7 +59,7 @@ hsgd_status hsgd_watch_start(hsgd_watch *watch, hsgd_error *err);
 /* End the thread, free *watch, set it to NULL; accepts NULL.  Local. */
 void hsgd_watch_destroy(hsgd_watch **watch);
 
-/* How long a rank may wait in one operation while nobody whom it may wait for gets on: seconds > 0, or 0: for ever.  At
+/* How long a rank may wait in one operation while nobody of the node whom it may wait for gets on: seconds > 0, or 0: for ever.  At
  * first 0.  Where a rank of the node is late, in an operation on a file, the status is HSGD_ERR_IO.  Local. */
 void hsgd_watch_timeout(hsgd_watch *watch, int64_t seconds);
 
@@ -75,6 +78,10 @@ void hsgd_watch_part(hsgd_watch *watch);
  * ranks.  They may be nested: the innermost counts.  Two stores to memory; by the thread that made the watch alone. */
 void hsgd_watch_enter(hsgd_watch *watch, int group, int64_t number, hsgd_watch_operation operation);
 void hsgd_watch_leave(hsgd_watch *watch);
+
+/* This rank gets on, outside of operations, after operation `number` of group `group`: others that wait for it see that.
+ * As the two above. */
+void hsgd_watch_mark(hsgd_watch *watch, int group, int64_t number);
 
 /* End this rank with `status` and `text` (copied) in `seconds`, or, with 0, do not.  Where no thread runs one is started,
  * as far as that succeeds.  Local. */

@@ -55,6 +55,7 @@ void watch_word_describe(uint64_t word, char *text, size_t size)
         [HSGD_WATCH_SHARED_MEMORY] = "allocation of shared memory",
         [HSGD_WATCH_NODE_BARRIER] = "barrier of the node",
         [HSGD_WATCH_SPLIT] = "split into groups",
+        [HSGD_WATCH_WORK] = "work on samples after call",
         [HSGD_WATCH_MEETING] = "meeting of the groups",
         [HSGD_WATCH_FILE_CREATE] = "HDF5 create",
         [HSGD_WATCH_FILE_ATTRIBUTE] = "HDF5 attribute",

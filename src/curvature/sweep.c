@@ -354,6 +354,9 @@ static hsgd_status run_group(void *context, int id, int64_t g, hsgd_error *err)
     samples.index = sweep->index + first;
     HSGD_TRY(sweep->body(sweep->context, sweep, worker, g, &samples, err));
     HSGD_TRY(add_group(sweep, worker, err));
+    if (id == 0) { /* the thread that makes the calls */
+        hsgd_comm_mark(problem->comm);
+    }
     if (problem->told != NULL) {
         const int64_t done = (int64_t)atomic_fetch_add(&sweep->done, 1) + 1;
 
@@ -375,6 +378,7 @@ hsgd_status hsgd_sweep_run(hsgd_sweep *sweep, hsgd_sweep_body body, void *contex
     sweep->body = body;
     sweep->context = context;
     atomic_store(&sweep->done, 0);
+    hsgd_comm_mark(sweep->problem.comm); /* worker 0 may have no group */
     HSGD_TRY(backend->ops->for_groups(backend->self, sweep->groups.high - sweep->groups.low, !reproducible(sweep),
                                       run_group, sweep, err));
     for (int w = 0; w < backend->workers; w++) {

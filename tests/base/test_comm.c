@@ -262,6 +262,37 @@ static void only_the_end_of_the_whole_ends_the_watch(void **state)
     assert_false(atomic_load(&ended));
 }
 
+/* By its group and the number of its last call; it is no call. */
+static void a_mark_says_where_a_rank_works(void **state)
+{
+    enum { MARKS = 3 };
+    _Alignas(4096) char blocks[2][4096] = {0}, before[sizeof blocks[0]];
+    const hsgd_watch_place place = {0, 1, 0, 1, "here"};
+    hsgd_comm comm = {.ops = &slow_ops, .ranks = 1, .group = 3, .calls = 7};
+    hsgd_watch *watches[2] = {0};
+    hsgd_error err = {0};
+    atomic_bool ended = false;
+
+    (void)state;
+    hsgd_comm_mark(&comm); /* nobody watches */
+    for (int i = 0; i < 2; i++) {
+        assert_ok(hsgd_watch_create(0, never, &ended, &watches[i], &err));
+        assert_ok(hsgd_watch_join(watches[i], blocks[i], &place, &err));
+    }
+    comm.watch = watches[0];
+    for (int i = 0; i < MARKS; i++) {
+        memcpy(before, blocks[0], sizeof before);
+        hsgd_comm_mark(&comm);
+        assert_memory_not_equal(blocks[0], before, sizeof before); /* each is seen */
+        hsgd_watch_mark(watches[1], 3, 7);
+        assert_memory_equal(blocks[0], blocks[1], sizeof before);
+    }
+    assert_int_equal(comm.calls, 7);
+    for (int i = 0; i < 2; i++) {
+        hsgd_watch_destroy(&watches[i]);
+    }
+}
+
 static bool yes(void *self)
 {
     (void)self;
@@ -304,6 +335,7 @@ int main(void)
         cmocka_unit_test(a_rank_that_is_caught_in_a_call_says_in_which),
         cmocka_unit_test(a_watch_changes_no_call_and_passes_on_to_groups),
         cmocka_unit_test(only_the_end_of_the_whole_ends_the_watch),
+        cmocka_unit_test(a_mark_says_where_a_rank_works),
         cmocka_unit_test(a_communicator_that_has_failed_leaves_its_ranks_in_sight_of_each_other),
     };
     return test_run(tests);

@@ -146,6 +146,17 @@ static void at_the_meeting(pair *p)
     hsgd_watch_enter(p->watch[1], 0, 7, HSGD_WATCH_MEETING);
 }
 
+static void at_work(pair *p)
+{
+    hsgd_watch_mark(p->watch[1], 0, 6);
+}
+
+static void at_work_in_another_group(pair *p)
+{
+    hsgd_watch_enter(p->watch[0], 3, 7, HSGD_WATCH_SUM);
+    hsgd_watch_mark(p->watch[1], 1, 6);
+}
+
 static void stopped_after_a_file(pair *p)
 {
     out_of_step(p);
@@ -165,6 +176,12 @@ static const struct {
 } stalls[] = {
     {"a rank that computes", HSGD_WATCH_SUM, NULL, true, MORE_NODES, HSGD_ERR_DEVICE, "rank 4 of here has waited ",
      "rank 5 of here has not come since it left sum 6"},
+    {"a rank that works and does not get on", HSGD_WATCH_SUM, at_work, true, MORE_NODES, HSGD_ERR_DEVICE, "in sum 7",
+     "rank 5 of here has not come since it was seen at work on samples after call 6"},
+    {"a process stopped at work", HSGD_WATCH_SUM, at_work, false, MORE_NODES, HSGD_ERR_DEVICE, "in sum 7",
+     "rank 5 of here stands still (a stopped process?), at work on samples after call 6"},
+    {"nobody, at the side of one at another group's work", HSGD_WATCH_SUM, at_work_in_another_group, true, ONE_NODE,
+     HSGD_ERR_DEVICE, "in sum 7 of group 2", "no rank is seen to be late"},
     {"a stopped process", HSGD_WATCH_MAX, NULL, false, MORE_NODES, HSGD_ERR_DEVICE, " s in maximum 7",
      "rank 5 of here stands still (a stopped process?), after sum 6"},
     {"a process stopped in the call itself", HSGD_WATCH_SUM, in_the_same, false, MORE_NODES, HSGD_ERR_DEVICE,
@@ -253,7 +270,7 @@ static void a_rank_that_gets_on_is_left_alone(void **state)
 /* A group with less to do waits for the others longer than the time-out. */
 static void a_rank_that_waits_for_one_that_gets_on_is_left_alone(void **state)
 {
-    enum { MEETING, MEETING_OF_NODES, SUM, OTHER_NODE, STOPS, GROUP, ALL };
+    enum { MEETING, MEETING_OF_NODES, SUM, OTHER_NODE, STOPS, GROUP, WORK, ALL };
     pair *pairs[ALL];
 
     (void)state;
@@ -266,7 +283,9 @@ static void a_rank_that_waits_for_one_that_gets_on_is_left_alone(void **state)
     at_the_meeting(pairs[OTHER_NODE]);
     for (int number = 0; number < STEPS; number++) {
         for (int i = 0; i < ALL; i++) {
-            if (i != OTHER_NODE && (i != STOPS || number == 0)) {
+            if (i == WORK) { /* it makes no call at all, as a rank that is a group of its own */
+                hsgd_watch_mark(pairs[i]->watch[1], 2, 6);
+            } else if (i != OTHER_NODE && (i != STOPS || number == 0)) {
                 hsgd_watch_enter(pairs[i]->watch[1], 2, number, HSGD_WATCH_SUM);
                 hsgd_watch_leave(pairs[i]->watch[1]);
             }

@@ -1,5 +1,6 @@
 """The probes of the density dealt to groups of ranks: the same bits, whoever makes them; all end together, however it ends."""
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -210,6 +211,34 @@ class GoesOn(Groups):
         done = harness.finish(process, timeout=60)
         self.assertEqual((done.code, done.errors), (EXIT_STOPPED, []), str(done))
         self.go_on("asked", 2, 1)
+
+
+class Waits(Groups):
+    """Groups without a probe in a round wait for the one that has one, who makes no call that all its group makes."""
+
+    timeout = 1  # seconds: run.stall_timeout; in a deck's file, so that it does not count for the launch
+    attempts = 3  # of a run that so short a time-out ended elsewhere, for the machine was busy
+
+    def waited(self, samples, steps):
+        """Seconds that the idle rank has spent in communication."""
+        size = (f"data.train_samples={samples}", f"hessian.samples={samples}", f"density.steps={steps}")
+        for _ in range(self.attempts):
+            done = harness.finish(harness.launch(
+                "short.ini", *DATA, *DENSITY, *size, "density.probes=3", "density.groups=2", "density.block=1",
+                "run.output=waits", ranks=2, cwd=self.folder), timeout=300)
+            shutil.rmtree(self.folder / "waits", ignore_errors=True)
+            self.assertFalse(any("meeting of the groups" in line for line in done.errors), str(done))
+            if not any("run.stall_timeout" in line for line in done.errors):
+                break
+        self.assertEqual(done.code, 0, str(done))
+        line = next(line for line in done.out.splitlines() if line.startswith("  time density "))
+        return float(re.findall(r"\(([0-9.]+)\)", line)[2])
+
+    def test_longer_than_the_time_out(self):
+        (self.folder / "short.ini").write_text(f"[run]\nstall_timeout = {self.timeout}\n")
+        samples = 2000
+        while self.waited(samples, 20) < 2 * self.timeout:  # on a machine as fast as that, more to do
+            samples *= 2
 
 
 class Fails(Groups):
