@@ -59,8 +59,8 @@ hsgd_status hsgd_watch_start(hsgd_watch *watch, hsgd_error *err);
 /* End the thread, free *watch, set it to NULL; accepts NULL.  Local. */
 void hsgd_watch_destroy(hsgd_watch **watch);
 
-/* How long a rank may wait in one operation while nobody of the node whom it may wait for gets on: seconds > 0, or 0: for ever.  At
- * first 0.  Where a rank of the node is late, in an operation on a file, the status is HSGD_ERR_IO.  Local. */
+/* How long a rank may wait in one operation while nobody of the node whom it may wait for gets on: seconds > 0, or 0: for
+ * ever.  At first 0.  Where a rank of the node is late, in an operation on a file, the status is HSGD_ERR_IO.  Local. */
 void hsgd_watch_timeout(hsgd_watch *watch, int64_t seconds);
 
 /* The ranks of a node see each other from `join` to `part`.

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -173,8 +172,7 @@ static bool write_self(hsgd_lock *lock, const owner *self)
 
 static void sleep_for(int64_t milliseconds)
 {
-    (void)nanosleep(&(struct timespec){.tv_sec = milliseconds / 1000, .tv_nsec = (long)(milliseconds % 1000) * 1000000},
-                    NULL);
+    hsgd_clock_sleep((double)milliseconds / 1000.0); /* whole steps: a signal must not shorten the look */
 }
 
 /* ---- the sign of life ---- */
