@@ -54,15 +54,18 @@ done:
     return st;
 }
 
-/* Hash all that is left to read of an open file, in pieces of the buffer's size. */
-static hsgd_status hash_rest(int fd, const char *path, EVP_MD_CTX *context, char *buffer, int64_t *bytes,
-                             hsgd_error *err)
+hsgd_status hsgd_sha256_open(int file, const char *path, int64_t *bytes, char hex[65], hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
+    EVP_MD_CTX *context = begin();
+    char *buffer = malloc(READ_AT_ONCE);
     ssize_t got;
 
+    *bytes = 0;
+    HSGD_CHECK(buffer != NULL, HSGD_ERR_MEMORY, err, "%s: no memory to read it for its checksum", path);
+    HSGD_CHECK(context != NULL, HSGD_ERR_MEMORY, err, "%s", NO_HASH);
     do {
-        got = read(fd, buffer, READ_AT_ONCE);
+        got = read(file, buffer, READ_AT_ONCE);
         if (got < 0 && errno == EINTR) {
             continue;
         }
@@ -70,7 +73,10 @@ static hsgd_status hash_rest(int fd, const char *path, EVP_MD_CTX *context, char
         HSGD_CHECK(EVP_DigestUpdate(context, buffer, (size_t)got) == 1, HSGD_ERR_MEMORY, err, "%s", NO_HASH);
         *bytes += got;
     } while (got != 0);
+    HSGD_CHECK(end(context, hex), HSGD_ERR_MEMORY, err, "%s", NO_HASH);
 done:
+    free(buffer);
+    EVP_MD_CTX_free(context);
     return st;
 }
 
@@ -78,22 +84,15 @@ hsgd_status hsgd_sha256_file(const char *path, int64_t *bytes, char hex[65], hsg
 {
     hsgd_status st = HSGD_OK;
     struct stat info;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of that name must not make us wait */
-    EVP_MD_CTX *context = begin();
-    char *buffer = malloc(READ_AT_ONCE);
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of that name must not make us wait */
 
     *bytes = 0;
-    HSGD_CHECK(buffer != NULL, HSGD_ERR_MEMORY, err, "%s: no memory to read it for its checksum", path);
-    HSGD_CHECK(context != NULL, HSGD_ERR_MEMORY, err, "%s", NO_HASH);
-    HSGD_CHECK(fd >= 0, HSGD_ERR_IO, err, "%s: cannot open the file: %s", path, strerror(errno));
-    HSGD_CHECK(fstat(fd, &info) == 0 && S_ISREG(info.st_mode), HSGD_ERR_IO, err, "%s: not a regular file", path);
-    HSGD_TRY(hash_rest(fd, path, context, buffer, bytes, err));
-    HSGD_CHECK(end(context, hex), HSGD_ERR_MEMORY, err, "%s", NO_HASH);
+    HSGD_CHECK(file >= 0, HSGD_ERR_IO, err, "%s: cannot open the file: %s", path, strerror(errno));
+    HSGD_CHECK(fstat(file, &info) == 0 && S_ISREG(info.st_mode), HSGD_ERR_IO, err, "%s: not a regular file", path);
+    HSGD_TRY(hsgd_sha256_open(file, path, bytes, hex, err));
 done:
-    free(buffer);
-    EVP_MD_CTX_free(context);
-    if (fd >= 0) {
-        (void)close(fd);
+    if (file >= 0) {
+        (void)close(file);
     }
     return st;
 }

@@ -63,13 +63,17 @@ done:
     return st;
 }
 
-/* Open a regular file to read; *fd is the caller's to close, -1: none. */
-static hsgd_status open_regular(const char *path, int *fd, hsgd_error *err)
+static int open_to_read(const char *path)
+{
+    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of that name must not make us wait */
+}
+
+/* Right after open_to_read: is it open, and a regular file? */
+static hsgd_status check_opened(const char *path, int fd, hsgd_error *err)
 {
     struct stat info;
 
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of that name must not make us wait */
-    if (*fd < 0 || fstat(*fd, &info) != 0) {
+    if (fd < 0 || fstat(fd, &info) != 0) {
         return store_read_failure(path, errno, err);
     }
     return S_ISREG(info.st_mode) ? HSGD_OK : hsgd_error_set(err, HSGD_ERR_DATA, "%s: not a regular file", path);
@@ -82,14 +86,15 @@ static hsgd_status read_manifest(const char *file, manifest *out, bool *found, h
     char path[STORE_PATH], text[MANIFEST_TEXT + 1];
     size_t length = 0;
     ssize_t got = 0;
-    int fd = -1;
+    int fd;
 
     *found = false;
     store_manifest_path(file, path);
-    if (access(path, F_OK) != 0 && errno == ENOENT) {
+    fd = open_to_read(path);
+    if (fd < 0 && errno == ENOENT) {
         return HSGD_OK;
     }
-    HSGD_TRY(open_regular(path, &fd, err));
+    HSGD_TRY(check_opened(path, fd, err));
     do {
         got = read(fd, text + length, sizeof text - length);
         length += got > 0 ? (size_t)got : 0;
@@ -117,11 +122,11 @@ static hsgd_status matching(const char *file, const manifest *m, const manifest_
 {
     hsgd_status st = HSGD_OK;
     manifest_entry found = {0};
-    int fd = -1;
+    const int fd = open_to_read(file);
 
     *out = NULL;
-    HSGD_TRY(open_regular(file, &fd, err)); /* one that is not there is damage, one that cannot be read now is none */
-    HSGD_TRY(hsgd_sha256_file(file, &found.bytes, found.sha256, err));
+    HSGD_TRY(check_opened(file, fd, err));
+    HSGD_TRY(hsgd_sha256_open(fd, file, &found.bytes, found.sha256, err));
     for (int i = 0; i < m->count && *out == NULL; i++) {
         if (m->entry[i].bytes == found.bytes && strcmp(m->entry[i].sha256, found.sha256) == 0) {
             *out = &m->entry[i];
@@ -142,13 +147,15 @@ hsgd_status store_manifest_extend(const char *file, manifest *m, hsgd_error *err
     manifest old;
     bool found = false;
 
-    if (read_manifest(file, &old, &found, &unread) != HSGD_OK || !found) {
+    st = read_manifest(file, &old, &found, &unread);
+    HSGD_CHECK(st == HSGD_OK || st == HSGD_ERR_DATA, st, err, "%s", unread.text);
+    if (st == HSGD_ERR_DATA || !found) {
         return HSGD_OK; /* nothing vouches for what is there */
     }
     now = &old.entry[0];
     if (old.count > 1) { /* a replacement was cut short: before or after the renaming? */
         st = matching(file, &old, &now, &unread);
-        HSGD_CHECK(st != HSGD_ERR_MEMORY, st, err, "%s", unread.text);
+        HSGD_CHECK(st == HSGD_OK || st == HSGD_ERR_DATA, st, err, "%s", unread.text);
         st = HSGD_OK;
     }
     if (now != NULL) {

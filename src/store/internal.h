@@ -46,8 +46,9 @@ hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err);
  * and not inside a collective call of HDF5, which the failing rank would leave while the others wait in it.  HDF5 cuts
  * off what is too much when it closes the file.  Collective.  Errors: HSGD_ERR_IO. */
 hsgd_status store_reserve(hsgd_store *store, size_t bytes, hsgd_error *err);
-/* What errno `number` of a call that failed in reading a file says: HSGD_ERR_IO where disk, server or process are the
- * reason, which tells nothing of the file, so that nobody sets it aside for that; else HSGD_ERR_DATA.  Local.
+/* What errno `number` of a call that failed in opening or reading a file says: HSGD_ERR_DATA where its name or permissions
+ * are the reason; else disk, server or process are, HSGD_ERR_IO, which tells nothing of the file, so that nobody sets it
+ * aside for that.  Local.
  * store_read_failure: records it as well. */
 hsgd_status store_read_status(int number);
 hsgd_status store_read_failure(const char *file, int number, hsgd_error *err);
@@ -64,7 +65,7 @@ void store_manifest_path(const char *file, char path[STORE_PATH]);
 /* Put the manifest m of folder/NAME = `file` in place, whole and on the disk.  Local.  Errors: HSGD_ERR_IO. */
 hsgd_status store_manifest_write(const char *folder, const char *file, const manifest *m, hsgd_error *err);
 /* Add what the present manifest of `file` says of the present file to m; nothing where there is none.  Local.
- * Errors: HSGD_ERR_MEMORY. */
+ * Errors: HSGD_ERR_MEMORY, HSGD_ERR_IO. */
 hsgd_status store_manifest_extend(const char *file, manifest *m, hsgd_error *err);
 /* hsgd_store_check on one rank. */
 hsgd_status store_certified(const char *file, bool *certified, hsgd_error *err);

@@ -7,24 +7,41 @@
 #include <string.h>
 #include <sys/stat.h>
 
-hsgd_status store_read_status(int number)
+static bool is_among(int number, const int *list, size_t count)
 {
-    /* not EAGAIN, which waiting threads leave behind as well */
-    static const int system[] = {EIO, ESTALE, ETIMEDOUT, EMFILE, ENFILE, ENOTCONN, EHOSTDOWN, EHOSTUNREACH};
-
-    for (size_t i = 0; i < sizeof system / sizeof *system; i++) {
-        if (number == system[i]) {
-            return HSGD_ERR_IO;
+    for (size_t i = 0; i < count; i++) {
+        if (number == list[i]) {
+            return true;
         }
     }
-    return HSGD_ERR_DATA;
+    return false;
+}
+
+hsgd_status store_read_status(int number)
+{
+    static const int name[] = {ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EACCES, EPERM, EISDIR, ENXIO};
+
+    return is_among(number, name, sizeof name / sizeof *name) ? HSGD_ERR_DATA : HSGD_ERR_IO;
+}
+
+/* The same for an errno that HDF5 left behind, which need not be of the call that mattered: waiting threads leave EAGAIN,
+ * a size that somebody forged ENOMEM. */
+static hsgd_status status_after_hdf5(int number)
+{
+    static const int system[] = {EIO,       ESTALE,       ETIMEDOUT,  EMFILE,       ENFILE,       ENODEV,
+                                 EREMOTEIO, ESHUTDOWN,    ENOTCONN,   ENETDOWN,     ENETUNREACH,  ENETRESET,
+                                 EHOSTDOWN, EHOSTUNREACH, ECONNRESET, ECONNREFUSED, ECONNABORTED, EKEYEXPIRED};
+
+    return is_among(number, system, sizeof system / sizeof *system) ? HSGD_ERR_IO : HSGD_ERR_DATA;
 }
 
 hsgd_status store_read_failure(const char *file, int number, hsgd_error *err)
 {
-    return hsgd_error_set(err, store_read_status(number),
-                          "%s: cannot read: %s; run again, and move away a file that stays unreadable", file,
-                          strerror(number));
+    const hsgd_status st = store_read_status(number);
+
+    return hsgd_error_set(err, st, "%s: cannot read: %s; %s", file, strerror(number),
+                          st == HSGD_ERR_IO ? "run again, and move away a file that stays unreadable"
+                                            : "check its permissions");
 }
 
 static hsgd_status open_file(const char *path, hid_t *file, hsgd_error *err)
@@ -38,13 +55,13 @@ static hsgd_status open_file(const char *path, hid_t *file, hsgd_error *err)
     (void)H5PLset_loading_state(0); /* a file must not make us load code */
     (void)setenv("HDF5_USE_FILE_LOCKING", "BEST_EFFORT", 0);
     errno = 0; /* from here to close_file it tells of the calls of the system that failed */
-    HSGD_CHECK(stat(path, &info) == 0, HSGD_ERR_DATA, err, "%s: cannot read: %s; name an existing HDF5 file", path,
-               strerror(errno));
+    HSGD_CHECK(stat(path, &info) == 0, store_read_status(errno), err, "%s: cannot read: %s; name an existing HDF5 file",
+               path, strerror(errno));
     HSGD_CHECK(S_ISREG(info.st_mode), HSGD_ERR_DATA, err, "%s: not a regular file; name an HDF5 file", path);
     HSGD_CHECK(info.st_size > 0, HSGD_ERR_DATA, err, "%s: the file is empty; make it again", path);
     is_hdf5 = H5Fis_hdf5(path);
-    HSGD_CHECK(is_hdf5 >= 0, HSGD_ERR_DATA, err, "%s: cannot open: %s; check its permissions", path,
-               errno != 0 ? strerror(errno) : "damaged");
+    HSGD_CHECK(is_hdf5 >= 0, errno != 0 ? store_read_status(errno) : HSGD_ERR_DATA, err,
+               "%s: cannot open: %s; check its permissions", path, errno != 0 ? strerror(errno) : "damaged");
     HSGD_CHECK(is_hdf5 > 0, HSGD_ERR_DATA, err, "%s: not an HDF5 file; is this the right one?", path);
     *file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     HSGD_CHECK(*file >= 0, HSGD_ERR_DATA, err, "%s: damaged or truncated HDF5 file; make it again", path);
@@ -85,7 +102,7 @@ static hsgd_status close_file(hid_t file, const char *name, hsgd_status st, hsgd
     if (file >= 0 && H5Fclose(file) < 0) {
         return store_failure(name, "close the file", err);
     }
-    return st == HSGD_ERR_DATA && store_read_status(number) == HSGD_ERR_IO ? store_read_failure(name, number, err) : st;
+    return st == HSGD_ERR_DATA && status_after_hdf5(number) == HSGD_ERR_IO ? store_read_failure(name, number, err) : st;
 }
 
 typedef struct {
