@@ -216,8 +216,9 @@ class GoesOn(Groups):
 class Waits(Groups):
     """Groups without a probe in a round wait for the one that has one, who makes no call that all its group makes."""
 
-    timeout = 1  # seconds: run.stall_timeout; in a deck's file, so that it does not count for the launch
-    attempts = 3  # of a run that so short a time-out ended elsewhere, for the machine was busy
+    timeout = 2  # seconds: run.stall_timeout; in a deck's file, so that it does not count for the launch
+    attempts = 6  # of a run that so short a time-out ended elsewhere, for the machine was busy
+    sizes = [2000 * 2 ** doublings for doublings in range(7)]  # samples: the first that takes long enough here
 
     def waited(self, samples, steps):
         """Seconds that the idle rank has spent in communication."""
@@ -236,9 +237,8 @@ class Waits(Groups):
 
     def test_longer_than_the_time_out(self):
         (self.folder / "short.ini").write_text(f"[run]\nstall_timeout = {self.timeout}\n")
-        samples = 2000
-        while self.waited(samples, 20) < 2 * self.timeout:  # on a machine as fast as that, more to do
-            samples *= 2
+        self.assertTrue(any(self.waited(samples, 20) >= 2 * self.timeout for samples in self.sizes),
+                        "the idle rank never waited for two time-outs: a case that tests nothing")
 
 
 class Fails(Groups):
