@@ -26,20 +26,17 @@ fi
 say() { echo "job ${job:-outside Slurm}: $*" >&2; }
 
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-cd "${SLURM_SUBMIT_DIR:-.}" # relative paths of deck and results are meant from here
 program=${HSGD_BIN:-$(command -v hsgd-dist || echo "$sources/build/hsgd-dist")}
 
-# Threads of a rank need the cores that Slurm gave it, not the single one that mpirun would bind it to: the program
-# itself puts each of them on one of these.
-export OMPI_MCA_hwloc_base_binding_policy=none OPENBLAS_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS=1
 export HDF5_USE_FILE_LOCKING=BEST_EFFORT # parallel file systems may have no locks
+export SLURM_EXPORT_ENV=ALL # what is set here goes to the ranks also where sbatch --export gave less to the job
 
-# What Slurm says of this job after $1=; empty where it says nothing.
-job_says() {
-    if [[ -n $job ]]; then
-        scontrol --oneliner show job "$job" 2>/dev/null | sed -n "s/.*[[:space:]]$1=\([^ ]*\).*/\1/p" || true
-    fi
-}
+# Slurm's word on this job, a line; empty where there is none.
+job_line() { if [[ -n $job ]]; then scontrol --oneliner --details show job "$job" 2>/dev/null || true; fi; }
+
+# What it says after $1=.
+job_says() { job_line | sed -n "s/.*[[:space:]]$1=\([^ ]*\).*/\1/p"; }
 
 # The fewest CPUs that the job has on one of its nodes, out of "56,8" or "64(x2)".
 fewest_cpus() {
@@ -57,21 +54,43 @@ each_node_times() {
         awk -v times="$1" '{ for (i = 0; i < times; i++) printf "%s%s", n++ ? "," : "", $0 }'
 }
 
-deck_says() { [[ -n ${HSGD_DECK:-} ]] && grep -Eq "^[[:space:]]*$1" "$HSGD_DECK"; }
+# (A deck that is missing is the program's to tell.)
+deck_says() { [[ -n ${HSGD_DECK:-} ]] && grep -Eqs "^[[:space:]]*$1" "$HSGD_DECK"; }
+
+# Are there GPUs to use?  Slurm's variables do not tell: a job submitted from inside another inherits that one's.
+has_gpus() {
+    local told
+    if [[ " $* " == *" device.backend=cpu "* ]] || deck_says 'backend[[:space:]]*[=:][[:space:]]*cpu'; then return 1; fi
+    told=$(job_line)
+    [[ -z $told || $told =~ [[:space:]][A-Za-z_]*(GRES|TRES|TresPer[A-Za-z]+)=[^[:space:]]*gpu ]]
+}
+
+# The number of tasks by Slurm's own count, "16(x2),3": SLURM_NTASKS is the --ntasks of the script even where
+# --ntasks-per-node asked for more.
+count_tasks() {
+    local list=${SLURM_TASKS_PER_NODE:-${SLURM_NTASKS:-}}
+    list=${list//(x/*} list=${list//)/}
+    if [[ -n $list ]]; then echo $((${list//,/+})); fi
+}
 
 # A rank for each GPU of the allocation, with its share of the cores; without GPUs, or where a word or the deck says
 # backend=cpu, a rank for each of Slurm's tasks.  Every rank sees all GPUs of its node and takes that of its own number.
 # Sets ranks, per_node (empty: Slurm's tasks as they are), threads, gpus, crowded and the words that tell the program.
 place_ranks() {
-    local nodes=${SLURM_JOB_NUM_NODES:-1} each=${SLURM_GPUS_PER_TASK:-} total commas share
-    gpus=${SLURM_GPUS_ON_NODE:-0} threads=${SLURM_CPUS_PER_TASK:-1} ranks=${SLURM_NTASKS:-} per_node='' words=()
-    crowded=no
+    local nodes=${SLURM_JOB_NUM_NODES:-1} each total commas share name
+    threads=${SLURM_CPUS_PER_TASK:-1} per_node='' words=() crowded=no
+    ranks=$(count_tasks)
+    if ! has_gpus "$@"; then
+        for name in ${!SLURM_@}; do
+            if [[ $name == *GPU* ]]; then unset "$name"; fi
+        done
+    fi
+    gpus=${SLURM_GPUS_ON_NODE:-0} each=${SLURM_GPUS_PER_TASK:-}
     each=${each##*:} # "a100:1" names the kind as well
     if ((gpus == 0)) && [[ -n ${SLURM_JOB_GPUS:-} ]]; then # an older Slurm tells their numbers alone
         commas=${SLURM_JOB_GPUS//[^,]/}
         gpus=$((${#commas} + 1))
     fi
-    if [[ " $* " == *" device.backend=cpu "* ]] || deck_says 'backend[[:space:]]*[=:][[:space:]]*cpu'; then gpus=0; fi
     if ((gpus > 0)); then
         total=${SLURM_GPUS:-$((gpus * nodes))} total=${total##*:}
         if [[ $each != 1 ]]; then # else Slurm's tasks are what is wanted, however they are spread
@@ -94,10 +113,16 @@ place_ranks() {
 
 # Can srun start the program's MPI?  Ranks that found each other tell the version once, those that did not once each.
 srun_serves() {
-    local nodes=${SLURM_JOB_NUM_NODES:-1} told
-    [[ -n $job && $(srun --mpi=list 2>&1) == *pmix* ]] &&
+    local nodes=${SLURM_JOB_NUM_NODES:-1} told="it has no PMIx"
+    if [[ -z $job ]]; then return 1; fi
+    if [[ $(srun --mpi=list 2>&1) == *pmix* ]] &&
         told=$(timeout 120 srun --quiet --mpi=pmix --overcommit --nodes="$nodes" --ntasks=$((nodes + 1)) \
-            --cpus-per-task=1 "$program" --version 2>/dev/null) && [[ $told != *$'\n'* ]]
+            --cpus-per-task=1 "$program" --version 2>&1) && (($(grep -c '^hsgd-dist ' <<<"$told") == 1)); then
+        return
+    fi
+    told=${told##*$'\n'}
+    say "srun does not serve: ${told:-its trial said nothing}"
+    return 1
 }
 
 # Sets launch, the command line in front of the program's.
@@ -112,7 +137,8 @@ choose_launcher() {
     if [[ -z $launcher ]]; then launcher=$(srun_serves && echo srun || echo mpirun); fi
     case $launcher in
         mpirun) # has the hosts from Slurm, and without a layout the number of ranks and their places
-            launch=(mpirun)
+            # It would bind a rank to one core; the program itself puts its threads on those that Slurm gave.
+            launch=(mpirun --bind-to none)
             if [[ -n $per_node ]]; then # OVERSUBSCRIBE: Slurm's tasks, its slots, may be fewer
                 launch+=(-np "$ranks" --map-by "ppr:$per_node:node:OVERSUBSCRIBE")
             fi
@@ -198,6 +224,10 @@ hsgd_job() {
     local own=() end
     pid='' asked=no
     trap on_request USR1 TERM
+    if ! command -v "$program" >/dev/null; then
+        say "no program at $program: build it (tools/build.sh), or let HSGD_BIN name it"
+        exit 127
+    fi
     while [[ $1 != -- ]]; do
         own+=("$1")
         shift

@@ -22,9 +22,9 @@ RANKS = 2
 # Every stage on a small network; the scripts say which stages run.
 SMALL = [word for word in harness.SMALL if not word.startswith("run.")]
 # A training of a second or two with checkpoints all along, one that writes none before its end, one without an end.
-TRAIN = [*SMALL, "run.stages=train", "train.steps=400", "train.checkpoint_every=20", "train.log_every=100",
-         "train.evaluate_every=200"]
-SILENT = [*TRAIN, "train.checkpoint_every=1000000"]
+STEPS = ["train.steps=400", "train.checkpoint_every=20", "train.log_every=100", "train.evaluate_every=200"]
+TRAIN = [*SMALL, *STEPS, "run.stages=train"]
+SILENT = [*TRAIN, "train.steps=3000", "train.checkpoint_every=1000000", "train.evaluate_every=1000000"]
 ENDLESS = [*TRAIN, "train.steps=100000000"]
 PATIENCE = 240  # seconds: more than Slurm takes for a limit of one minute, a requeue and what the machine does beside
 # Seconds from the start to the end of all waiting: ctest's limit (600) would kill the test and leave its daemons behind.
@@ -151,6 +151,7 @@ class Slurm(unittest.TestCase):
         pool = ThreadPoolExecutor(32)
         cls.addClassCleanup(pool.shutdown)
         cls.direct = pool.submit(cls.undisturbed, "direct", *TRAIN)
+        cls.silent = pool.submit(cls.undisturbed, "silent", *SILENT)
         tests = {name: test.body for name, test in vars(cls).items() if hasattr(test, "body")}
         cls.begun = {name: pool.submit(body, cls(name)) for name, body in tests.items()}
 
@@ -169,9 +170,11 @@ class Slurm(unittest.TestCase):
 
     def submit(self, folder, *words, script="train.sh", options=(), **variables):
         """Submit a script from a folder of its own."""
+        if not any(word.startswith("device.backend=") for word in words):
+            words = (*words, "device.backend=cpu")
         number = self.cluster.call("sbatch", "--parsable", f"--ntasks={RANKS}", "--time=10", "--signal=B:USR1@30",
-                                   f"--output={folder}/log-%j", *options, str(JOBS / script), *words,
-                                   "device.backend=cpu", cwd=folder, **variables)
+                                   f"--output={folder}/log-%j", *options, str(JOBS / script), *words, cwd=folder,
+                                   **variables)
         return Job(self.cluster, number.strip(), folder)
 
     def submit_all(self, folder, *words):
@@ -181,12 +184,12 @@ class Slurm(unittest.TestCase):
         self.assertEqual([line.split()[1] for line in lines], ["train.sh", "spectrum.sh", "landscape.sh"])
         return [Job(self.cluster, line.split()[0], folder) for line in lines]
 
-    def same_bits(self, folder, direct, checkpoints=True):
-        found = harness.differences(direct, folder)
-        self.assertEqual([text for text in found if checkpoints or not text.startswith("checkpoint-")], [], folder)
+    def same_bits(self, folder, direct):
+        self.assertEqual(harness.differences(direct, folder), [], folder)
 
     def stopped_half_way(self, job, results, how):
         """Hold a training that has begun, ask it to stop by `how`, and let it see the request; then it goes on."""
+        job.id()  # asked for now, as later each moment counts
         wait_until(lambda: list(results.glob("checkpoint-*.h5")), lambda: f"no checkpoint: {job}", pause=0.02)
         job.signal(signal.SIGSTOP)
         self.assertFalse((results / "weights.h5").exists(), f"too fast to be stopped: {job}")
@@ -203,18 +206,23 @@ class Slurm(unittest.TestCase):
     # ---- done ----
 
     @beside
-    def test_a_pipeline_gives_the_bits_of_one_run_without_slurm_and_is_found_done(self):
+    def test_a_pipeline_waits_for_a_job_that_stops_and_gives_the_bits_of_one_run_and_is_found_done(self):
         folder = self.place("pipeline")
-        jobs = self.submit_all(folder, *SMALL, "run.output=results")
-        direct = self.undisturbed("whole", *SMALL)
-        for job in jobs:
-            job.ended("COMPLETED")
-            self.assertIn(f"{RANKS} ranks by srun", job.log())  # Debian's Open MPI and Slurm both know PMIx
         results = folder / "results"
+        jobs = self.submit_all(folder, *SMALL, *STEPS, "run.output=results")
+        direct = self.undisturbed("whole", *SMALL, *STEPS)
+        self.stopped_half_way(jobs[0], results, lambda job: self.cluster.call(
+            "scancel", "--batch", "--signal=TERM", job.number))
+        before = ""  # the end of the job before
+        for job in jobs:
+            said = job.ended("COMPLETED")
+            self.assertIn(f"{RANKS} ranks by srun", job.log())  # Debian's Open MPI and Slurm both know PMIx
+            self.assertGreaterEqual(said["StartTime"], before, f"it did not wait: {job}")
+            before = said["EndTime"]
         self.same_bits(results, direct)
         times = {path.name: path.stat().st_mtime_ns for path in results.glob("*.h5")}
         for script in ("train.sh", "spectrum.sh", "landscape.sh"):
-            self.submit(folder, *SMALL, "run.output=results", script=script).ended("COMPLETED")
+            self.submit(folder, *SMALL, *STEPS, "run.output=results", script=script).ended("COMPLETED")
         again = {path.name: path.stat().st_mtime_ns for path in results.glob("*.h5")}
         self.assertEqual(again, times, "a later submission did something again")
 
@@ -228,6 +236,21 @@ class Slurm(unittest.TestCase):
         for job, threads in jobs:
             job.ended("COMPLETED")
             self.assertIn(f"{threads} threads", job.log())
+
+    @beside
+    def test_a_job_is_what_its_submission_says(self):
+        folder, other = self.place("said"), self.place("said-elsewhere")
+        program = folder / "program"
+        program.write_text(f'#!/bin/sh\necho "in $(pwd), locks $HDF5_USE_FILE_LOCKING"\nexec {harness.PROGRAM} "$@"\n')
+        program.chmod(0o755)
+        names = [name for name in self.cluster.variables if name == "PATH" or name.startswith(("HSGD_", "OMPI_"))]
+        # Variables such as a job with GPUs hands on to one that is submitted in it.
+        gpus = {"SLURM_GPUS": "4", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_GPUS": "0,1,2,3"}
+        job = self.submit(folder, *SMALL, "--dry-run", "device.backend=auto", HSGD_BIN=str(program), **gpus,
+                          options=["--nodes=1", "--ntasks-per-node=4", f"--chdir={other}", f"--export={','.join(names)}"])
+        job.ended("COMPLETED")
+        self.assertIn("4 ranks by srun", job.log())
+        self.assertEqual(job.log().count(f"in {other}, locks BEST_EFFORT"), 4, str(job))
 
     # ---- stopped and gone on ----
 
@@ -331,6 +354,7 @@ exec {harness.PROGRAM} "$@"
     def by_loss(self, launcher):
         folder = self.place("lost", launcher)
         job = self.submit(folder, *SILENT, "run.output=results", HSGD_LAUNCHER=launcher)
+        job.id()  # asked for now, as later each moment counts
         wait_until(lambda: "train: from initialisation" in job.log(), lambda: str(job), pause=0.02)
         job.signal(signal.SIGKILL, 1)
         job.ended("FAILED", 128 + signal.SIGKILL)
@@ -340,7 +364,7 @@ exec {harness.PROGRAM} "$@"
         wait_until(lambda: not job.is_over(), lambda: str(job))
         self.assertEqual(job.ended("COMPLETED")["Restarts"], "1", str(job))
         self.assertEqual(job.log().count("train: from initialisation"), 2, str(job))
-        self.same_bits(folder / "results", self.direct.result(), checkpoints=False)
+        self.same_bits(folder / "results", self.silent.result())
 
     @beside
     def test_a_job_lost_under_srun_before_its_first_checkpoint_starts_afresh(self):
@@ -404,9 +428,12 @@ os._exit(9 if len(told) == 2 else 1)
     def test_a_failing_deck_fails_the_job_with_the_programs_code_and_one_message(self):
         jobs = [self.submit(self.place("fails", launcher), *SMALL, "train.batch=0", "run.output=results",
                             HSGD_LAUNCHER=launcher) for launcher in LAUNCHERS]
+        jobs.append(self.submit(self.place("fails", "none"), HSGD_DECK="none.ini", HSGD_LAUNCHER="srun"))
         for job in jobs:
             job.ended("FAILED", harness.EXIT_USAGE)
             self.assertEqual(job.log().count(harness.ERROR), 1, str(job))
+        self.assertEqual(jobs[-1].log().count("none.ini"), 1, str(jobs[-1]))
+        for job in jobs:
             self.assertFalse((job.folder / "results").exists(), str(job))
 
     @beside

@@ -9,20 +9,22 @@ from harness import ProgramTest
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs" / "slurm"
 SCRIPTS = ("train.sh", "spectrum.sh", "landscape.sh", "array.sh")
+FREE = ["--bind-to", "none"]  # mpirun's options in front of all others
 LAUNCHER = """#!/bin/sh
 printf '%s\\n' "$@"
-env | grep -E '^SLURM_(GPUS|GPU_BIND|TRES_PER_TASK|NTASKS_PER_GPU)' | sed 's/^/leaked /'
+env | grep -E '^SLURM_(.*GPU|TRES_PER_TASK)' | sed 's/^/leaked /'
 """
-# srun where MPI needs no more, in which two ranks do not find each other, and without the means for it.
+# srun where MPI needs no more, in which two ranks do not find each other, which fails, and without the means for it.
 SRUN = """#!/bin/sh
 case "$*" in
     --mpi=list) printf '%%s\n' 'MPI plugin types are...' none %s; seq 20000 ;;
-    *--version) printf '%s' ;;
+    *--version) %s ;;
     *) printf '%%s\\n' "$@" ;;
 esac
 """
-SRUNS = {"serves": SRUN % ("pmix", "program 1\\n"), "alone": SRUN % ("pmix", "program 1\\nprogram 1\\n"),
-         "none": SRUN % ("pmi2", "program 1\\n")}
+SRUNS = {"serves": SRUN % ("pmix", "echo noise >&2; echo hsgd-dist 1"), "none": SRUN % ("pmi2", "echo hsgd-dist 1"),
+         "alone": SRUN % ("pmix", "echo hsgd-dist 1; echo hsgd-dist 1"),
+         "fails": SRUN % ("pmix", "echo hsgd-dist 1; echo noise >&2; echo no plugin >&2; exit 1")}
 # Slurm's word on a job, here one of the folder of the scripts.
 SCONTROL = f"""#!/bin/sh
 echo "JobId=7 JobName=x JobState=RUNNING EndTime=2030-01-02T03:04:05 Command={JOBS}/train.sh a=/b/c.sh WorkDir=/tmp"
@@ -36,7 +38,7 @@ TWICE_FOUR = FOUR | {"SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "8", "SLURM_TAS
 class Layout(ProgramTest):
     def setUp(self):
         super().setUp()
-        for name in ("mpirun", "srun"):
+        for name in ("mpirun", "srun", "the-program"):
             self.stand_in(name, LAUNCHER)
 
     def stand_in(self, name, text):
@@ -55,7 +57,7 @@ class Layout(ProgramTest):
         """The launcher's options, and the program's words but for the stages."""
         done = self.run_script(script, words, variables)
         self.assertEqual(done.returncode, 0, done.stderr)
-        lines = done.stdout.splitlines()
+        lines, self.told = done.stdout.splitlines(), done.stderr
         self.leaked = [line for line in lines if line.startswith("leaked ")]
         lines = [line for line in lines if line not in self.leaked]
         at = lines.index("the-program")
@@ -68,13 +70,18 @@ class Layout(ProgramTest):
         self.assertIn("--gpus-per-node", done.stderr)
 
     def layout(self, gpus, nodes):
-        return ["-np", str(gpus * nodes), "--map-by", f"ppr:{gpus}:node:OVERSUBSCRIBE"]
+        return [*FREE, "-np", str(gpus * nodes), "--map-by", f"ppr:{gpus}:node:OVERSUBSCRIBE"]
 
     def test_without_gpus_ranks_are_slurms_tasks(self):
         options, words = self.placed("train.epochs=1", SLURM_NTASKS="8", SLURM_CPUS_PER_TASK="2",
                                      SLURM_JOB_NUM_NODES="2", SLURM_TASKS_PER_NODE="5,3", SLURM_CPUS_ON_NODE="10")
-        self.assertEqual(options, [])
+        self.assertEqual(options, FREE)
         self.assertEqual(words, ["device.threads=2", "--restart", "train.epochs=1"])
+
+    def test_ranks_are_as_many_as_slurm_counts_tasks(self):
+        for tasks, ranks in (("16", 16), ("16(x2)", 32), ("7(x2),3,1(x4)", 21)):  # asked for by --ntasks-per-node
+            options, _ = self.by_srun(SLURM_NTASKS="8", SLURM_TASKS_PER_NODE=tasks)
+            self.assertIn(f"--ntasks={ranks}", options)
 
     def test_a_launcher_does_not_die_of_a_pipe_that_broke(self):
         for launcher in ("mpirun", "srun"):
@@ -83,7 +90,7 @@ class Layout(ProgramTest):
             self.assertEqual(done.returncode, 9, done.stderr)
 
     def test_outside_slurm_it_is_one_plain_mpirun(self):
-        self.assertEqual(self.placed(), ([], ["device.threads=1", "--restart"]))
+        self.assertEqual(self.placed(), (FREE, ["device.threads=1", "--restart"]))
 
     def test_four_gpus_of_a_node(self):
         for script in SCRIPTS[:3]:
@@ -115,7 +122,7 @@ class Layout(ProgramTest):
     def test_one_gpu_for_each_task_is_slurms_own_layout_even_if_uneven(self):
         options, words = self.placed(**TWICE_FOUR | {"SLURM_GPUS_PER_TASK": "a100:1", "SLURM_NTASKS": "6",
                                                      "SLURM_TASKS_PER_NODE": "4,2", "SLURM_CPUS_PER_TASK": "3"})
-        self.assertEqual(options, [])
+        self.assertEqual(options, FREE)
         self.assertEqual(words, ["device.backend=cuda", "device.threads=3", "--restart"])
 
     def test_several_gpus_for_each_task(self):
@@ -132,12 +139,25 @@ class Layout(ProgramTest):
         self.refused(**TWICE_FOUR | {"SLURM_GPUS_PER_TASK": "2", "SLURM_TASKS_PER_NODE": "2,1"})
 
     def test_the_cpu_may_be_asked_for_on_a_node_with_gpus(self):
-        expected = ([], ["device.threads=8", "--restart", "device.backend=cpu"])
+        expected = (FREE, ["device.threads=8", "--restart", "device.backend=cpu"])
         self.assertEqual(self.placed("device.backend=cpu", **FOUR), expected)
+        self.assertEqual(self.leaked, [])
         deck = self.folder / "deck.ini"
         deck.write_text("[device]\nbackend = cpu\n")
         options, words = self.placed(HSGD_DECK=str(deck), **FOUR)
-        self.assertEqual((options, words), ([], [str(deck), "device.threads=8", "--restart"]))
+        self.assertEqual((options, words), (FREE, [str(deck), "device.threads=8", "--restart"]))
+
+    def test_gpus_of_the_job_that_this_one_was_submitted_from_do_not_count(self):
+        others = FOUR | {"SLURM_JOB_ID": "7", "HSGD_LAUNCHER": "mpirun", "SLURM_GPUS": "4", "SLURM_JOB_GPUS": "0,1,2,3",
+                         "SLURM_TRES_PER_TASK": "gres:gpu:1", "SLURM_NTASKS_PER_GPU": "1", "SLURM_GPU_BIND": "single:1"}
+        for said, gpus in (("JOB_GRES=(null) TRES=cpu=2,node=1 GRES=", 0), ("JOB_GRES=gpu:4 TRES=cpu=2,node=1", 4),
+                           ("TRES=cpu=2,node=1,gres/gpu=4", 4), ("AllocTRES=cpu=2,gres/gpu:a100=4", 4),
+                           ("TRES=cpu=2,node=1 TresPerNode=gres:gpu:4", 4)):
+            self.stand_in("scontrol", SCONTROL.replace("JobState", f"{said} JobState"))
+            options, words = self.placed(**others)
+            self.assertEqual(options, self.layout(4, 1) if gpus > 0 else FREE, said)
+            self.assertEqual("device.backend=cuda" in words, gpus > 0, said)
+            self.assertEqual(self.leaked == [], gpus == 0, f"{said}: {self.leaked}")
 
     def test_the_decks_device_and_threads_stand(self):
         deck = self.folder / "deck.ini"
@@ -203,12 +223,14 @@ class Layout(ProgramTest):
 
     def test_srun_is_taken_where_a_trial_shows_that_it_serves(self):
         self.stand_in("scontrol", SCONTROL)
-        for name, text in SRUNS.items():
-            self.stand_in("srun", text)
+        for name, told in (("serves", ""), ("alone", "hsgd-dist 1"), ("fails", "no plugin"), ("none", "no PMIx")):
+            self.stand_in("srun", SRUNS[name])
             options, _ = self.placed(SLURM_JOB_ID="7", SLURM_NTASKS="2", SLURM_CPUS_PER_TASK="1")
-            self.assertEqual(options[:1], ["--mpi=pmix"] if name == "serves" else [], name)
+            self.assertEqual(options[:1], ["--mpi=pmix"] if name == "serves" else FREE[:1], name)
+            self.assertEqual("srun does not serve" in self.told, name != "serves", self.told)
+            self.assertIn(told, self.told)
         self.stand_in("srun", SRUNS["serves"])
-        self.assertEqual(self.placed(SLURM_JOB_ID="7", SLURM_NTASKS="2", HSGD_LAUNCHER="mpirun")[0], [])
+        self.assertEqual(self.placed(SLURM_JOB_ID="7", SLURM_NTASKS="2", HSGD_LAUNCHER="mpirun")[0], FREE)
         done = self.run_script("train.sh", (), {"HSGD_LAUNCHER": "rsh"})
         self.assertEqual(done.returncode, 2)
         self.assertIn("HSGD_LAUNCHER=rsh", done.stderr)
@@ -233,6 +255,26 @@ class Layout(ProgramTest):
             self.assertEqual(done.returncode, code, f"{variables}: {done.stderr}")
             self.assertEqual("the-program" in done.stdout.splitlines(), code == 0, variables)
             self.assertEqual("HSGD_HOME" in done.stderr, code == 2, done.stderr)
+
+    def test_paths_are_meant_from_the_folder_that_slurm_starts_the_script_in(self):
+        elsewhere = self.folder / "elsewhere"
+        elsewhere.mkdir()
+        self.stand_in("mpirun", "#!/bin/sh\npwd\n")
+        done = self.run_script("train.sh", (), {"SLURM_SUBMIT_DIR": str(elsewhere)})  # as with sbatch --chdir
+        self.assertEqual(done.stdout, f"{self.folder}\n", done.stderr)
+
+    def test_a_program_or_a_deck_that_is_missing_is_told_once(self):
+        done = self.run_script("train.sh", (), {"HSGD_BIN": "no/program"})
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (127, "", 1), done.stderr)
+        self.assertIn("no program at no/program: build it", done.stderr)
+        self.placed(HSGD_DECK="none.ini")
+        self.assertNotIn("none.ini", self.told)  # the program tells it
+
+    def test_ranks_get_what_the_scripts_set_whatever_sbatch_was_told_to_export(self):
+        for launcher in ("mpirun", "srun"):
+            self.stand_in(launcher, "#!/bin/sh\necho export $SLURM_EXPORT_ENV\n")
+            done = self.run_script("train.sh", (), {"HSGD_LAUNCHER": launcher, "SLURM_EXPORT_ENV": "NONE"})
+            self.assertEqual(done.stdout, "export ALL\n", done.stderr)
 
     def test_the_end_of_the_job_is_told_to_the_program(self):
         self.stand_in("mpirun", "#!/bin/sh\necho end $SLURM_JOB_END_TIME\n")
