@@ -1,4 +1,4 @@
-"""Killed at any instant, on any number of ranks, a curvature stage goes on with --restart to the bits of an undisturbed run.
+"""Killed at any instant, on any number of ranks, a curvature stage goes on with --restart to an undisturbed run's bits.
 
 HSGD_TEST_EVERY_CASE=1 kills each stage at 20 random instants, else at 1; HSGD_TEST_SEED gives others than seed 1.
 """
@@ -55,13 +55,19 @@ class Killed(ProgramTest):
         self.assertEqual(done.code, 0, str(done))
         return self.folder / "whole", time.monotonic() - run.began
 
+    def wait_for_start(self, run):
+        """Until the stage begins, or the run has ended."""
+        if not run.started.wait(120):
+            run.kill()
+            self.fail(f"it hangs before the stage: {run.end()}")
+
     def check_same(self, whole, folder):
         self.assertEqual(sorted(path.name for path in folder.iterdir()),
                          sorted(path.name for path in whole.iterdir()))
         self.assertEqual(differences(whole, folder), [], f"{folder.name}, seed {SEED}")
 
     def kill_and_go_on(self, stage, precision, whole, seconds, output):
-        """One study, killed a few times and then left alone: how often it was killed, and how often a state was of use."""
+        """One study, killed a few times and then left alone: how often killed, and how often a state was of use."""
         kills = used = 0
         goal = self.random.randint(1, MOST_KILLS)
         words = (f"model.precision={precision}", f"run.output={output}")
@@ -69,7 +75,7 @@ class Killed(ProgramTest):
             run = self.start(stage, *words, *(("--restart",) if kills > 0 else ()), ranks=self.ranks())
             ended = kills == goal
             if not ended:
-                run.started.wait(120)
+                self.wait_for_start(run)
                 time.sleep(self.random.uniform(0.0, 0.9) * seconds)
                 ended = not run.kill()
             done = run.end()
@@ -119,7 +125,7 @@ class Asked(Killed):
         whole, seconds = self.whole(stage, "double", *ASKED.get(stage, ()))
         for attempt in range(6):  # a run that was done before it was asked is tried again, asked sooner
             run = self.start(stage, *words, ranks=ranks)
-            run.started.wait(120)
+            self.wait_for_start(run)
             time.sleep(0.3 * seconds / 2 ** attempt)
             run.process.send_signal(signal.SIGUSR1)
             done = run.end()

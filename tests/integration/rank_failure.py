@@ -1,4 +1,4 @@
-"""A rank that dies, ends or stops anywhere ends the job: one message that names it, in seconds, and nothing left behind.
+"""A rank that dies, ends or stops anywhere ends the job: one message that names it, soon, and nothing left behind.
 
 HSGD_TEST_EVERY_CASE=1 takes every phase, action and rank, else a few.  fault_shim.c brings the fault about.
 """
@@ -20,10 +20,11 @@ from bad_data import GOOD
 SHIM = os.environ.get("HSGD_TEST_SHIM", "")
 RANKS = 3
 TIMEOUT = 5  # seconds: run.stall_timeout, more than ranks under load are apart
-WITHIN = 15  # seconds more in which all must be gone: beyond them it hangs
+WITHIN = 10  # seconds more in which all must be gone, as docs/reliability.md promises
+HANGS = 60  # seconds beyond these: a machine under load may be late, and the case is tried again, but this is a hang
 LONG = 60  # seconds: a time-out beyond the 8 s after which a rank that has failed alone tells it
 PATIENCE = 60  # seconds from the launch to the fault
-ATTEMPTS = 3  # of a case in which the machine was so loaded that the time-out came before the fault
+ATTEMPTS = 3  # of a case in which the machine was so loaded that the time-out came before the fault, or the end late
 TOGETHER = 4  # cases at a time: they wait more than they compute
 
 # Two threads a rank: a sweep over samples then begins with a call of OpenMP's, which the fault can be told by.
@@ -76,7 +77,7 @@ def processes_in(folder):
 class Lost(ProgramTest):
     def setUp(self):
         super().setUp()
-        self.folder = self.folder.resolve()
+        self.folder, self.seconds = self.folder.resolve(), []
         (self.folder / "data").mkdir()
         for name, content in GOOD.items():
             (self.folder / "data" / name).write_bytes(content)
@@ -86,12 +87,15 @@ class Lost(ProgramTest):
         place = folder / "place"
         place.mkdir(parents=True)
         return harness.launch(
-            *COMMON, *words, f"run.stall_timeout={timeout}", "run.output=results", ranks=RANKS, cwd=folder, TMPDIR=str(place),
-            OMPI_MCA_btl_vader_backing_directory=str(place), OMPI_MCA_osc_sm_backing_directory=str(place),
+            *COMMON, *words, f"run.stall_timeout={timeout}", "run.output=results", ranks=RANKS, cwd=folder,
+            TMPDIR=str(place), OMPI_MCA_btl_vader_backing_directory=str(place), OMPI_MCA_osc_sm_backing_directory=str(place),
             OMPI_MCA_osc_sm_backing_store=str(place), OMPI_MCA_orte_execute_quiet=None, **environment)
 
     def finish(self, process, folder, mark, nagged):
-        """Wait for the fault, and from then on no longer than the job may take to end; `nagged`: under signals."""
+        """Wait for the fault, and for the end of all processes: how it was, and how many seconds lay between.
+
+        nagged: the ranks get signals meanwhile.
+        """
         try:
             for _ in range(20 * PATIENCE):
                 if process.poll() is not None or mark.exists():
@@ -99,9 +103,15 @@ class Lost(ProgramTest):
                 time.sleep(0.05)
             else:
                 self.end_all(folder)  # it has not even started
+            began = time.monotonic()
             if nagged:
                 self.nag(process, folder)
-            return harness.finish(process, TIMEOUT + WITHIN)
+            done = harness.finish(process, TIMEOUT + WITHIN + HANGS)
+            while processes_in(folder):  # the launcher may end a moment before the last of them
+                if time.monotonic() > began + TIMEOUT + WITHIN + HANGS:
+                    raise TimeoutError(f"a process is left behind\n{done}")
+                time.sleep(0.05)
+            return done, time.monotonic() - began
         finally:
             self.end_all(folder)
 
@@ -122,42 +132,40 @@ class Lost(ProgramTest):
         for pid in processes_in(folder):
             os.kill(pid, signal.SIGKILL)
 
-    def gone(self, folder):
-        """Whether all processes of the job are gone; the launcher may end a moment before the last of them."""
-        for _ in range(100):
-            if not processes_in(folder):
-                return True
-            time.sleep(0.05)
-        return False
-
     def lose(self, number, phase, action, rank):
         """What is wrong about how the job ends after this fault: "" or words."""
+        wrong = ""
         for attempt in range(ATTEMPTS):
             folder = self.folder / f"case-{number}-{attempt}"
             mark = folder / "mark"
             try:
-                done = self.run_with_fault(folder, mark, phase, action, rank)
+                done, seconds = self.run_with_fault(folder, mark, phase, action, rank)
             except (TimeoutError, subprocess.TimeoutExpired) as hang:
                 return f"it hangs: {hang}"
-            if mark.exists():
-                wrong = self.judge(done, folder, action, rank, phase)
-                return f"{wrong}\n{done}" if wrong else ""
-        return f"the fault did not come about\n{done}"
+            if not mark.exists():
+                wrong = f"the fault did not come about\n{done}"
+                continue
+            wrong = self.judge(done, folder, action, rank, phase)
+            if wrong:
+                return f"{wrong}\n{done}"
+            if seconds <= TIMEOUT + WITHIN:
+                self.seconds.append(seconds)
+                return ""
+            wrong = f"all were gone after {seconds:.1f} s\n{done}"
+        return wrong
 
     def run_with_fault(self, folder, mark, phase, action, rank):
         call, which, after, words = OF_OTHERS.get(phase, PHASES[phase]) if rank != 0 else PHASES[phase]
         options = "verify_asan_link_order=0:" + os.environ.get("ASAN_OPTIONS", "")
         timeout = LONG if action == "fail" else TIMEOUT
-        process = self.start(folder, *words, timeout=timeout, LD_PRELOAD=SHIM, ASAN_OPTIONS=options, HSGD_FAULT_CALL=call,
-                             HSGD_FAULT_NUMBER=str(which), HSGD_FAULT_AFTER=after, HSGD_FAULT_RANK=str(rank),
+        process = self.start(folder, *words, timeout=timeout, LD_PRELOAD=SHIM, ASAN_OPTIONS=options,
+                             HSGD_FAULT_CALL=call, HSGD_FAULT_NUMBER=str(which), HSGD_FAULT_AFTER=after, HSGD_FAULT_RANK=str(rank),
                              HSGD_FAULT_ACTION=action, HSGD_FAULT_MARK=str(mark))
         return self.finish(process, folder, mark, nagged=(phase, action, rank) == APART)
 
     def judge(self, done, folder, action, rank, phase):
         if done.code == 0:
             return "exit code 0"
-        if not self.gone(folder):
-            return "a process is left behind"
         left = [str(path) for path in (folder / "place").rglob("*") if not path.is_dir()]
         if left:
             return f"left behind: {left}"
@@ -188,7 +196,8 @@ class Lost(ProgramTest):
         bad = [f"{case}: {words}" for case, words in zip(cases, wrong) if words]
         self.assertEqual(bad, [], "\n\n".join(bad))
         print(f"{len(cases)} ranks lost in {', '.join(sorted({phase for phase, _, _ in cases}))} by "
-              f"{', '.join(sorted({action for _, action, _ in cases}))}: all gone, one message each", flush=True)
+              f"{', '.join(sorted({action for _, action, _ in cases}))}: all gone within {max(self.seconds):.1f} s "
+              f"(time-out {TIMEOUT} s), one message each", flush=True)
 
     @unittest.skipUnless(EVERY_CASE, "it takes as long as several time-outs")
     def test_a_job_that_is_suspended_as_a_whole_goes_on(self):

@@ -47,7 +47,10 @@ class Killed(harness.ProgramTest):
             return
         step = before + dice.randint(0, AHEAD)
         deadline = time.monotonic() + 120
-        while run.process.poll() is None and commits.committed(output) < step and time.monotonic() < deadline:
+        while run.process.poll() is None and commits.committed(output) < step:
+            if time.monotonic() > deadline:
+                run.kill()
+                self.fail(f"it hangs before step {step}: {run.end()}")
             time.sleep(0.002)
         time.sleep(dice.uniform(0.0, 0.02))
 
