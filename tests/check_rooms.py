@@ -66,7 +66,8 @@ SPEAKERS = {"src/main.c", "src/base/progress.c"}
 ALLOWED_CALLS = [
     ("src/base/comm_serial.c", r"_exit", "carries out hsgd_comm_ops.abort, which ends the process by contract"),
     ("mpi/comm_mpi.c", r"_Exit", "carries out hsgd_comm_ops.abort, should MPI_Abort return"),
-    ("src/deck/", r"(v?fprintf|fputs|fputc|putc)\((?!stdout|stderr)\w+", "writes help and the resolved deck to the caller's FILE"),
+    ("src/deck/", r"(v?fprintf|fputs|fputc|putc)\((?!stdout|stderr)\w+",
+     "writes help and the resolved deck to the caller's FILE"),
 ]
 
 
@@ -231,7 +232,8 @@ CLEAN = {
     "static volatile sig_atomic_t asked;\nint main(void)\n{\n    exit(2);\n}\n",
     "src/cpu/cpu.h": '#pragma once\n#include <cblas.h>\n#include "backend.h"\n',
     "src/deck/help.c": '#include <stdio.h>\nvoid help(FILE *to)\n{\n    fprintf(to, "printf(");\n}\n',
-    "src/solve/eigen.c": '#include "curvature/linop.h"\n#include "algebra/vector.h"\n/* exit() and MPI_Send, #if\n#if */\n'
+    "src/solve/eigen.c": '#include "curvature/linop.h"\n#include "algebra/vector.h"\n'
+    "/* exit() and MPI_Send, #if\n#if */\n"
     "static const int table[] = {1, 2};\nstatic const char *const name = \"static int x;\";\n"
     "typedef struct {\n    int a;\n} thing;\nstatic int helper(int a);\nstatic int helper(int a)\n{\n    int b = a;\n\n"
     "    comm->ops->abort(b);\n    return b;\n}\nconst thing all = {.a = 1};\n",
@@ -291,7 +293,8 @@ def self_test():
             if plant is None and findings:
                 failures += [f"the clean tree is accused: {finding}" for finding in findings]
             if plant and not (len(findings) == 1 and findings[0].startswith(plant[0]) and plant[2] in findings[0]):
-                failures.append(f"planted {plant[0]} {plant[1][:60]!r}: expected one finding {plant[2]!r}, got {findings}")
+                failures.append(f"planted {plant[0]} {plant[1][:60]!r}: expected one finding {plant[2]!r}, "
+                                f"got {findings}")
     return failures
 
 

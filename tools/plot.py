@@ -114,7 +114,8 @@ def draw_curvature(results, _data, figure):
         left.set(xlabel="step", ylabel=label(values, "eigenvalue"), yscale="symlog", title="sharpness")
         left.legend()
         right.plot(step, file["/curvature/gradient_share"][()], "o-", ms=3)
-        right.set(xlabel="step", ylabel="share of the squared gradient", ylim=(0, 1), title="gradient in the top subspace")
+        right.set(xlabel="step", ylabel="share of the squared gradient", ylim=(0, 1),
+                  title="gradient in the top subspace")
 
 
 def draw_confusion(results, _data, figure):
@@ -155,8 +156,8 @@ def deflated(file):
 
 
 def draw_density(results, _data, figure):
-    """Both densities with their error bands on a logarithmic scale: the seed's over the mean range, for reference, and the
-    one over the whole range, whose mass is the analytic one."""
+    """Both densities with their error bands on a logarithmic scale: the seed's over the mean range, for reference, and
+    the one over the whole range, whose mass is the analytic one."""
     with open_results(results, "density.h5") as file:
         upper, lower = figure.subplots(2, 1)
         for axes, group, title in ((upper, "", "range: mean of the runs' extremes; mass: sum over the grid"),

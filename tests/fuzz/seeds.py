@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the seeds of tests/fuzz/seeds/<target> anew (those named found-* are inputs that broke something once, and stay).
+"""Write the seeds of tests/fuzz/seeds/<target> anew (those named found-* broke something once, and stay).
 
     tests/fuzz/seeds.py
 """

@@ -185,8 +185,8 @@ class BadWeights(ProgramTest):
     """HDF5 files that the deck names: weights, sample numbers, vectors."""
 
     WORDS = ("data.train_samples=100", "data.test_samples=20",
-             "model.layers=maxpool 2 / conv 2 3 / relu / linear 10", "train.steps=1", "hessian.samples=20", "eigen.count=1",
-             "density.probes=2", "density.steps=3")
+             "model.layers=maxpool 2 / conv 2 3 / relu / linear 10", "train.steps=1", "hessian.samples=20",
+             "eigen.count=1", "density.probes=2", "density.steps=3")
     PARAMETERS = {"conv1/weight": (2, 1, 3, 3), "conv1/bias": (2,), "out/weight": (10, 392), "out/bias": (10,)}
     N = 18 + 2 + 3920 + 10
 

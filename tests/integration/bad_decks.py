@@ -18,8 +18,8 @@ VALUES = {
     "model.layers": (
         "", "conv 16 5", "conf 16 5 / linear 10", "conv 16 / linear 10", "conv 0 5 / linear 10",
         "conv 16 4 / linear 10", "conv 16 5 3 / linear 10", "linear 9", "linear 10 / maxpool 2",
-        "linear 10 / conv 4 3 / linear 10", "maxpool 29 / linear 10", "maxpool 0 / linear 10", "relu 3 / linear 10", "linear 10 / relu",
-        "linear 10 / / linear 10", "linear x"),
+        "linear 10 / conv 4 3 / linear 10", "maxpool 29 / linear 10", "maxpool 0 / linear 10", "relu 3 / linear 10",
+        "linear 10 / relu", "linear 10 / / linear 10", "linear x"),
     "model.precision": ("half", "Single2"),
     "model.init": ("",),
     "train.epochs": ("-1", "five"),
@@ -173,8 +173,8 @@ class BadDecks(ProgramTest):
         self.assertTrue((self.folder / "all" / "trace.h5").exists())
 
     def test_more_eigenpairs_than_there_are_mean_all_unless_asked_for(self):
-        words = ("data.train_samples=50", "data.test_samples=20", "model.layers=conv 1 3 / relu / maxpool 4 / linear 10",
-                 "hessian.layers=conv1.bias", "run.stages=eigen")
+        words = ("data.train_samples=50", "data.test_samples=20", "hessian.layers=conv1.bias", "run.stages=eigen",
+                 "model.layers=conv 1 3 / relu / maxpool 4 / linear 10")
         self.program(*words, "run.output=all")
         self.assertEqual(harness.datasets(self.folder / "all" / "eigen.h5")["/eigenvalues"].shape, (1,))
         self.refused(*words, "eigen.count=2", expect=EXIT_USAGE, output="asked")

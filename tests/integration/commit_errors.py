@@ -19,13 +19,13 @@ SAMPLE_OF_RANKS = None if harness.EVERY_CASE else 2
 WORKERS = int(os.environ.get("HSGD_TEST_WORKERS", "2"))
 
 
-
 def may_pass(call, rank, ranks):
     """What may fail unheard, as no byte depends on it.
 
     That is the closing of what was only read; the end of the lock, which the next run finds left over; the trial file
-    by which Open MPI learns about locks; the second name of an old file, which then gets a new one instead; and, of several ranks, the closing that Open MPI does not tell of (each has
-    flushed what it wrote, as commit_order.py sees) and the cutting to length by others than rank 0, which does it too.
+    by which Open MPI learns about locks; the second name of an old file, which then gets a new one instead; and, of
+    several ranks, the closing that Open MPI does not tell of (each has flushed what it wrote, as commit_order.py sees)
+    and the cutting to length by others than rank 0, which does it too.
     """
     if call.path.endswith(commits.LOCK):
         return call.name in ("unlink", "close")

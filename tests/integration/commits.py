@@ -1,4 +1,7 @@
-"""A finished training that is made longer, commits two more checkpoints and replaces its results, and what its folder must look like at any instant."""
+"""A finished training that is made longer: it commits two more checkpoints and replaces its results.
+
+And what its folder must look like at any instant.
+"""
 import hashlib
 import re
 import shutil

@@ -1,7 +1,7 @@
-"""The program on CUDA: the CPU's numbers stage by stage, the same bits on any number of GPUs, memory, and what goes wrong.
+"""The program on CUDA: the CPU's numbers stage by stage, the same bits on any number of GPUs, memory, what goes wrong.
 
-$HSGD_TEST_MODULE names the CUDA module: the emulated one (then devices, memory and faults are as a test wishes), or that
-of a GPU; without a usable device all is skipped, with the reason.
+$HSGD_TEST_MODULE names the CUDA module: the emulated one (then devices, memory and faults are as a test wishes), or
+that of a GPU; without a usable device all is skipped, with the reason.
 """
 import os
 import re
@@ -64,7 +64,7 @@ class Numbers(CudaTest):
         self.assertEqual(found["/confusion"].tolist(), expected["/confusion"].tolist())
         expected, found = files("eigen.h5")
         scale = np.abs(expected["/eigenvalues"]).max()
-        # An eigenvalue moves by at most the norm of the difference of the operators (Weyl), and each side's by its residual.
+        # An eigenvalue moves by at most the norm of the operators' difference (Weyl), and each side's by its residual.
         slack = bound * scale + expected["/residuals"] + found["/residuals"]
         self.assertTrue((np.abs(found["/eigenvalues"] - expected["/eigenvalues"]) <= slack).all())
         expected, found = files("trace.h5")
@@ -88,9 +88,9 @@ class Numbers(CudaTest):
         self.check_studies("single", 2e-5)
 
     def test_tanh_and_averages_and_gauss_newton(self):
-        files = self.both("model.layers=conv 3 3 / tanh / avgpool 2 / conv 4 5 / relu / maxpool 3 / linear 7 / tanh / linear 10",
-                          "model.precision=double", "hessian.operator=gauss-newton", "run.stages=verify density trace",
-                          "data.normalize=0.13 0.31")
+        layers = "conv 3 3 / tanh / avgpool 2 / conv 4 5 / relu / maxpool 3 / linear 7 / tanh / linear 10"
+        files = self.both(f"model.layers={layers}", "model.precision=double", "hessian.operator=gauss-newton",
+                          "run.stages=verify density trace", "data.normalize=0.13 0.31")
         expected, found = files("density.h5")
         self.assertLessEqual(np.abs(found["/ritz_values"] - expected["/ritz_values"]).max(), 1e-9)
         expected, found = files("trace.h5")
@@ -126,7 +126,7 @@ class Layouts(CudaTest):
     def devices(self, count):
         return {"HSGD_EMULATION_DEVICES": str(count)} if EMULATED else {}
 
-    SEVERAL = ("train.batch=150", "hessian.samples=160")  # samples make groups of 50: three for training, four for products
+    SEVERAL = ("train.batch=150", "hessian.samples=160")  # groups of 50 samples: three in training, four in products
 
     @needs_ranks()
     @emulation_only
@@ -212,7 +212,8 @@ class Memory(CudaTest):
 
     def test_the_dry_run_names_device_place_and_memory(self):
         done = self.program(*SMALL, "--dry-run", "device.backend=cuda", **self.environment)
-        self.assertRegex(done.out, r"rank 0: .* at [0-9a-fA-F:.]+, about [0-9.]+ MiB \([0-9.]+ MiB of them kept base passes\) of [0-9.]+ MiB")
+        self.assertRegex(done.out, r"rank 0: .* at [0-9a-fA-F:.]+, about [0-9.]+ MiB "
+                                   r"\([0-9.]+ MiB of them kept base passes\) of [0-9.]+ MiB")
 
     @emulation_only
     def test_a_study_that_does_not_fit_is_refused_with_figures(self):

@@ -15,14 +15,15 @@ EMULATION = ROOT / "tests/emulation"
 
 
 def has_driver():
-    return subprocess.run(["nvidia-smi"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0 \
-        if shutil.which("nvidia-smi") else False
+    tool = shutil.which("nvidia-smi")
+    return bool(tool) and subprocess.run([tool], capture_output=True, check=False).returncode == 0
 
 
 @unittest.skipUnless(NVCC, "nvcc is not installed")
 class CudaBuild(ProgramTest):
     def run_checked(self, *command, **options):
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                              **options)
         self.assertEqual(done.returncode, 0, done.stdout[-4000:])
         return done.stdout
 

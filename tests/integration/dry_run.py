@@ -31,7 +31,8 @@ class DryRun(ProgramTest):
     def test_the_work_follows_the_keys(self):
         for name, words, told in (
                 ("train", (), "240 images"),
-                ("train", ("train.curvature_every=4",), "3 measurements, each of at most 42 products and an exact trace"),
+                ("train", ("train.curvature_every=4",),
+                 "3 measurements, each of at most 42 products and an exact trace"),
                 ("train", ("train.curvature_every=3", "trace.method=hutchinson"), "3 measurements, each of at most 46"),
                 ("eigen", ("eigen.count=3",), "at most 46 products"),  # 40, and the residuals of 6 pairs
                 ("density", (), "20 products"),
@@ -47,7 +48,8 @@ class DryRun(ProgramTest):
                 self.assertIn(told, self.stage(name, *words))
         with h5py.File(self.folder / "list.h5", "w") as file:
             file["vectors"] = np.ones((7, 10 * 784 + 10))
-        self.assertIn("7 products", self.stage("hvp", "model.layers=linear 10", "run.stages=hvp", "hvp.vectors=list.h5"))
+        told = self.stage("hvp", "model.layers=linear 10", "run.stages=hvp", "hvp.vectors=list.h5")
+        self.assertIn("7 products", told)
 
     def test_only_a_valid_eigen_file_saves_its_search(self):
         self.study("done", "run.stages=eigen")
@@ -94,9 +96,10 @@ class DryRun(ProgramTest):
         self.assertGreater(self.megabytes("rank 0:", *train, "train.curvature_every=4"), plain + basis)
         pairs = self.megabytes("disk:", *train, "train.curvature_every=4", "train.curvature_count=40")
         self.assertGreater(pairs, self.megabytes("disk:", *train) + 3 * 8 * 40 * n / 2**20)  # in three checkpoints
+        every = "train.curvature_every=4"
         passes = [float(re.search(r"about (\S+) forward", self.stage("train", *train, *words)).group(1))
-                  for words in ((), ("train.curvature_every=4",), ("train.curvature_every=4", "trace.method=hutchinson"))]
-        # 64 samples: noise 3, 40 products and 2 residuals; a gradient is 3 passes, the exact trace 1 + 2 * 10, a probe 6
+                  for words in ((), (every,), (every, "trace.method=hutchinson"))]
+        # 64 samples: noise 3, 40 products, 2 residuals; a gradient is 3 passes, the exact trace 1 + 2 * 10, a probe 6
         for told, trace in zip(passes[1:], (21, 4 * 6)):
             self.assertAlmostEqual(told - passes[0], 64 * (6 * 3 + 3 * (6 * 42 + 3 + trace)), delta=0.01 * told)
 
@@ -114,7 +117,8 @@ class DryRun(ProgramTest):
     @needs_ranks()
     def test_every_rank_tells_its_place(self):
         lines = self.dry("device.threads=1", ranks=3)
-        places = [line for line in lines if re.match(r"rank \d: host \S+, local rank \d, device cpu \(\w+\), 1 thr", line)]
+        place = re.compile(r"rank \d: host \S+, local rank \d, device cpu \(\w+\), 1 thr")
+        places = [line for line in lines if place.match(line)]
         self.assertEqual(len(places), 3, lines)
         self.assertEqual(sum(line.startswith("node ") for line in lines), 1, lines)
 

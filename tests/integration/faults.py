@@ -148,7 +148,8 @@ class Faults(ProgramTest):
         steps = int(max(results.glob("checkpoint-*.h5")).stem.split("-")[1])
         self.program(*words, f"train.steps={steps}", "run.output=whole")
         self.program(*words, f"train.steps={steps}", "--restart", "run.output=results")
-        for name, part in (("weights.h5", "/params"), ("train.h5", "/train")):  # the stop, a step like any, is not tested
+        # (The stop, a step like any, is not tested.)
+        for name, part in (("weights.h5", "/params"), ("train.h5", "/train")):
             first, second = (harness.datasets(self.folder / folder / name) for folder in ("results", "whole"))
             for path in filter(lambda path: path.startswith(part), second):
                 self.assertEqual(first[path].tobytes(), second[path].tobytes(), path)
@@ -187,8 +188,8 @@ class Faults(ProgramTest):
             done = harness.finish(process, timeout=60)
             self.assertEqual(done.code, EXIT_IO, str(done))
             self.assertEqual(len(done.errors), 1, str(done))
-            self.assertIn(f"{LOCK}: this run stood still and has lost the lock: process 4711 on elsewhere (job 79) took",
-                          done.errors[0])
+            self.assertIn(f"{LOCK}: this run stood still and has lost the lock: "
+                          "process 4711 on elsewhere (job 79) took", done.errors[0])
             self.assertEqual(self.contents(self.folder / stage), before[stage], str(done))
             self.assertNotIn('"event": "end"', (self.folder / stage / JOURNAL).read_text())
 

@@ -189,7 +189,8 @@ class Files(ProgramTest):
         mass = sum(w * (math.erf((grid[-1] - t) / width) - math.erf((grid[0] - t) / width)) / 2
                    for t, w in zip(theta, weight))
         self.assertAlmostEqual(float(file["/full/mass"][()]), mass, places=12)
-        expected = (weight * np.exp(-((grid[:, None] - theta) / width)**2)).sum(axis=1) / width / math.sqrt(math.pi) / mass
+        bumps = weight * np.exp(-((grid[:, None] - theta) / width)**2)
+        expected = bumps.sum(axis=1) / width / math.sqrt(math.pi) / mass
         np.testing.assert_allclose(file["/full/density"][()], expected, rtol=1e-9, atol=1e-12 * expected.max())
 
     def test_moments_are_those_of_the_quadrature(self):
@@ -232,8 +233,8 @@ class Variants(ProgramTest):
             file["vectors"] = np.ones((1, N))
         for operator in ("hessian", "gauss-newton"):
             for method in ("exact", "hutchinson"):
-                folder = self.study(f"{operator}-{method}", "run.stages=hvp eigen density trace", "hvp.vectors=vectors.h5",
-                                    f"hessian.operator={operator}", f"trace.method={method}")
+                folder = self.study(f"{operator}-{method}", "run.stages=hvp eigen density trace",
+                                    "hvp.vectors=vectors.h5", f"hessian.operator={operator}", f"trace.method={method}")
                 for name in ("hvp.h5", "eigen.h5", "density.h5", "trace.h5"):
                     with self.subTest(name=name, operator=operator), h5py.File(folder / name, "r") as file:
                         self.assertEqual(text(file.attrs["operator"]), operator)

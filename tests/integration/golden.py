@@ -1,6 +1,7 @@
 """The program against independent float64 references on real MNIST: HSGD_GOLDEN and HSGD_DATA name both folders.
 
-$HSGD_TEST_MODULE, where it is set, names a CUDA module that computes.  The errors seen are printed.  Bounds are relative: 1e-10 in double, 2e-5 in single for gradient and product.
+$HSGD_TEST_MODULE, where it is set, names a CUDA module that computes.  The errors seen are printed.  Bounds are
+relative: 1e-10 in double, 2e-5 in single for gradient and product.
 """
 import os
 

@@ -1,4 +1,4 @@
-"""The probes of the density dealt to groups of ranks: the same bits, whoever makes them; all end together, however it ends."""
+"""The probes of the density dealt to groups of ranks: the same bits, whoever makes them; all end together, however."""
 import os
 import re
 import shutil
@@ -178,8 +178,8 @@ class GoesOn(Groups):
 
     def stop_in_round(self, output, *words, line, until):
         """Ask a run to stop soon after it has said `line`, in the midst of a round of one block."""
-        process = harness.launch(*DATA, *DENSITY, *self.words, *words, "run.snapshot_every=3600", f"run.output={output}",
-                                 ranks=2, cwd=self.folder, **self.environment)
+        process = harness.launch(*DATA, *DENSITY, *self.words, *words, "run.snapshot_every=3600",
+                                 f"run.output={output}", ranks=2, cwd=self.folder, **self.environment)
         self.assertTrue(any(line in text for text in process.stdout), f"never said: {line}")
         time.sleep(until)
         process.send_signal(signal.SIGUSR1)

@@ -22,7 +22,7 @@ HUGE = 1 << 40
 SMALL_BOMB = zlib.compress(bytes(32 << 20), 9)
 BOMB = zlib.compress(bytes(512 << 20), 9)
 
-# The most memory of a program, told by one that is small itself: a process begins with the size of the one it came from.
+# The most memory of a program, told by one that is small itself: a process begins with the size of its parent.
 MEASURE = """
 import os, sys
 pid = os.fork()

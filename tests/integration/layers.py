@@ -66,8 +66,8 @@ class Blocks(LayersTest):
         starts[:, rows] = np.eye(len(rows))
         folder = self.tiny(
             "block", f"hessian.layers={layers}", f"hessian.operator={operator}", *words, "eigen.count=3",
-            "eigen.tolerance=1e-9", "eigen.max_products=500", f"density.steps={len(rows)}", f"density.probes={len(rows)}",
-            f"density.start={self.vectors('start.h5', 'start', starts)}",
+            "eigen.tolerance=1e-9", "eigen.max_products=500", f"density.steps={len(rows)}",
+            f"density.probes={len(rows)}", f"density.start={self.vectors('start.h5', 'start', starts)}",
             f"landscape.vectors={self.vectors('given.h5', 'vectors', starts[:2])}",
             "landscape.directions=eigenvector random gradient file2", "landscape.plane=none",
             "run.stages=verify eigen density trace landscape", ranks=self.ranks)

@@ -21,8 +21,19 @@ case $1 in
         find .ci/run tools jobs tests \( -name '*.sh' -o -path .ci/run \) -print0 | xargs -0 shellcheck -x
         ;;
     python)
-        find tools tests -name '*.py' -print0 |
-            xargs -0 "${HSGD_PYTHON:-python3}" -c 'import sys; [compile(open(f).read(), f, "exec") for f in sys.argv[1:]]'
+        "${HSGD_PYTHON:-python3}" - <<'PYTHON'
+import pathlib, re, sys
+wrong = []
+for path in sorted(path for folder in ("tools", "tests") for path in pathlib.Path(folder).rglob("*.py")):
+    text = path.read_text(encoding="utf-8")
+    compile(text, path, "exec")
+    wrong += [f"{path}:{number}: {len(line)} characters in a line, 120 at most"
+              for number, line in enumerate(text.split("\n"), 1) if len(line) > 120]
+    # Two blank lines between what stands at the margin, one elsewhere.
+    wrong += [f"{path}:{text.count(chr(10), 0, found.end())}: too many blank lines"
+              for found in re.finditer(r"\n\n\n(?=[ \t\n])", text)]
+sys.exit("\n".join(wrong) or 0)
+PYTHON
         ;;
     tidy)
         need run-clang-tidy

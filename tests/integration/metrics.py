@@ -1,4 +1,4 @@
-"""metrics.jsonl tells, in whole lines of JSON, what the files of a study hold: also of one that was killed or failed."""
+"""metrics.jsonl tells, in whole lines of JSON, what the files of a study hold: also where it was killed or failed."""
 import json
 import os
 import re
@@ -228,8 +228,8 @@ class Runs(Metrics):
     def test_an_exact_trace_tells_of_its_samples(self):
         folder = self.study("results", "run.stages=trace", "trace.method=exact", "device.threads=1")
         lines = [line for line in self.events(folder) if line["event"] == "progress"]
-        self.assertEqual([(line["unit"], line["done"], line["total"]) for line in lines if line["done"] == line["total"]],
-                         [("groups", 7, 7)])  # 64 samples by tens
+        whole = [(line["unit"], line["done"], line["total"]) for line in lines if line["done"] == line["total"]]
+        self.assertEqual(whole, [("groups", 7, 7)])  # 64 samples by tens
 
     def test_a_stop_is_told_with_its_step(self):
         self.program(*STEPS, "train.steps=10000000", "train.checkpoint_every=0", "run.time_limit=1",

@@ -1,5 +1,5 @@
-"""A tolerance below the noise of the products in single precision ends the eigen stage at once, with exit code 4 and the
-floor in the message; one above it is reached; in double the same tolerance is."""
+"""A tolerance below the noise of the products in single precision ends the eigen stage at once, with exit code 4 and
+the floor in the message; one above it is reached; in double the same tolerance is."""
 import re
 
 import h5py

@@ -50,9 +50,10 @@ DEVICE, IO = 6, 5  # exit codes
 ACTIONS = ("exit0", "exit1", "abort", "kill", "stop")
 # One rank's all-reduce fails, and it tells that itself: the others wait for it.
 FAILURES = tuple(("all-reduce", "fail", rank) for rank in (0, RANKS - 1))
-# All but rank 0 fail at once, each of its own: one of them tells it.  Meanwhile they are asked to stop, as job scripts do.
+# All but rank 0 fail at once, each alone: one of them tells it.  Meanwhile they are asked to stop, as job scripts do.
 APART = ("all-reduce", "fail", "1,2")
-CASES = tuple((phase, action, rank) for phase in PHASES for action in ACTIONS for rank in (0, RANKS - 1)) + FAILURES + (APART,)
+CASES = (*((phase, action, rank) for phase in PHASES for action in ACTIONS for rank in (0, RANKS - 1)),
+         *FAILURES, APART)
 FEW = (APART, ("start", "stop", 0), ("all-reduce", "kill", RANKS - 1), ("product", "stop", RANKS - 1),
        ("HDF5 write", "stop", 0))
 
@@ -88,8 +89,9 @@ class Lost(ProgramTest):
         place.mkdir(parents=True)
         return harness.launch(
             *COMMON, *words, f"run.stall_timeout={timeout}", "run.output=results", ranks=RANKS, cwd=folder,
-            TMPDIR=str(place), OMPI_MCA_btl_vader_backing_directory=str(place), OMPI_MCA_osc_sm_backing_directory=str(place),
-            OMPI_MCA_osc_sm_backing_store=str(place), OMPI_MCA_orte_execute_quiet=None, **environment)
+            TMPDIR=str(place), OMPI_MCA_btl_vader_backing_directory=str(place),
+            OMPI_MCA_osc_sm_backing_directory=str(place), OMPI_MCA_osc_sm_backing_store=str(place),
+            OMPI_MCA_orte_execute_quiet=None, **environment)
 
     def finish(self, process, folder, mark, nagged):
         """Wait for the fault, and for the end of all processes: how it was, and how many seconds lay between.
@@ -159,8 +161,8 @@ class Lost(ProgramTest):
         options = "verify_asan_link_order=0:" + os.environ.get("ASAN_OPTIONS", "")
         timeout = LONG if action == "fail" else TIMEOUT
         process = self.start(folder, *words, timeout=timeout, LD_PRELOAD=SHIM, ASAN_OPTIONS=options,
-                             HSGD_FAULT_CALL=call, HSGD_FAULT_NUMBER=str(which), HSGD_FAULT_AFTER=after, HSGD_FAULT_RANK=str(rank),
-                             HSGD_FAULT_ACTION=action, HSGD_FAULT_MARK=str(mark))
+                             HSGD_FAULT_CALL=call, HSGD_FAULT_NUMBER=str(which), HSGD_FAULT_AFTER=after,
+                             HSGD_FAULT_RANK=str(rank), HSGD_FAULT_ACTION=action, HSGD_FAULT_MARK=str(mark))
         return self.finish(process, folder, mark, nagged=(phase, action, rank) == APART)
 
     def judge(self, done, folder, action, rank, phase):

@@ -33,7 +33,8 @@ class OtherDecks(ProgramTest):
             f"model.layers={LAYERS}", "model.precision=double", "train.schedule=cosine", "train.nesterov=true",
             "train.weight_decay=0.001", f"hessian.indices={given}", f"hvp.vectors={given}", f"density.start={given}",
             f"landscape.vectors={given}", "landscape.directions=file2 random", "landscape.plane=file1 gradient",
-            "landscape.normalize=filter", "data.normalize=0.13 0.31", "run.stages=train verify hvp eigen density trace landscape")
+            "landscape.normalize=filter", "data.normalize=0.13 0.31",
+            "run.stages=train verify hvp eigen density trace landscape")
 
     def test_gauss_newton_by_power_iteration_on_the_test_set(self):
         self.compare("hessian.operator=gauss-newton", "hessian.split=test", "hessian.first=11", "hessian.samples=71",

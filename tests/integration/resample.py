@@ -1,5 +1,5 @@
-"""hessian.resample: what is told without a group of samples is what a study of the other samples alone finds, the errors
-are the jackknife's, and neither ranks nor interruptions change a bit."""
+"""hessian.resample: what is told without a group of samples is what a study of the other samples alone finds, the
+errors are the jackknife's, and neither ranks nor interruptions change a bit."""
 import shutil
 import signal
 import time
@@ -95,7 +95,8 @@ class Resample(ProgramTest):
             folder, _ = self.run_to(method, *RESAMPLED, "run.stages=trace", f"trace.method={method}")
             found[method] = datasets(folder / "trace.h5")
         np.testing.assert_array_equal(found["hutchinson"]["/jackknife/error"], found["hutch++"]["/jackknife/error"])
-        np.testing.assert_allclose(found["hutch++"]["/jackknife/interval"].mean(), found["hutch++"]["/trace"], rtol=1e-12)
+        middle = found["hutch++"]["/jackknife/interval"].mean()
+        np.testing.assert_allclose(middle, found["hutch++"]["/trace"], rtol=1e-12)
 
     def test_all_else_keeps_its_bits(self):
         plain, _ = self.run_to("plain", *DECK)

@@ -27,7 +27,7 @@ TRAIN = [*SMALL, *STEPS, "run.stages=train"]
 SILENT = [*TRAIN, "train.steps=3000", "train.checkpoint_every=1000000", "train.evaluate_every=1000000"]
 ENDLESS = [*TRAIN, "train.steps=100000000"]
 PATIENCE = 240  # seconds: more than Slurm takes for a limit of one minute, a requeue and what the machine does beside
-# Seconds from the start to the end of all waiting: ctest's limit (600) would kill the test and leave its daemons behind.
+# Seconds from the start to the end of all waiting: ctest's limit (600) would kill the test and leave its daemons.
 DEADLINE = time.monotonic() + 440
 
 
@@ -243,11 +243,12 @@ class Slurm(unittest.TestCase):
         program = folder / "program"
         program.write_text(f'#!/bin/sh\necho "in $(pwd), locks $HDF5_USE_FILE_LOCKING"\nexec {harness.PROGRAM} "$@"\n')
         program.chmod(0o755)
-        names = [name for name in self.cluster.variables if name == "PATH" or name.startswith(("HSGD_", "OMPI_"))]
+        names = [name for name in self.cluster.variables if name.startswith(("PATH", "HSGD_", "OMPI_"))]
         # Variables such as a job with GPUs hands on to one that is submitted in it.
         gpus = {"SLURM_GPUS": "4", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_GPUS": "0,1,2,3"}
-        job = self.submit(folder, *SMALL, "--dry-run", "device.backend=auto", HSGD_BIN=str(program), **gpus,
-                          options=["--nodes=1", "--ntasks-per-node=4", f"--chdir={other}", f"--export={','.join(names)}"])
+        options = ["--nodes=1", "--ntasks-per-node=4", f"--chdir={other}", f"--export={','.join(names)}"]
+        job = self.submit(folder, *SMALL, "--dry-run", "device.backend=auto", options=options, HSGD_BIN=str(program),
+                          **gpus)
         job.ended("COMPLETED")
         self.assertIn("4 ranks by srun", job.log())
         self.assertEqual(job.log().count(f"in {other}, locks BEST_EFFORT"), 4, str(job))

@@ -1,4 +1,4 @@
-"""Threads and their cores: the number by itself, the deck's number, how they are bound, and what output and files say."""
+"""Threads and their cores: the number by itself, the deck's number, how they are bound, what output and files say."""
 import os
 import re
 import signal
@@ -97,7 +97,8 @@ class Threads(ProgramTest):
 
     def test_files_tell_threads_and_binding(self):
         for threads, binding in ((len(CORES), "core"), (len(CORES) + 1, "none")):
-            folder = self.study(f"t{threads}", "run.stages=train", f"device.threads={threads}", **CLEAN, **NOTHING_BOUND)
+            folder = self.study(f"t{threads}", "run.stages=train", f"device.threads={threads}", **CLEAN,
+                                **NOTHING_BOUND)
             with h5py.File(folder / "weights.h5", "r") as file:
                 self.assertEqual(int(file.attrs["threads"]), threads)
                 self.assertEqual(file.attrs["binding"], binding)

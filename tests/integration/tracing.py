@@ -72,7 +72,7 @@ def counts(calls):
 
 
 def cases(calls):
-    """(kind, N) of every call that changes something: the N-th of its kind; an opening only where it may make a file."""
+    """(kind, N) of every call that changes something: the N-th of its kind; of openings those that may make a file."""
     kinds = {name: [call for call in calls if call.name == name] for name in CALLS}
     return [(name, n) for name in CALLS for n, call in enumerate(kinds[name], 1)
             if name != "openat" or "O_CREAT" in call.words]

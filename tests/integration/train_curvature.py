@@ -32,7 +32,7 @@ class TrainCurvature(ProgramTest):
             np.testing.assert_array_equal(value, parts[name], name)
 
     def test_a_stop_within_a_measurement_keeps_the_training_and_its_bits(self):
-        """A measurement a step, short of products and long in probes: the request is heard when pairs are found already."""
+        """A measurement a step, few products and many probes: the request is heard when pairs are found already."""
         words = (*MEASURED, "train.curvature_every=1", "trace.method=hutchinson", "trace.probes=300", "train.steps=3",
                  "eigen.max_products=4")
         whole = datasets(self.study("whole", *words) / "train.h5")

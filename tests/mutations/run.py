@@ -37,7 +37,7 @@ def must(words, cwd):
 
 
 def copy_sources(to):
-    """Make `to` hold the files that git knows or would add, and no others; what is the same stays, so it is not built anew."""
+    """Make `to` hold the files that git knows or would add, and no others; what is the same stays, being built."""
     listed = must(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT).split("\0")
     names = {name for name in listed if name and (ROOT / name).is_file()}
     for old in [path for path in to.rglob("*") if path.is_file() and "build" not in path.relative_to(to).parts[:1]]:
