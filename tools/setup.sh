@@ -2,7 +2,7 @@
 # tools/setup.sh [SECTION ...] - install the Debian packages of tools/packages.txt that are missing.
 #
 # SECTION is run, test, extra or cross (default: run).  Where nothing is missing, nothing is done and no right is needed;
-# else apt-get runs as root, or through sudo.
+# else apt-get runs as root, or through sudo.  On another system it only says what the build misses.
 set -euo pipefail
 
 list=$(dirname "${BASH_SOURCE[0]}")/packages.txt
@@ -37,9 +37,23 @@ install() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
 }
 
+# What the build looks for and a system without Debian's packages does not have.
+absent() {
+    local name
+    for name in cmake mpicc h5pcc pkg-config; do command -v "$name" >/dev/null || echo "$name"; done
+    for name in inih openblas cmocka; do pkg-config --exists "$name" 2>/dev/null || echo "$name"; done
+}
+
 if ! command -v dpkg-query >/dev/null; then
-    echo "setup: not a Debian system; what the program needs is listed in $list" >&2
-    exit 0
+    mapfile -t missing < <(absent)
+    if ((${#missing[@]} == 0)); then exit 0; fi
+    cat >&2 <<EOF
+setup: not a Debian system, and not found: ${missing[*]}
+setup: load or install CMake 3.25, a C compiler with OpenMP, MPI (mpicc), parallel HDF5 (h5pcc), OpenSSL, zlib and, where
+setup: pkg-config finds them (PKG_CONFIG_PATH), inih, OpenBLAS and, for the tests, cmocka.  README.md shows a build by
+setup: hand ("On a cluster"); $list lists all that can be of use, by Debian's names.
+EOF
+    exit 1
 fi
 missing=()
 for section in "${@:-run}"; do

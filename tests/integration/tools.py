@@ -1,5 +1,6 @@
-"""The tools of Python: weights to PyTorch and back without a changed bit, and every figure of a study."""
+"""The tools: weights to PyTorch and back without a changed bit, every figure of a study, what a setup needs."""
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,25 @@ class Tools(ProgramTest):
             with self.subTest(source=source):
                 self.assertIn(reason, self.tool("convert_weights.py", source, "x.npz", expect=1).stderr)
                 self.assertFalse((self.folder / "x.npz").exists())
+
+    def test_setup_on_a_system_without_debians_packages_tells_what_it_misses(self):
+        place = self.folder / "bin"
+        place.mkdir()
+        for name in ("bash", "cat", "dirname"):
+            (place / name).symlink_to(shutil.which(name))
+        setup = [str(place / "bash"), str(TOOLS / "setup.sh"), "run", "test"]
+        needed = ["cmake", "mpicc", "h5pcc", "pkg-config"]
+        for there in ([], needed[1:], needed):  # this pkg-config finds all
+            for name in there:
+                (place / name).write_text("#!/bin/sh\n")
+                (place / name).chmod(0o755)
+            done = subprocess.run(setup, env={"PATH": str(place)}, capture_output=True, text=True, check=False)
+            missing = [name for name in needed if name not in there]
+            if "pkg-config" in missing:
+                missing += ["inih", "openblas", "cmocka"]
+            self.assertEqual(done.returncode, 1 if missing else 0, done.stderr)
+            self.assertEqual("not found: " + " ".join(missing) + "\n" in done.stderr, bool(missing), done.stderr)
+            self.assertEqual("README.md" in done.stderr, bool(missing), done.stderr)
 
     def test_every_figure_is_drawn(self):
         words = ("train.curvature_every=4", "train.curvature_count=1")
