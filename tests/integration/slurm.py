@@ -299,9 +299,9 @@ class Slurm(unittest.TestCase):
         if not shim:
             self.skipTest("HSGD_TEST_SHIM names no library that asks for it")
         folder = self.place("early")
-        program = folder / "early"
+        program = folder / "early"  # under srun all ranks pass for rank 0 until MPI numbers them
         program.write_text(f'''#!/bin/sh
-export LD_PRELOAD={shim} HSGD_FAULT_CALL=MPI_Init_thread HSGD_FAULT_NUMBER=1 HSGD_FAULT_RANK= HSGD_FAULT_ACTION=term
+export LD_PRELOAD={shim} HSGD_FAULT_CALL=MPI_Init_thread HSGD_FAULT_NUMBER=1 HSGD_FAULT_RANK=0 HSGD_FAULT_ACTION=term
 export HSGD_FAULT_MARK={folder}/mark
 exec {harness.PROGRAM} "$@"
 ''')
