@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/ticker.h"
 #include "store/internal.h"
+#include "store/owner.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -12,7 +13,6 @@
 #include <unistd.h>
 
 enum {
-    OWNER = 384,    /* bytes of the file at most */
     TOUCH = 10000,  /* milliseconds between two signs of life */
     SIGNS = 3,      /* so many times that without one is no life */
     STEP = 250,     /* milliseconds at most that the other ranks wait for rank 0: less than run.stall_timeout can be */
@@ -25,82 +25,17 @@ struct hsgd_lock {
     int fd;
     struct stat file; /* that is open */
     char path[STORE_PATH];
-    char text[OWNER + 1]; /* what this run wrote into the file; "": nothing yet */
-    int64_t touch;        /* milliseconds between two signs of life */
+    char text[OWNER_TEXT]; /* what this run wrote into the file; "": nothing yet */
+    int64_t touch;         /* milliseconds between two signs of life */
     hsgd_ticker *toucher;
     atomic_bool lost; /* another run has it: once seen, for good */
 };
-
-/* ---- who holds it ---- */
-
-typedef struct {
-    char host[64], job[64]; /* job: the batch system's number, or "none" */
-    long pid;               /* 0: nobody is named */
-} owner;
-
-/* The variable, or NULL where it is no word that the file could hold. */
-static const char *word_of(const char *name)
-{
-    const char *word = getenv(name);
-
-    return word != NULL && word[0] != '\0' && strpbrk(word, " \t\r\n") == NULL ? word : NULL;
-}
-
-static void describe_job(owner *self)
-{
-    const char *slurm = word_of("SLURM_JOB_ID"), *pbs = word_of("PBS_JOBID");
-    const char *lsf = word_of("LSB_JOBID"), *index = word_of("LSB_JOBINDEX");
-
-    if (slurm != NULL || pbs != NULL) { /* an array's index is in it */
-        (void)snprintf(self->job, sizeof self->job, "%.63s", slurm != NULL ? slurm : pbs);
-    } else if (lsf != NULL && index != NULL && strcmp(index, "0") != 0) {
-        (void)snprintf(self->job, sizeof self->job, "%.40s[%.20s]", lsf, index);
-    } else {
-        (void)snprintf(self->job, sizeof self->job, "%.63s", lsf != NULL ? lsf : "none");
-    }
-}
-
-static void describe_self(owner *self)
-{
-    *self = (owner){.pid = (long)getpid()};
-    describe_job(self);
-    if (gethostname(self->host, sizeof self->host - 1) != 0 || self->host[0] == '\0') {
-        (void)snprintf(self->host, sizeof self->host, "unknown");
-    }
-    self->host[sizeof self->host - 1] = '\0';
-}
-
-/* The owner that the file's text names. */
-static owner named_in(const char *text)
-{
-    owner named = {.host = "unknown", .job = "unknown"};
-    char pid[24] = "";
-
-    (void)sscanf(text, "host %63s pid %23s job %63s", named.host, pid, named.job);
-    named.pid = strtol(pid, NULL, 10);
-    return named;
-}
-
-typedef struct {
-    char text[224];
-} phrase;
-
-/* The owner in a message. */
-static phrase words_for(const owner *named)
-{
-    phrase out = {.text = "another process"};
-
-    if (named->pid != 0) {
-        (void)snprintf(out.text, sizeof out.text, "process %ld on %s (job %s)", named->pid, named->host, named->job);
-    }
-    return out;
-}
 
 /* ---- the file ---- */
 
 typedef struct {
     struct stat info;
-    char text[OWNER + 1];
+    char text[OWNER_TEXT];
 } sight;
 
 /* The file of that name as it is now: opened anew, since a network file system may else answer from memory.  false: it
@@ -109,7 +44,7 @@ static bool look(const char *path, sight *out)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     const bool there = fd >= 0 && fstat(fd, &out->info) == 0;
-    const ssize_t length = there ? pread(fd, out->text, OWNER, 0) : -1;
+    const ssize_t length = there ? pread(fd, out->text, sizeof out->text - 1, 0) : -1;
     const int why = errno;
 
     out->text[length > 0 ? length : 0] = '\0';
@@ -125,44 +60,49 @@ static bool is_same(const struct stat *one, const struct stat *other)
     return one->st_ino == other->st_ino && one->st_dev == other->st_dev;
 }
 
-/* Is the file there, and does it hold what this run writes, or as much of it as a full disk let through? */
-static bool is_ours(const hsgd_lock *lock, bool whole)
+/* Is the file there, and does it hold what this run writes, or as much of it as a full disk let through?  UNTOLD: it
+ * cannot be read, errno says why. */
+static enum { NO, YES, UNTOLD } is_ours(const hsgd_lock *lock, bool whole)
 {
     sight now;
 
-    return lock->text[0] != '\0' && look(lock->path, &now) && is_same(&lock->file, &now.info) &&
-           strncmp(now.text, lock->text, whole ? sizeof now.text : strlen(now.text)) == 0;
+    if (lock->text[0] == '\0') {
+        return NO;
+    }
+    if (!look(lock->path, &now)) {
+        return errno == ENOENT ? NO : UNTOLD;
+    }
+    return is_same(&lock->file, &now.info) &&
+                   strncmp(now.text, lock->text, whole ? sizeof now.text : strlen(now.text)) == 0
+               ? YES
+               : NO;
 }
 
-/* Is it certain that the file of that name is another run's, or that there is none?  It is not where a server does not
- * answer, nor where nobody is named.  Nothing is opened but where the name leads elsewhere. */
-static bool is_anothers(const hsgd_lock *lock)
+/* Does the text name another run than this one?  It is in *named then, else nobody is. */
+static bool names_another(const hsgd_lock *lock, const char *text, owner *named)
 {
-    struct stat there;
+    *named = strcmp(text, lock->text) != 0 ? owner_named_in(text) : (owner){.pid = 0};
+    return named->pid != 0;
+}
+
+/* Is it certain that the file of that name is another run's (*taker), or that there is none (nobody)?  It is not where a
+ * server does not answer, nor where nobody is named.  What was opened long ago is not asked: it may be answered from
+ * memory, or be a file that is gone, whose number another one has. */
+static bool is_anothers(const hsgd_lock *lock, owner *taker)
+{
     sight now;
 
-    if (stat(lock->path, &there) != 0) {
-        return errno == ENOENT;
-    }
-    if (is_same(&lock->file, &there)) {
-        const ssize_t length = pread(lock->fd, now.text, OWNER, 0);
-
-        now.text[length > 0 ? length : 0] = '\0';
-    } else {
-        (void)look(lock->path, &now);
-    }
-    return named_in(now.text).pid != 0 && strcmp(now.text, lock->text) != 0;
+    *taker = (owner){.pid = 0};
+    return look(lock->path, &now) ? names_another(lock, now.text, taker) : errno == ENOENT;
 }
 
 /* Down to the disk: a file server tells other machines only what has left this one. */
 static bool write_self(hsgd_lock *lock, const owner *self)
 {
-    char since[32];
     ssize_t length, written;
 
-    hsgd_clock_iso(since, sizeof since);
-    length = snprintf(lock->text, sizeof lock->text, "host %s\npid %ld\njob %s\nsince %s\n", self->host, self->pid,
-                      self->job, since);
+    owner_format(self, lock->text);
+    length = (ssize_t)strlen(lock->text);
     written = ftruncate(lock->fd, 0) == 0 ? pwrite(lock->fd, lock->text, (size_t)length, 0) : -1;
     if (written >= 0 && written < length) { /* which is no failure to the system yet */
         errno = ENOSPC;
@@ -181,9 +121,10 @@ static void sleep_for(int64_t milliseconds)
 static bool touch(void *context, int64_t period)
 {
     hsgd_lock *lock = context;
+    owner taker;
 
     (void)period;
-    if (is_anothers(lock)) {
+    if (is_anothers(lock, &taker)) {
         atomic_store(&lock->lost, true);
     } else {
         (void)futimens(lock->fd, NULL);
@@ -249,6 +190,15 @@ done:
     return st;
 }
 
+/* errno says why. */
+static hsgd_status cannot_read(const attempt *a, hsgd_error *err)
+{
+    return hsgd_error_set(
+        err, HSGD_ERR_IO,
+        "%s: cannot read whose lock it is: %s; check permissions, or name another folder with run.output=...",
+        a->lock->path, strerror(errno));
+}
+
 static hsgd_status refuse(const attempt *a, hsgd_error *err)
 {
     sight now = {.text = ""};
@@ -257,12 +207,12 @@ static hsgd_status refuse(const attempt *a, hsgd_error *err)
     for (int i = 0; i < TRIES && holder.pid == 0; i++) { /* it may be about to write its name, or just going */
         sleep_for(i > 0 ? PAUSE : 0);
         (void)look(a->lock->path, &now);
-        holder = named_in(now.text);
+        (void)names_another(a->lock, now.text, &holder);
     }
     return hsgd_error_set(
         err, HSGD_ERR_USAGE,
         "run.output: %s is writing to '%s'; wait for its end, or name another folder with run.output=...",
-        words_for(holder.pid != 0 ? &holder : &a->other).text, a->folder);
+        owner_words(holder.pid != 0 ? &holder : &a->other).text, a->folder);
 }
 
 /* Its machine may have gone down, which a server of files need not learn before that machine is up again. */
@@ -272,7 +222,7 @@ static hsgd_status refuse_silent(const attempt *a, hsgd_error *err)
                           "run.output: %s has the lock of '%s', but has shown no life for %g seconds; where it is "
                           "certain that it does not run any more, remove %s, else name another folder with "
                           "run.output=...",
-                          words_for(&a->other).text, a->folder, (double)(SIGNS * a->lock->touch) / 1000.0,
+                          owner_words(&a->other).text, a->folder, (double)(SIGNS * a->lock->touch) / 1000.0,
                           a->lock->path);
 }
 
@@ -284,7 +234,7 @@ static hsgd_status settle(attempt *a, hsgd_error *err)
     a->stage = SETTLED;
     if (a->other.pid != 0) {
         (void)snprintf(text, sizeof text, "run.output: %s ended without giving back its lock; taken over",
-                       words_for(&a->other).text);
+                       owner_words(&a->other).text);
         a->warn(a->context, text);
     }
     return start_touching(a->lock, err);
@@ -298,7 +248,7 @@ static hsgd_status seize(attempt *a, hsgd_error *err)
     if (!write_self(a->lock, &a->self)) {
         (void)hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot write the lock: %s; check free space and quota",
                              a->lock->path, strerror(errno));
-        if (is_ours(a->lock, false)) {
+        if (is_ours(a->lock, false) == YES) {
             (void)unlink(a->lock->path);
         }
         return HSGD_ERR_IO;
@@ -318,10 +268,13 @@ static hsgd_status look_again(attempt *a, hsgd_error *err)
 {
     const struct stat *was = &a->before.info;
     sight now;
+    const bool there = look(a->lock->path, &now);
 
-    if (!look(a->lock->path, &now) || now.info.st_ino != was->st_ino ||
-        now.info.st_mtim.tv_sec != was->st_mtim.tv_sec || now.info.st_mtim.tv_nsec != was->st_mtim.tv_nsec ||
-        strcmp(now.text, a->before.text) != 0) {
+    if (!there && errno != ENOENT) {
+        return cannot_read(a, err); /* which tells of no life */
+    }
+    if (!there || now.info.st_ino != was->st_ino || now.info.st_mtim.tv_sec != was->st_mtim.tv_sec ||
+        now.info.st_mtim.tv_nsec != was->st_mtim.tv_nsec || strcmp(now.text, a->before.text) != 0) {
         return refuse(a, err);
     }
     if (--a->left > 0) {
@@ -335,7 +288,14 @@ static hsgd_status confirm(attempt *a, hsgd_error *err)
     if (--a->left > 0) {
         return HSGD_OK;
     }
-    return is_ours(a->lock, true) ? settle(a, err) : refuse(a, err);
+    switch (is_ours(a->lock, true)) {
+    case YES:
+        return settle(a, err);
+    case NO:
+        return refuse(a, err);
+    default:
+        return cannot_read(a, err);
+    }
 }
 
 /* One step of what is not settled. */
@@ -351,7 +311,7 @@ static void begin_to_look(attempt *a)
     char text[512];
 
     (void)snprintf(text, sizeof text, "run.output: looks for %g seconds whether %s, whose lock is there, is alive",
-                   (double)all / 1000.0, words_for(&a->other).text);
+                   (double)all / 1000.0, owner_words(&a->other).text);
     a->warn(a->context, text);
     a->stage = LOOKING;
     a->step = all < STEP ? all : STEP;
@@ -370,13 +330,12 @@ static hsgd_status begin(attempt *a, int64_t milliseconds, hsgd_error *err)
     HSGD_CHECK(snprintf(a->lock->path, STORE_PATH, "%s/" HSGD_LOCK_NAME, a->folder) < STORE_PATH, HSGD_ERR_IO, err,
                "%.200s...: the folder's name is too long", a->folder);
     HSGD_TRY(store_make_folder(a->folder, err));
-    describe_self(&a->self);
+    a->self = owner_self();
     HSGD_TRY(open_locked(a, err));
-    /* the holder may have gone just now */
-    HSGD_CHECK(look(a->lock->path, &a->before) || (a->answer == REFUSED && errno == ENOENT), HSGD_ERR_IO, err,
-               "%s: cannot read whose lock it is: %s; check permissions, or name another folder with run.output=...",
-               a->lock->path, strerror(errno));
-    a->other = named_in(a->before.text);
+    if (!look(a->lock->path, &a->before) && (a->answer != REFUSED || errno != ENOENT)) { /* it may have gone just now */
+        return cannot_read(a, err);
+    }
+    a->other = owner_named_in(a->before.text);
     here = a->other.pid == 0 || strcmp(a->self.host, a->other.host) == 0;
     if (a->answer == REFUSED && here) {
         st = refuse(a, err);
@@ -429,20 +388,24 @@ bool hsgd_lock_is_lost(const hsgd_lock *lock)
 
 hsgd_status hsgd_lock_check(hsgd_lock *lock, hsgd_error *err)
 {
-    sight now;
-    owner taker;
+    owner taker = {.pid = 0};
+    bool now, gone;
 
-    if (lock == NULL || (!hsgd_lock_is_lost(lock) && !is_anothers(lock))) {
+    if (lock == NULL) {
+        return HSGD_OK;
+    }
+    now = is_anothers(lock, &taker);
+    gone = now && taker.pid == 0;
+    if (!now && !hsgd_lock_is_lost(lock)) {
         return HSGD_OK;
     }
     atomic_store(&lock->lost, true);
-    (void)look(lock->path, &now);
-    taker = named_in(now.text);
-    return hsgd_error_set(err, HSGD_ERR_IO,
-                          "%s: this run stood still and has lost the lock: %s %s; it writes nothing more; go on with "
-                          "--restart when no other run writes to this folder, or name another with run.output=...",
-                          lock->path, taker.pid != 0 ? words_for(&taker).text : "the file",
-                          taker.pid != 0 ? "took it over" : "is gone");
+    return hsgd_error_set(
+        err, HSGD_ERR_IO,
+        "%s: this run has lost the lock: %s%s; this run writes nothing more; go on with --restart when "
+        "no other run writes to this folder, or name another with run.output=...",
+        lock->path, gone ? "the file" : owner_words(&taker).text,
+        gone ? " is gone" : " took it over, maybe while this one stood still");
 }
 
 void hsgd_lock_release(hsgd_lock **out)
@@ -454,7 +417,7 @@ void hsgd_lock_release(hsgd_lock **out)
         return;
     }
     hsgd_ticker_destroy(&lock->toucher);
-    if (is_ours(lock, true)) {
+    if (is_ours(lock, true) == YES) {
         (void)unlink(lock->path); /* before it is given back: another may hold the next one of that name */
     }
     if (lock->fd >= 0) {

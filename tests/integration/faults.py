@@ -18,6 +18,9 @@ CONV = "model.layers=conv 4 5 / relu / maxpool 2 / linear 10"
 SHORT = ("data.train_samples=200", "data.test_samples=50", "model.layers=linear 10", "train.steps=4",
          "train.batch=50", "run.stages=train evaluate")
 
+# The lock file of another machine's run that took the folder over, and what the first one says of it.
+TAKER = "host elsewhere\npid 4711\njob 79\nsince 2026-01-31T12:00:00Z\n"
+TAKEN = f"{LOCK}: this run has lost the lock: process 4711 on elsewhere (job 79) took it over"
 
 # Files larger than the limit, which itself leaves room for the shared memory of Open MPI.
 LARGE = ("data.train_samples=200", "data.test_samples=50", "model.layers=linear 3000 / linear 10", "train.steps=2",
@@ -179,7 +182,7 @@ class Faults(ProgramTest):
             for pid in self.ranks_of(process) if ranks > 1 else [process.pid]:
                 os.kill(pid, signal.SIGSTOP)
                 members.append(pid)
-            (self.folder / stage / LOCK).write_text("host elsewhere\npid 4711\njob 79\nsince 2026-01-31T12:00:00Z\n")
+            (self.folder / stage / LOCK).write_text(TAKER)
             before[stage] = self.contents(self.folder / stage)
         time.sleep(10)  # from one look at the lock to the next, so that it sees the name as soon as it goes on
         for pid in members:
@@ -188,8 +191,7 @@ class Faults(ProgramTest):
             done = harness.finish(process, timeout=60)
             self.assertEqual(done.code, EXIT_IO, str(done))
             self.assertEqual(len(done.errors), 1, str(done))
-            self.assertIn(f"{LOCK}: this run stood still and has lost the lock: "
-                          "process 4711 on elsewhere (job 79) took", done.errors[0])
+            self.assertIn(TAKEN, done.errors[0])
             self.assertEqual(self.contents(self.folder / stage), before[stage], str(done))
             self.assertNotIn('"event": "end"', (self.folder / stage / JOURNAL).read_text())
 

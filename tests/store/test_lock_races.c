@@ -1,14 +1,16 @@
 /* tests/store/test_lock_races.c - mirrors src/store/lock.c where flock(2) decides nothing: it is not shared, or not there. */
 #include "locks.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/syscall.h>
 
 /* What the tests put in the place of the system's: a file system without locks, on which a file may be gone as soon as it
- * is opened, cannot be read or reads as empty for so many times, or fills up; and another machine that writes its name
- * into the lock file at the same moment, just after this one did. */
-static bool without_locks, unreadable, full;
+ * is opened, reads as empty for so many times, cannot be read after so many (-1: never), or fills up; a server that has
+ * forgotten what was opened to be written; and another machine that writes its name into the lock file at the same moment,
+ * just after this one did. */
+static bool without_locks, forgotten, full;
 static const char *vanishing, *rival;
-static int blank;
+static int blank, readable = -1;
 
 static void write_rival(int fd)
 {
@@ -41,10 +43,11 @@ int fsync(int fd)
 
 ssize_t pread(int fd, void *data, size_t size, off_t from)
 {
-    if (unreadable) {
-        errno = EIO;
+    if (readable == 0 || (forgotten && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR)) {
+        errno = forgotten ? ESTALE : EIO;
         return -1;
     }
+    readable -= readable > 0;
     return blank-- > 0 ? 0 : (ssize_t)syscall(SYS_pread64, fd, data, size, from);
 }
 
@@ -115,27 +118,96 @@ static void a_file_that_names_nobody_is_free(void **state)
     without_locks = false;
 }
 
-/* A live run's name may stand there. */
+/* Whatever stands there. */
+static void check_unreadable(const scratch *s, int after)
+{
+    hsgd_lock *lock = NULL;
+    char warnings[1024];
+    hsgd_error err = {0};
+
+    readable = after;
+    assert_int_equal(take_soon(s, &lock, warnings, &err), HSGD_ERR_IO);
+    assert_int_equal(readable, 0);
+    readable = -1;
+    assert_non_null(strstr(err.text, HSGD_LOCK_NAME ": cannot read whose lock it is: Input/output error"));
+    assert_null(lock);
+}
+
+/* A live run's name may stand there; a look for a sign of life that sees nothing sees no life either. */
 static void a_lock_that_cannot_be_read_is_an_input_output_failure(void **state)
 {
     scratch *s = *state;
-    hsgd_lock *lock = NULL;
-    char warnings[1024], before[512], after[512];
-    hsgd_error err = {0};
+    char before[512], after[512];
 
     leave(s, "elsewhere", "78");
     read_lock(s, before);
-    for (int i = 0; i < 2; i++) {
-        without_locks = i == 1;
-        unreadable = true;
-        assert_int_equal(take_soon(s, &lock, warnings, &err), HSGD_ERR_IO);
-        unreadable = false;
-        assert_non_null(strstr(err.text, HSGD_LOCK_NAME ": cannot read whose lock it is: Input/output error"));
-        assert_null(lock);
+    for (int i = 0; i < 4; i++) {
+        without_locks = i % 2 == 1;
+        check_unreadable(s, i < 2 ? 0 : 2);
         read_lock(s, after);
         assert_string_equal(after, before);
     }
     without_locks = false;
+}
+
+/* Nor is it this run itself that is told to write there. */
+static void a_name_that_cannot_be_confirmed_is_an_input_output_failure(void **state)
+{
+    scratch *s = *state;
+    char text[512];
+
+    for (int i = 0; i < 2; i++) {
+        without_locks = i == 1;
+        leave(s, "", "");
+        assert_int_equal(truncate(s->file, 0), 0);
+        check_unreadable(s, 1);
+        read_lock(s, text);
+        assert_string_not_equal(text, ""); /* as another may have written there, it stays */
+    }
+    without_locks = false;
+}
+
+/* What was opened long ago tells nothing of the file that has its number now. */
+static void a_loss_is_seen_in_the_file_of_that_name(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024];
+    hsgd_error err = {0};
+
+    assert_ok(take(s, &lock, warnings, &err));
+    forgotten = true;
+    assert_ok(hsgd_lock_check(lock, &err));
+    leave(s, "elsewhere", "79");
+    assert_int_equal(hsgd_lock_check(lock, &err), HSGD_ERR_IO);
+    assert_non_null(strstr(err.text, "process 4711 on elsewhere (job 79) took it over"));
+    hsgd_lock_release(&lock);
+    assert_int_equal(unlink(s->file), 0);
+    assert_ok(store_lock_take(test_comm(), s->folder, 20, note, warnings, &lock, &err));
+    leave(s, "elsewhere", "79");
+    for (int i = 0; i < 3000 && !hsgd_lock_is_lost(lock); i++) {
+        (void)usleep(10000);
+    }
+    assert_true(hsgd_lock_is_lost(lock));
+    hsgd_lock_release(&lock);
+    forgotten = false;
+}
+
+/* A look that fails proves nothing. */
+static void a_lock_that_cannot_be_looked_at_is_not_lost(void **state)
+{
+    scratch *s = *state;
+    hsgd_lock *lock = NULL;
+    char warnings[1024];
+    hsgd_error err = {0};
+
+    assert_ok(take(s, &lock, warnings, &err));
+    leave(s, "elsewhere", "79");
+    readable = 0;
+    assert_ok(hsgd_lock_check(lock, &err));
+    readable = -1;
+    assert_int_equal(hsgd_lock_check(lock, &err), HSGD_ERR_IO);
+    hsgd_lock_release(&lock);
 }
 
 /* Between its flock and the writing of its name. */
@@ -253,6 +325,9 @@ int main(void)
         scratch_test(a_lock_that_another_takes_over_at_the_same_time_is_refused),
         scratch_test(a_file_that_names_nobody_is_free),
         scratch_test(a_lock_that_cannot_be_read_is_an_input_output_failure),
+        scratch_test(a_name_that_cannot_be_confirmed_is_an_input_output_failure),
+        scratch_test(a_loss_is_seen_in_the_file_of_that_name),
+        scratch_test(a_lock_that_cannot_be_looked_at_is_not_lost),
         scratch_test(a_holder_is_given_time_to_write_its_name),
         scratch_test(a_name_that_never_leads_to_the_same_file_is_an_input_output_failure),
         scratch_test(a_full_disk_is_named_and_leaves_no_half_name),
