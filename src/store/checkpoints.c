@@ -146,7 +146,8 @@ done:
 }
 
 /* On rank 0: steps [count], newest first. */
-static hsgd_status prune(const char *folder, const int64_t *steps, int64_t count, int64_t keep, hsgd_error *err)
+static hsgd_status prune(const char *folder, const int64_t *steps, int64_t count, int64_t keep, hsgd_lock *lock,
+                         hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     char path[STORE_PATH], beside[STORE_PATH];
@@ -158,6 +159,7 @@ static hsgd_status prune(const char *folder, const int64_t *steps, int64_t count
         if (kept < keep) {
             kept += access(beside, F_OK) == 0;
         } else {
+            HSGD_TRY(hsgd_lock_check(lock, err));
             HSGD_TRY(store_drop_pair(path, err));
         }
     }
@@ -165,7 +167,8 @@ done:
     return st;
 }
 
-hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_error *err)
+hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_lock *lock,
+                                         hsgd_error *err)
 {
     STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
@@ -174,17 +177,18 @@ hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, in
     if (comm->rank == 0) {
         st = list_checkpoints(folder, &steps, &count, err);
         if (st == HSGD_OK) {
-            st = prune(folder, steps, count, keep, err);
+            st = prune(folder, steps, count, keep, lock, err);
         }
     }
     free(steps);
     HSGD_TRY(hsgd_comm_agree(comm, st, err));
-    HSGD_TRY(hsgd_store_tidy(comm, folder, err));
+    HSGD_TRY(hsgd_store_tidy(comm, folder, lock, err));
 done:
     return st;
 }
 
-hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, int64_t above, hsgd_error *err)
+hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, int64_t above, hsgd_lock *lock,
+                                          hsgd_error *err)
 {
     STORE_TIMED(comm);
     hsgd_status st = HSGD_OK;
@@ -197,7 +201,8 @@ hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, i
 
             if (steps[i] > above) {
                 checkpoint_path(folder, steps[i], path, sizeof path);
-                st = store_rename_to_old(path, err);
+                st = hsgd_lock_check(lock, err);
+                st = st == HSGD_OK ? store_rename_to_old(path, err) : st;
                 retired++;
             }
         }

@@ -109,11 +109,12 @@ done:
     return st;
 }
 
-static hsgd_status remove_file(const char *folder, const char *name, hsgd_error *err)
+static hsgd_status remove_file(const char *folder, const char *name, hsgd_lock *lock, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     char path[STORE_PATH], beside[STORE_PATH];
 
+    HSGD_TRY(hsgd_lock_check(lock, err));
     (void)snprintf(path, sizeof path, "%.1900s/.%.100s.tmp", folder, name);
     HSGD_TRY(store_drop(path, err));
     (void)snprintf(path, sizeof path, "%.1900s/%.100s", folder, name);
@@ -126,17 +127,17 @@ done:
     return st;
 }
 
-hsgd_status hsgd_store_remove(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err)
+hsgd_status hsgd_store_remove(hsgd_comm *comm, const char *folder, const char *name, hsgd_lock *lock, hsgd_error *err)
 {
     STORE_TIMED(comm);
-    return hsgd_comm_agree(comm, comm->rank == 0 ? remove_file(folder, name, err) : HSGD_OK, err);
+    return hsgd_comm_agree(comm, comm->rank == 0 ? remove_file(folder, name, lock, err) : HSGD_OK, err);
 }
 
-void hsgd_store_discard(const char *folder, const char *name)
+void hsgd_store_discard(const char *folder, const char *name, hsgd_lock *lock)
 {
     hsgd_error ignored = {0};
 
-    (void)remove_file(folder, name, &ignored);
+    (void)remove_file(folder, name, lock, &ignored);
 }
 
 hsgd_status store_rename_to_old(const char *path, hsgd_error *err)
@@ -153,22 +154,24 @@ done:
     return st;
 }
 
-static hsgd_status set_aside(const char *folder, const char *name, hsgd_error *err)
+static hsgd_status set_aside(const char *folder, const char *name, hsgd_lock *lock, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
     char path[STORE_PATH];
 
     (void)snprintf(path, sizeof path, "%.1900s/%.100s", folder, name);
+    HSGD_TRY(hsgd_lock_check(lock, err));
     HSGD_TRY(store_rename_to_old(path, err));
     HSGD_TRY(store_sync(folder, err));
 done:
     return st;
 }
 
-hsgd_status hsgd_store_set_aside(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err)
+hsgd_status hsgd_store_set_aside(hsgd_comm *comm, const char *folder, const char *name, hsgd_lock *lock,
+                                 hsgd_error *err)
 {
     STORE_TIMED(comm);
-    return hsgd_comm_agree(comm, comm->rank == 0 ? set_aside(folder, name, err) : HSGD_OK, err);
+    return hsgd_comm_agree(comm, comm->rank == 0 ? set_aside(folder, name, lock, err) : HSGD_OK, err);
 }
 
 static bool ends_with(const char *name, const char *end)
@@ -196,9 +199,10 @@ static bool is_temporary(const char *name)
     return name[0] == '.' && (strstr(name, ".h5.tmp") != NULL || strstr(name, STORE_MANIFEST ".tmp") != NULL);
 }
 
-/* Nobody is making anything now. */
-static void tidy(const char *folder)
+/* Nobody is making anything now, where the lock is this run's. */
+static hsgd_status tidy(const char *folder, hsgd_lock *lock, hsgd_error *err)
 {
+    hsgd_status st = HSGD_OK;
     DIR *dir = opendir(folder);
     const struct dirent *entry;
     char path[STORE_PATH];
@@ -208,19 +212,19 @@ static void tidy(const char *folder)
 
         (void)snprintf(path, sizeof path, "%.1700s/%.255s", folder, name);
         if (is_temporary(name) || is_orphan(folder, name)) {
+            HSGD_TRY(hsgd_lock_check(lock, err));
             (void)unlink(path);
         }
     }
+done:
     if (dir != NULL) {
         (void)closedir(dir);
     }
+    return st;
 }
 
-hsgd_status hsgd_store_tidy(hsgd_comm *comm, const char *folder, hsgd_error *err)
+hsgd_status hsgd_store_tidy(hsgd_comm *comm, const char *folder, hsgd_lock *lock, hsgd_error *err)
 {
     STORE_TIMED(comm);
-    if (comm->rank == 0) {
-        tidy(folder);
-    }
-    return hsgd_comm_agree(comm, HSGD_OK, err);
+    return hsgd_comm_agree(comm, comm->rank == 0 ? tidy(folder, lock, err) : HSGD_OK, err);
 }

@@ -9,7 +9,8 @@
  * still.
  *
  * A holder that stood still for so long finds another's name in the file when it goes on.  It has lost the lock then, and
- * is to write nothing more: the other run's files have the same names. */
+ * is to write, rename and remove nothing more: the other run's files have the same names.  So it looks right before each
+ * time that it does; what is left is to stand still between the look and the deed. */
 #pragma once
 #include "base/comm.h"
 #include "base/error.h"
@@ -30,8 +31,8 @@ hsgd_status hsgd_lock_take(hsgd_comm *comm, const char *folder, void (*warn)(voi
  * for NULL.  Cheap.  Local. */
 bool hsgd_lock_is_lost(const hsgd_lock *lock);
 
-/* Look now: to be asked right before what must not meet another run's files.  HSGD_OK also for NULL, and where it cannot
- * be told.  Local.  Errors: HSGD_ERR_IO (it is lost; who took it is named). */
+/* Look now, at the file of that name and not at what was opened long ago: to be asked right before what must not meet
+ * another run's files.  HSGD_OK also for NULL, and where it cannot be told.  Local.  Errors: HSGD_ERR_IO (it is lost; who took it is named). */
 hsgd_status hsgd_lock_check(hsgd_lock *lock, hsgd_error *err);
 
 /* Give it back and set *lock to NULL; accepts NULL.  Local: not later than any other way of leaving. */

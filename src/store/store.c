@@ -106,7 +106,10 @@ hsgd_status store_reserve(hsgd_store *store, size_t bytes, hsgd_error *err)
     if (!store->together) {
         return HSGD_OK;
     }
-    if (store->comm->rank == 0 && !take_room(store->temporary, store->reserved)) {
+    if (store->comm->rank == 0) {
+        st = hsgd_lock_check(store->lock, err); /* the file is opened anew by its name */
+    }
+    if (store->comm->rank == 0 && st == HSGD_OK && !take_room(store->temporary, store->reserved)) {
         st = hsgd_error_set(err, HSGD_ERR_IO, "%s: cannot write the file: %s; check free space, quota and permissions",
                             store->final, strerror(errno));
     }
@@ -256,16 +259,28 @@ static bool keep_as_old(const char *final)
     return (unlink(old) == 0 || errno == ENOENT) && (link(final, old) == 0 || rename(final, old) == 0);
 }
 
-/* Put the written file in place.  On rank 0. */
+/* Put the written file in place, where the folder is still this run's.  On rank 0. */
 static hsgd_status rename_all(const hsgd_store *store, bool keep_old, hsgd_error *err)
 {
     hsgd_status st = HSGD_OK;
 
+    HSGD_TRY(hsgd_lock_check(store->lock, err));
     HSGD_CHECK(!keep_old || keep_as_old(store->final), HSGD_ERR_IO, err, "%s: cannot keep it as .old: %s", store->final,
                strerror(errno));
     HSGD_CHECK(rename(store->temporary, store->final) == 0, HSGD_ERR_IO, err, "%s: cannot rename into place: %s",
                store->final, strerror(errno));
     HSGD_TRY(store_sync(store->folder, err));
+done:
+    return st;
+}
+
+/* The same for its manifest. */
+static hsgd_status put_manifest(const hsgd_store *store, const manifest *m, hsgd_error *err)
+{
+    hsgd_status st = HSGD_OK;
+
+    HSGD_TRY(hsgd_lock_check(store->lock, err));
+    HSGD_TRY(store_manifest_write(store->folder, store->final, m, err));
 done:
     return st;
 }
@@ -280,13 +295,13 @@ static hsgd_status finish(const hsgd_store *store, hsgd_commit how, hsgd_error *
     bool after = (how & HSGD_COMMIT_LAST) != 0;
     manifest m = {.count = 1};
 
-    HSGD_TRY(hsgd_lock_check(store->lock, err));
+    HSGD_TRY(hsgd_lock_check(store->lock, err)); /* the temporary file may be another's; flushing it takes its time */
     HSGD_TRY(store_sync(store->temporary, err));
     if (certify) {
         HSGD_TRY(hsgd_sha256_file(store->temporary, &m.entry[0].bytes, m.entry[0].sha256, err));
         HSGD_TRY(store_manifest_extend(store->final, &m, err));
         if (m.count > 1 || (!after && access(store->final, F_OK) != 0)) {
-            HSGD_TRY(store_manifest_write(store->folder, store->final, &m, err));
+            HSGD_TRY(put_manifest(store, &m, err));
             after = m.count > 1;
         } else {
             after = true;
@@ -295,7 +310,7 @@ static hsgd_status finish(const hsgd_store *store, hsgd_commit how, hsgd_error *
     HSGD_TRY(rename_all(store, (how & HSGD_COMMIT_KEEP_OLD) != 0, err));
     if (certify && after) {
         m.count = 1;
-        HSGD_TRY(store_manifest_write(store->folder, store->final, &m, err));
+        HSGD_TRY(put_manifest(store, &m, err));
     }
 done:
     return st;
@@ -360,7 +375,7 @@ void hsgd_store_abandon(hsgd_store **store)
         }
     }
     listen_to_file(*store, NULL, NULL);
-    if ((*store)->comm->rank == 0 && !hsgd_lock_is_lost((*store)->lock)) { /* else another's may have that name */
+    if ((*store)->comm->rank == 0 && hsgd_lock_check((*store)->lock, NULL) == HSGD_OK) { /* else it may be another's */
         (void)unlink((*store)->temporary);
     }
     free(*store);

@@ -27,8 +27,10 @@ const char *hsgd_store_build_commit(void);
 typedef struct hsgd_store hsgd_store;
 
 /* Begin `folder`/`name` under a temporary name, open on all ranks.  Makes the folder (and its parents) if needed.
- * lock: of the folder, on rank 0, borrowed; NULL: none.  Where it is lost no file is begun, committed or removed, which is
- * HSGD_ERR_IO.  Collective.  Errors of all calls, the same on every rank: HSGD_ERR_IO, with the file's name and the
+ * lock: of the folder, on rank 0, borrowed; NULL: none.  It is looked at right before the file is begun or
+ * gets room on disk, and before it or a manifest is put in place; where it is lost none is, nor is the temporary file
+ * removed: HSGD_ERR_IO.  A run that stands
+ * still between a look and what follows it is not kept from that.  Collective.  Errors of all calls, the same on every rank: HSGD_ERR_IO, with the file's name and the
  * reason; where real numbers are given, HSGD_ERR_NUMERIC (NaN or infinity among them, or made by rounding to F32): no
  * file holds these. */
 hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *name, const hsgd_provenance *provenance,
@@ -85,15 +87,22 @@ hsgd_status hsgd_store_exists(hsgd_comm *comm, const char *folder, const char *n
  * be told: disk or server do not answer). */
 hsgd_status hsgd_store_check(hsgd_comm *comm, const char *file, bool *certified, hsgd_error *err);
 
+/* ---- removing and renaming.  lock: as hsgd_store_create has it, looked at right before each file that goes; where it is
+ * lost no further one does, which is HSGD_ERR_IO. ---- */
+
 /* Remove folder/name, its manifest, and what a killed run left of one in the making, so that not even a crash of the
  * machine brings it back; there may be none.  set_aside: rename it to NAME.old instead, which has no manifest.
  * Collective.  Errors: HSGD_ERR_IO. */
-hsgd_status hsgd_store_remove(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err);
-hsgd_status hsgd_store_set_aside(hsgd_comm *comm, const char *folder, const char *name, hsgd_error *err);
-/* hsgd_store_remove as far as it goes, after a failure, when the ranks may have parted.  Local. */
-void hsgd_store_discard(const char *folder, const char *name);
-/* Remove what killed runs left half-written: temporary files, and manifests without a file.  Collective. */
-hsgd_status hsgd_store_tidy(hsgd_comm *comm, const char *folder, hsgd_error *err);
+hsgd_status hsgd_store_remove(hsgd_comm *comm, const char *folder, const char *name, hsgd_lock *lock, hsgd_error *err);
+hsgd_status hsgd_store_set_aside(hsgd_comm *comm, const char *folder, const char *name, hsgd_lock *lock,
+                                 hsgd_error *err);
+/* hsgd_store_remove as far as it goes, after a failure, when the ranks may have parted.  Of rank 0.  Local. */
+void hsgd_store_discard(const char *folder, const char *name, hsgd_lock *lock);
+/* Remove what killed runs left half-written: temporary files, and manifests without a file.  Collective.
+ * Errors: HSGD_ERR_IO. */
+hsgd_status hsgd_store_tidy(hsgd_comm *comm, const char *folder, hsgd_lock *lock, hsgd_error *err);
+
+/* ---- shapes and values ---- */
 
 /* The dimensions of a dataset: *rank in [0, 4].  Errors: HSGD_ERR_DATA (file or dataset missing, not HDF5, damaged; links
  * to other places are not followed). */
@@ -143,8 +152,11 @@ hsgd_status hsgd_store_newest_checkpoint(hsgd_comm *comm, const char *folder, in
                                          size_t size, void (*warn)(void *context, const char *text), void *context,
                                          hsgd_error *err);
 /* Rename every checkpoint of a step greater than `above` to NAME.old, -1: all: they belong to a training that is started
- * afresh, or are damaged, and must not be counted among the newest.  Collective. */
-hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, int64_t above, hsgd_error *err);
+ * afresh, or are damaged, and must not be counted among the newest.  lock: as hsgd_store_remove has it.  Collective.
+ * Errors: HSGD_ERR_IO, HSGD_ERR_MEMORY. */
+hsgd_status hsgd_store_retire_checkpoints(hsgd_comm *comm, const char *folder, int64_t above, hsgd_lock *lock,
+                                          hsgd_error *err);
 /* Remove all but the newest `keep` checkpoints that have a manifest, and those older than these that have none; then
- * tidy.  Collective. */
-hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_error *err);
+ * tidy.  lock: as hsgd_store_remove has it.  Collective.  Errors: HSGD_ERR_IO, HSGD_ERR_MEMORY. */
+hsgd_status hsgd_store_prune_checkpoints(hsgd_comm *comm, const char *folder, int64_t keep, hsgd_lock *lock,
+                                         hsgd_error *err);

@@ -78,7 +78,7 @@ hsgd_status checkpoint_write(training *t, hsgd_error *err)
     HSGD_TRY(history_write(store, &t->history, err));
     HSGD_TRY(train_curvature_save(store, &t->curvature, s->m, err));
     HSGD_TRY(hsgd_store_commit(&store, HSGD_COMMIT_LAST, err));
-    HSGD_TRY(hsgd_store_prune_checkpoints(s->comm, s->deck->run.output, s->deck->train.checkpoint_keep, err));
+    HSGD_TRY(hsgd_store_prune_checkpoints(s->comm, s->deck->run.output, s->deck->train.checkpoint_keep, s->lock, err));
     metrics_file(s, "checkpoint", HSGD_STAGE_TRAIN, name, t->sgd.step, hsgd_clock() - start);
 done:
     hsgd_store_abandon(&store);
@@ -273,11 +273,11 @@ hsgd_status checkpoint_resume(training *t, hsgd_error *err)
             hsgd_store_newest_checkpoint(s->comm, s->deck->run.output, step, &step, file, sizeof file, warn, s, err));
         if (step < 0) {
             HSGD_TRY(resume_finished(t, err));
-            return hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, -1, err);
+            return hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, -1, s->lock, err);
         }
         st = fits(t, file, step, &afresh, err);
         if (st == HSGD_OK && afresh) {
-            return hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, -1, err);
+            return hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, -1, s->lock, err);
         }
         if (st == HSGD_OK) {
             st = load(t, file, step, err);
@@ -289,7 +289,8 @@ hsgd_status checkpoint_resume(training *t, hsgd_error *err)
         HSGD_TRY(unload(t, err));
     }
     HSGD_TRY(st);
-    HSGD_TRY(hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, step, err)); /* that were passed over */
+    /* those that were passed over */
+    HSGD_TRY(hsgd_store_retire_checkpoints(s->comm, s->deck->run.output, step, s->lock, err));
     hsgd_progress_say(s->progress, "train: goes on from %s (step %lld of %lld)", file, (long long)step,
                       (long long)t->total);
     metrics_file(s, "resume", HSGD_STAGE_TRAIN, strrchr(file, '/') + 1, step, -1.0);

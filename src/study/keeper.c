@@ -325,7 +325,7 @@ static hsgd_status refuse(study_keeper *k, const char *why, hsgd_error *err)
 {
     k->found = false;
     hsgd_progress_warn(k->s->progress, "%s; it is kept as %s.old, and the stage starts afresh", why, k->name);
-    return hsgd_store_set_aside(k->s->comm, folder_of(k->s), k->name, err);
+    return hsgd_store_set_aside(k->s->comm, folder_of(k->s), k->name, k->s->lock, err);
 }
 
 static hsgd_status recall(void *context, const hsgd_space *space, hsgd_snapshot *x, bool *found, hsgd_error *err)
@@ -397,7 +397,7 @@ static hsgd_status look(study_keeper *k, hsgd_error *err)
                           "%s: %s belongs to other weights; it is kept as %s.old, and the stage starts "
                           "afresh",
                           hsgd_stage_name(k->stage), file, k->name);
-        HSGD_TRY(hsgd_store_set_aside(s->comm, folder_of(s), k->name, err));
+        HSGD_TRY(hsgd_store_set_aside(s->comm, folder_of(s), k->name, s->lock, err));
     }
 done:
     return st;
@@ -436,14 +436,15 @@ const hsgd_keeper *study_keeper_face(const study_keeper *keeper)
 
 hsgd_status study_keeper_finish(study_keeper *k, hsgd_error *err)
 {
-    return k == NULL ? HSGD_OK : hsgd_store_remove(k->s->comm, folder_of(k->s), k->name, err);
+    return k == NULL ? HSGD_OK : hsgd_store_remove(k->s->comm, folder_of(k->s), k->name, k->s->lock, err);
 }
 
 void study_keeper_close(study_keeper **keeper, hsgd_status st)
 {
-    if (*keeper != NULL && st == HSGD_ERR_NUMERIC && (*keeper)->s->comm->rank == 0 &&
-        !hsgd_lock_is_lost((*keeper)->s->lock)) {
-        hsgd_store_discard(folder_of((*keeper)->s), (*keeper)->name); /* not together: the ranks may have parted */
+    study_state *const s = *keeper != NULL ? (*keeper)->s : NULL;
+
+    if (s != NULL && st == HSGD_ERR_NUMERIC && s->comm->rank == 0) { /* not together: the ranks may have parted */
+        hsgd_store_discard(folder_of(s), (*keeper)->name, s->lock);
     }
     free(*keeper);
     *keeper = NULL;
@@ -483,7 +484,7 @@ hsgd_status study_keeper_sweep(study_state *s, hsgd_error *err)
         HSGD_TRY(hash_in(s, name, true, kept, err));
         HSGD_TRY(hash_in(s, result, false, finished, err));
         if (kept[0] != '\0' && strcmp(kept, finished) == 0) {
-            HSGD_TRY(hsgd_store_remove(s->comm, folder_of(s), name, err));
+            HSGD_TRY(hsgd_store_remove(s->comm, folder_of(s), name, s->lock, err));
         }
     }
 done:

@@ -306,7 +306,7 @@ hsgd_status output_take(study_state *s, hsgd_error *err)
 
     HSGD_TRY(hsgd_lock_take(s->comm, s->deck->run.output, warn, s, &s->lock, err));
     HSGD_TRY(output_check_folder(s, err)); /* again: another run may have come and gone in between */
-    HSGD_TRY(hsgd_store_tidy(s->comm, s->deck->run.output, err));
+    HSGD_TRY(hsgd_store_tidy(s->comm, s->deck->run.output, s->lock, err));
 done:
     return st;
 }

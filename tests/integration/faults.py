@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+import commits
 import harness
 from commits import JOURNAL, LOCK
 from harness import EXIT_IO, ProgramTest, needs_ranks
@@ -21,6 +22,7 @@ SHORT = ("data.train_samples=200", "data.test_samples=50", "model.layers=linear 
 # The lock file of another machine's run that took the folder over, and what the first one says of it.
 TAKER = "host elsewhere\npid 4711\njob 79\nsince 2026-01-31T12:00:00Z\n"
 TAKEN = f"{LOCK}: this run has lost the lock: process 4711 on elsewhere (job 79) took it over"
+ENDLESS = 1 << 38  # bytes, of a hole, whose end nobody comes to here
 
 # Files larger than the limit, which itself leaves room for the shared memory of Open MPI.
 LARGE = ("data.train_samples=200", "data.test_samples=50", "model.layers=linear 3000 / linear 10", "train.steps=2",
@@ -194,6 +196,38 @@ class Faults(ProgramTest):
             self.assertIn(TAKEN, done.errors[0])
             self.assertEqual(self.contents(self.folder / stage), before[stage], str(done))
             self.assertNotIn('"event": "end"', (self.folder / stage / JOURNAL).read_text())
+
+    def test_a_restart_that_stood_still_while_another_machine_took_its_folder_retires_no_checkpoint(self):
+        words = ("data.train_samples=100", "data.test_samples=50", "model.layers=linear 10", "train.batch=50",
+                 "train.checkpoint_every=2", "run.stages=train", "run.output=results")
+        self.program(*words, "train.steps=2")
+        results = self.folder / "results"
+        (results / JOURNAL).unlink()
+        endless, newer = results / "checkpoint-00000004.h5", results / "checkpoint-00000006.h5"
+        with endless.open("wb") as file:
+            file.truncate(ENDLESS)
+        manifest = f"# hsgd-dist manifest 1\n# {ENDLESS} bytes\n{64 * '0'}  {endless.name}\n"
+        commits.manifest_of(endless).write_text(manifest)
+        process = harness.launch(*words, "train.steps=8", "--restart", cwd=self.folder)
+        self.wait_for(lambda: self.has_open(process.pid, endless), process)  # to hash it
+        os.kill(process.pid, signal.SIGSTOP)
+        os.truncate(endless, 10)
+        (results / LOCK).write_text(TAKER)
+        newer.write_text("of the other run")
+        before = self.contents(results)
+        os.kill(process.pid, signal.SIGCONT)
+        done = harness.finish(process, timeout=60)
+        self.assertEqual(done.code, EXIT_IO, str(done))
+        self.assertEqual(len(done.errors), 1, str(done))
+        self.assertIn(TAKEN, done.errors[0])
+        self.assertEqual(self.contents(results), before, str(done))
+
+    def has_open(self, pid, path):
+        """Has the process opened the file?"""
+        try:
+            return any(os.path.samefile(entry, path) for entry in Path(f"/proc/{pid}/fd").iterdir())
+        except OSError:  # one of them was closed just now
+            return False
 
     def contents(self, folder):
         """What the files hold, but for the journal, of which a line may be on its way."""

@@ -114,13 +114,13 @@ static void pruning_keeps_the_newest_and_all_that_is_no_checkpoint(void **state)
     }
     scratch_cut(s, "checkpoint-00000000.h5", 1); /* never completed: neither counted nor kept */
     scratch_cut(s, ".train.h5.tmp", 1);          /* left by a run that was killed */
-    assert_ok(hsgd_store_prune_checkpoints(test_comm(), s->folder, 2, &err));
+    assert_ok(hsgd_store_prune_checkpoints(test_comm(), s->folder, 2, NULL, &err));
     assert_int_equal(scratch_entries(s), 2 * 2 + 3);
     assert_true(scratch_exists(s, "checkpoint-00000005.h5") && scratch_exists(s, "checkpoint-00000004.h5"));
     for (int i = 0; i < 3; i++) {
         assert_true(scratch_exists(s, stay[i]));
     }
-    assert_ok(hsgd_store_prune_checkpoints(test_comm(), s->folder, 7, &err)); /* more than there are */
+    assert_ok(hsgd_store_prune_checkpoints(test_comm(), s->folder, 7, NULL, &err)); /* more than there are */
     assert_int_equal(scratch_entries(s), 2 * 2 + 3);
 }
 
@@ -134,7 +134,7 @@ static void pruning_counts_complete_checkpoints_alone(void **state)
     write_checkpoint(s, "checkpoint-00000002.h5", 2);
     write_checkpoint(s, "checkpoint-00000003.h5", 3);
     scratch_cut(s, "checkpoint-00000004.h5", 700);
-    assert_ok(hsgd_store_prune_checkpoints(test_comm(), s->folder, 2, &err));
+    assert_ok(hsgd_store_prune_checkpoints(test_comm(), s->folder, 2, NULL, &err));
     assert_true(scratch_exists(s, "checkpoint-00000003.h5") && scratch_exists(s, "checkpoint-00000002.h5"));
     assert_false(scratch_exists(s, "checkpoint-00000001.h5"));
 }
@@ -164,10 +164,10 @@ static void what_is_newer_than_the_one_taken_goes_and_the_newest_last(void **sta
     write_checkpoint(s, "checkpoint-00000002.h5", 2);
     write_checkpoint(s, "checkpoint-00000003.h5", 3);
     block(s, "checkpoint-00000002.h5.old", true);
-    assert_int_equal(hsgd_store_retire_checkpoints(test_comm(), s->folder, 1, &err), HSGD_ERR_IO);
+    assert_int_equal(hsgd_store_retire_checkpoints(test_comm(), s->folder, 1, NULL, &err), HSGD_ERR_IO);
     assert_true(scratch_exists(s, "checkpoint-00000003.h5")); /* it tells how far the training went */
     block(s, "checkpoint-00000002.h5.old", false);
-    assert_ok(hsgd_store_retire_checkpoints(test_comm(), s->folder, 1, &err));
+    assert_ok(hsgd_store_retire_checkpoints(test_comm(), s->folder, 1, NULL, &err));
     assert_true(scratch_exists(s, "checkpoint-00000001.h5") && scratch_exists(s, "checkpoint-00000001.h5.sha256"));
     assert_false(scratch_exists(s, "checkpoint-00000002.h5") || scratch_exists(s, "checkpoint-00000003.h5"));
 }
@@ -180,7 +180,7 @@ static void retired_checkpoints_stay_beside_but_count_no_more(void **state)
 
     write_checkpoint(s, "checkpoint-00000001.h5", 1);
     write_checkpoint(s, "checkpoint-00000002.h5", 2);
-    assert_ok(hsgd_store_retire_checkpoints(test_comm(), s->folder, -1, &err));
+    assert_ok(hsgd_store_retire_checkpoints(test_comm(), s->folder, -1, NULL, &err));
     assert_int_equal(newest(s, warnings, file, sizeof file), -1);
     assert_true(scratch_exists(s, "checkpoint-00000001.h5.old") && scratch_exists(s, "checkpoint-00000002.h5.old"));
 }

@@ -35,12 +35,12 @@ static void removed_files_are_gone_and_with_them_what_was_in_the_making(void **s
     scratch *s = *state;
     hsgd_error err = {0};
 
-    assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err)); /* there may be none */
+    assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", NULL, &err)); /* there may be none */
     scratch_cut(s, "a.h5", 1);
     scratch_cut(s, ".a.h5.tmp", 1);
     scratch_cut(s, stay[0], 1);
     scratch_cut(s, stay[1], 1);
-    assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err));
+    assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", NULL, &err));
     assert_int_equal(scratch_entries(s), 2);
     assert_true(scratch_exists(s, stay[0]) && scratch_exists(s, stay[1]));
 }
@@ -54,7 +54,7 @@ static void what_cannot_be_removed_is_told(void **state)
         assert_int_equal(mkdir(scratch_file(s, "a.h5"), 0777), 0);
     }
     assert_ok(hsgd_comm_agree(test_comm(), HSGD_OK, &err));
-    assert_int_equal(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err), HSGD_ERR_IO);
+    assert_int_equal(hsgd_store_remove(test_comm(), s->folder, "a.h5", NULL, &err), HSGD_ERR_IO);
     assert_non_null(strstr(err.text, "a.h5: cannot remove"));
 }
 
@@ -63,15 +63,15 @@ static void what_is_set_aside_is_the_old_one(void **state)
     scratch *s = *state;
     hsgd_error err = {0};
 
-    assert_ok(hsgd_store_set_aside(test_comm(), s->folder, "a.h5", &err)); /* there may be none */
+    assert_ok(hsgd_store_set_aside(test_comm(), s->folder, "a.h5", NULL, &err)); /* there may be none */
     assert_int_equal(scratch_entries(s), 0);
     scratch_cut(s, "a.h5", 1);
     scratch_cut(s, "a.h5.old", 2);
-    assert_ok(hsgd_store_set_aside(test_comm(), s->folder, "a.h5", &err));
+    assert_ok(hsgd_store_set_aside(test_comm(), s->folder, "a.h5", NULL, &err));
     assert_int_equal(scratch_entries(s), 1);
     assert_true(scratch_exists(s, "a.h5.old"));
     write_file(s, "a.h5", HSGD_COMMIT_CERTIFY);
-    assert_ok(hsgd_store_set_aside(test_comm(), s->folder, "a.h5", &err));
+    assert_ok(hsgd_store_set_aside(test_comm(), s->folder, "a.h5", NULL, &err));
     assert_int_equal(scratch_entries(s), 1); /* its manifest would tell of nothing */
 }
 
@@ -82,10 +82,10 @@ static void a_file_goes_with_its_manifest(void **state)
 
     write_file(s, "a.h5", HSGD_COMMIT_CERTIFY);
     assert_int_equal(scratch_entries(s), 2);
-    assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err));
+    assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", NULL, &err));
     assert_int_equal(scratch_entries(s), 0);
     scratch_cut(s, "a.h5.sha256", 5); /* left by a run that was killed between the two */
-    assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", &err));
+    assert_ok(hsgd_store_remove(test_comm(), s->folder, "a.h5", NULL, &err));
     assert_int_equal(scratch_entries(s), 0);
 }
 
@@ -104,7 +104,7 @@ static void what_killed_runs_left_half_written_is_tidied_away(void **state)
         scratch_cut(s, stay[i], 1);
     }
     write_file(s, "a.h5", HSGD_COMMIT_CERTIFY);
-    assert_ok(hsgd_store_tidy(test_comm(), s->folder, &err));
+    assert_ok(hsgd_store_tidy(test_comm(), s->folder, NULL, &err));
     assert_int_equal(scratch_entries(s), 2 + 4);
     for (int i = 0; i < 4; i++) {
         assert_true(scratch_exists(s, stay[i]));

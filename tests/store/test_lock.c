@@ -315,38 +315,6 @@ static void a_lock_is_lost_where_that_is_certain(void **state)
     everybody_here();
 }
 
-/* The other run makes files of the same names, hidden ones too: none is begun, put in place or removed. */
-static void nothing_is_begun_or_committed_once_the_lock_is_lost(void **state)
-{
-    scratch *s = *state;
-    hsgd_lock *lock = NULL;
-    hsgd_store *store = NULL;
-    char warnings[1024];
-    hsgd_error err = {0};
-
-    assert_ok(take(s, &lock, warnings, &err));
-    assert_ok(hsgd_store_create(test_comm(), s->folder, "a.h5", &scratch_provenance, lock, &store, &err));
-    assert_ok(hsgd_store_commit(&store, HSGD_COMMIT_REPLACE, &err));
-    assert_true(scratch_exists(s, "a.h5"));
-    assert_ok(hsgd_store_create(test_comm(), s->folder, "b.h5", &scratch_provenance, lock, &store, &err));
-    if (test_comm()->rank == 0) {
-        leave(s, "elsewhere", "79");
-    }
-    everybody_here();
-    assert_int_equal(hsgd_store_commit(&store, HSGD_COMMIT_CERTIFY, &err), HSGD_ERR_IO);
-    assert_null(store);
-    assert_non_null(strstr(err.text, "process 4711 on elsewhere (job 79) took it over"));
-    assert_false(scratch_exists(s, "b.h5"));
-    assert_true(scratch_exists(s, ".b.h5.tmp"));
-    assert_int_equal(hsgd_store_create(test_comm(), s->folder, "a.h5", &scratch_provenance, lock, &store, &err),
-                     HSGD_ERR_IO);
-    assert_null(store);
-    everybody_here();
-    assert_int_equal(scratch_entries(s), 3); /* these two and the lock */
-    hsgd_lock_release(&lock);
-    everybody_here();
-}
-
 /* Another machine's holder that touches its file is alive, although this machine would be granted the lock. */
 static void a_holder_on_another_machine_is_alive_while_it_touches_its_file(void **state)
 {
@@ -440,7 +408,6 @@ int main(void)
         scratch_test(a_holder_touches_its_file),
         scratch_test(a_file_that_another_took_over_is_let_alone),
         scratch_test(a_lock_is_lost_where_that_is_certain),
-        scratch_test(nothing_is_begun_or_committed_once_the_lock_is_lost),
         scratch_test(a_holder_on_another_machine_is_alive_while_it_touches_its_file),
         scratch_test(a_holder_on_another_machine_that_shows_no_life_is_told_of),
         scratch_test(a_holder_that_has_not_told_its_name_is_another_process),
