@@ -177,7 +177,7 @@ static hsgd_status open_locked(attempt *a, hsgd_error *err)
         }
         lock->fd = open(lock->path, how | O_EXCL, 0666);
         a->made = lock->fd >= 0;
-        if (!a->made) {
+        if (!a->made && errno == EEXIST) {
             lock->fd = open(lock->path, how, 0666);
         }
         HSGD_CHECK(lock->fd >= 0 && fstat(lock->fd, &lock->file) == 0, HSGD_ERR_IO, err,
