@@ -38,6 +38,13 @@ job_line() { if [[ -n $job ]]; then scontrol --oneliner --details show job "$job
 # What it says after $1=.
 job_says() { job_line | sed -n "s/.*[[:space:]]$1=\([^ ]*\).*/\1/p"; }
 
+# Slurm starts a script in /tmp on a node that cannot enter the job's folder: nothing there would be found again.
+where=$(job_says WorkDir)
+if [[ $PWD == /tmp && ${where:-/tmp} != /tmp ]]; then
+    say "$(hostname) cannot enter the job's folder $where: is it mounted there?"
+    exit 5
+fi
+
 # The fewest CPUs that the job has on one of its nodes, out of "56,8" or "64(x2)".
 fewest_cpus() {
     local list=${SLURM_JOB_CPUS_PER_NODE:-${SLURM_CPUS_ON_NODE:-$gpus}} one fewest=''
@@ -62,7 +69,7 @@ has_gpus() {
     local told
     if [[ " $* " == *" device.backend=cpu "* ]] || deck_says 'backend[[:space:]]*[=:][[:space:]]*cpu'; then return 1; fi
     told=$(job_line)
-    [[ -z $told || $told =~ [[:space:]][A-Za-z_]*(GRES|TRES|TresPer[A-Za-z]+)=[^[:space:]]*gpu ]]
+    [[ -z $told || $told =~ [[:space:]][A-Za-z_]*(GRES|Gres|GRES_IDX|TRES|TresPer[A-Za-z]+)=[^[:space:]]*gpu ]]
 }
 
 # The number of tasks by Slurm's own count, "16(x2),3": SLURM_NTASKS is the --ntasks of the script even where

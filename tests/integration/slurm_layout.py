@@ -47,10 +47,10 @@ class Layout(ProgramTest):
         path.write_text(text)
         path.chmod(0o755)
 
-    def run_script(self, script, words, variables):
+    def run_script(self, script, words, variables, cwd=None):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "HSGD_", "OMPI_"))}
         environment = kept | {"PATH": f"{self.folder}/bin:{kept['PATH']}", "HSGD_BIN": "the-program"} | variables
-        return subprocess.run(["bash", str(JOBS / script), *words], cwd=self.folder, env=environment,
+        return subprocess.run(["bash", str(JOBS / script), *words], cwd=cwd or self.folder, env=environment,
                               capture_output=True, text=True, timeout=60, check=False)
 
     def placed(self, *words, script="train.sh", **variables):
@@ -88,6 +88,13 @@ class Layout(ProgramTest):
             self.stand_in(launcher, "#!/bin/sh\nkill -s PIPE $$\nexit 9\n")
             done = self.run_script("train.sh", (), {"HSGD_LAUNCHER": launcher})
             self.assertEqual(done.returncode, 9, done.stderr)
+
+    def test_a_node_that_cannot_enter_the_jobs_folder_is_told(self):
+        for folder, code in (("/tmp", 0), ("/scratch/a", 5)):
+            self.stand_in("scontrol", SCONTROL.replace("WorkDir=/tmp", f"WorkDir={folder}"))
+            done = self.run_script("train.sh", (), {"SLURM_JOB_ID": "7", "HSGD_LAUNCHER": "mpirun"}, cwd="/tmp")
+            self.assertEqual(done.returncode, code, done.stderr)
+            self.assertEqual(f"cannot enter the job's folder {folder}:" in done.stderr, code != 0, done.stderr)
 
     def test_outside_slurm_it_is_one_plain_mpirun(self):
         self.assertEqual(self.placed(), (FREE, ["device.threads=1", "--restart"]))
@@ -152,7 +159,8 @@ class Layout(ProgramTest):
                          "SLURM_TRES_PER_TASK": "gres:gpu:1", "SLURM_NTASKS_PER_GPU": "1", "SLURM_GPU_BIND": "single:1"}
         for said, gpus in (("JOB_GRES=(null) TRES=cpu=2,node=1 GRES=", 0), ("JOB_GRES=gpu:4 TRES=cpu=2,node=1", 4),
                            ("TRES=cpu=2,node=1,gres/gpu=4", 4), ("AllocTRES=cpu=2,gres/gpu:a100=4", 4),
-                           ("TRES=cpu=2,node=1 TresPerNode=gres:gpu:4", 4)):
+                           ("TRES=cpu=2,node=1 TresPerNode=gres:gpu:4", 4),
+                           ("Gres=gpu:4 Reservation=(null)", 4)):
             self.stand_in("scontrol", SCONTROL.replace("JobState", f"{said} JobState"))
             options, words = self.placed(**others)
             self.assertEqual(options, self.layout(4, 1) if gpus > 0 else FREE, said)
