@@ -17,8 +17,7 @@ typedef enum {
 /* A failure with its text: "WHERE: WHAT; HOW TO MEND".  Zero-initialise it. */
 typedef struct {
     hsgd_status status;
-    bool
-        not_finite; /* HSGD_ERR_NUMERIC, and for a number that is NaN, Inf or out of range: worth a look at where it is */
+    bool not_finite; /* HSGD_ERR_NUMERIC for a number that is NaN, Inf or out of range: worth a look at where it is */
     char text[1024];
 } hsgd_error;
 

@@ -1,6 +1,5 @@
 /* src/base/ticker.c - see ticker.h. */
 #include "base/ticker.h"
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>

@@ -147,7 +147,7 @@ typedef void teller(void *context, const char *text);
 typedef struct {
     hsgd_lock *lock;                           /* NULL: it could not be had */
     const char *folder;                        /* borrowed */
-    owner self, other;                         /* other: that the file named, or nobody */
+    owner self, other;                         /* other: whom the file named, or nobody */
     bool made;                                 /* the file was not there before */
     enum { GRANTED, REFUSED, WITHOUT } answer; /* to flock; WITHOUT: this file system has no locks */
     sight before;                              /* of the file, when the look for a sign of life began */
@@ -388,15 +388,15 @@ bool hsgd_lock_is_lost(const hsgd_lock *lock)
 
 hsgd_status hsgd_lock_check(hsgd_lock *lock, hsgd_error *err)
 {
-    owner taker = {.pid = 0};
-    bool now, gone;
+    owner taker;
+    bool seen, gone;
 
     if (lock == NULL) {
         return HSGD_OK;
     }
-    now = is_anothers(lock, &taker);
-    gone = now && taker.pid == 0;
-    if (!now && !hsgd_lock_is_lost(lock)) {
+    seen = is_anothers(lock, &taker);
+    gone = seen && taker.pid == 0;
+    if (!seen && !hsgd_lock_is_lost(lock)) {
         return HSGD_OK;
     }
     atomic_store(&lock->lost, true);
