@@ -134,6 +134,13 @@ done:
     return st;
 }
 
+/* Is there a byte order mark?  inih takes one for nothing too: what it hands on is what is checked here only if none is
+ * left to it. */
+static bool is_marked(const ini *in, const char *start)
+{
+    return in->number == 1 && strncmp(start, "\xEF\xBB\xBF", 3) == 0;
+}
+
 /* inih's reader: the next line into line[size], without blanks before or behind it.  A line that goes on with a value
  * begins with one blank: that is how inih knows it. */
 static char *next_line(char *line, int size, void *user)
@@ -147,11 +154,8 @@ static char *next_line(char *line, int size, void *user)
     }
     in->rest = *end == '\n' ? end + 1 : end;
     in->number++;
-    if (in->number == 1 && strncmp(start, "\xEF\xBB\xBF", 3) == 0) {
-        start += 3; /* a byte order mark */
-    }
-    while (start < end && isspace((unsigned char)*start)) {
-        start++;
+    while (start < end && (isspace((unsigned char)*start) || is_marked(in, start))) {
+        start += is_marked(in, start) ? 3 : 1;
     }
     while (start < end && isspace((unsigned char)end[-1])) {
         end--;
