@@ -10,6 +10,7 @@
 #   HSGD_LAUNCHER       srun or mpirun; else srun where a trial shows that it can start the program's MPI
 #   HSGD_REQUEUE        no: a stopped job ends with 75, and is submitted again by hand
 #   HSGD_MOST_RESTARTS  how often a job is put back into the queue [20], so that one that cannot get on comes to an end
+#   HSGD_PATIENCE       for how many seconds mpirun may go on without ranks [60; 0: for ever], see tend
 #
 # Slurm's warning before the time limit (--signal=B:USR1@180 in the scripts; with a limit below ten minutes ask for a
 # shorter one) and a TERM (preemption) become USR1 to the launcher, which hands it to the ranks.  They save all within
@@ -179,9 +180,27 @@ on_request() {
     if [[ -n $pid ]]; then kill -USR1 "$pid" 2>/dev/null || true; fi
 }
 
+# End mpirun, process $1, where it goes on without ranks: when one was lost, that of Open MPI 4 sometimes waits for ever
+# at its own end, and the job would last to its limit.  (What it started on other nodes is a process of its own as well.)
+# Ends by itself when its input does.
+tend() {
+    local left idle=0
+    trap '' USR1 TERM # which a whole job may get
+    while read -r -t "$patience" || (($? > 128)); do
+        # shellcheck disable=SC2009 # pgrep finds those that have ended, too
+        left=$(ps -o stat= --ppid "$1" | grep -cv '^Z' || true) # one that has ended, Z, is none
+        idle=$((left > 0 ? 0 : idle + 1))
+        if ((idle == 2)); then # at two looks in a row: it may just have begun
+            say "mpirun goes on without ranks; ended, for there is nothing to wait for"
+            kill -KILL "$1"
+            break
+        fi
+    done
+}
+
 # Run the command line given; sets code, and how it stopped where that is 75.
 run() {
-    local second=0 last=0
+    local second=0 last=0 tender='' patience=${HSGD_PATIENCE:-60}
     (
         # USR1 until the launcher listens; PIPE for good: at its end Open MPI 4's no longer catches it, and one that
         # writes to a lost rank's socket then would die of it, with 141 and its files left behind.  Ranks don't inherit it.
@@ -189,6 +208,9 @@ run() {
         exec "$@"
     ) &
     pid=$!
+    if [[ $1 == mpirun && $patience != 0 && -n $(ps -o stat= --ppid $$ 2>/dev/null) ]]; then # not each ps knows how
+        exec {tender}> >(tend "$pid")
+    fi
     how="with everything saved" code=127 # nothing is known of the launcher's end
     if [[ $asked == no ]]; then
         if wait "$pid"; then code=0; else code=$?; fi # a signal ends it early
@@ -203,6 +225,7 @@ run() {
     done
     wait "$pid" 2>/dev/null || last=$?
     if ((last != 127)); then code=$last; fi # 127: waited for before
+    if [[ -n $tender ]]; then exec {tender}>&-; fi
     if ((code == 128 + 10)) && [[ $asked == yes ]]; then # USR1 came before the ranks listened
         code=75 how="before there was anything to save"
     fi

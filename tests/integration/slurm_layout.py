@@ -89,6 +89,17 @@ class Layout(ProgramTest):
             done = self.run_script("train.sh", (), {"HSGD_LAUNCHER": launcher})
             self.assertEqual(done.returncode, 9, done.stderr)
 
+    def test_an_mpirun_that_outlives_its_ranks_is_ended(self):
+        """As Open MPI 4's may where a rank was lost.  The stand-in's child is a rank; it is gone, or goes on."""
+        gone, goes_on = "sleep 0.1", "sleep 5"
+        for rank, code, launcher in ((gone, 137, "mpirun"), (goes_on, 3, "mpirun"), (gone, 3, "srun")):
+            end = "" if rank == goes_on else "exec python3 -c 'import sys, time; time.sleep(5); sys.exit(3)'"
+            self.stand_in(launcher, f"#!/bin/bash\n{rank}\n{end}\nexit 3\n")
+            with self.subTest(rank=rank, launcher=launcher):
+                done = self.run_script("train.sh", (), {"HSGD_LAUNCHER": launcher, "HSGD_PATIENCE": "1"})
+                self.assertEqual(done.returncode, code, done.stderr)
+                self.assertEqual("without ranks" in done.stderr, code == 137, done.stderr)
+
     def test_a_node_that_cannot_enter_the_jobs_folder_is_told(self):
         for folder, code in (("/tmp", 0), ("/scratch/a", 5)):
             self.stand_in("scontrol", SCONTROL.replace("WorkDir=/tmp", f"WorkDir={folder}"))
