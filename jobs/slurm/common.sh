@@ -10,13 +10,13 @@
 #   HSGD_LAUNCHER       srun or mpirun; else srun where a trial shows that it can start the program's MPI
 #   HSGD_REQUEUE        no: a stopped job ends with 75, and is submitted again by hand
 #   HSGD_MOST_RESTARTS  how often a job is put back into the queue [20], so that one that cannot get on comes to an end
-#   HSGD_PATIENCE       for how many seconds mpirun may go on without ranks [60; 0: for ever], see tend
+#   HSGD_PATIENCE       for how many seconds mpirun may go on without ranks [600; 0: for ever], see tend
 #
 # Slurm's warning before the time limit (--signal=B:USR1@180 in the scripts; with a limit below ten minutes ask for a
 # shorter one) and a TERM (preemption) become USR1 to the launcher, which hands it to the ranks.  They save all within
 # one block of samples and end with 75; the job goes back into the queue and later goes on to the same bits.  Any other
 # exit code of the launcher is the job's: the program's, but 137 under srun where a rank fails alone and the others, who
-# cannot go on without it, are killed; which it was stands in the log.
+# cannot go on without it, are killed; which it was stands in the log.  It is 6 where mpirun itself had to be ended.
 set -euo pipefail
 
 if [[ -n ${SLURM_ARRAY_JOB_ID:-} ]]; then # one task's own number may be that of the whole array
@@ -181,18 +181,22 @@ on_request() {
 }
 
 # End mpirun, process $1, where it goes on without ranks: when one was lost, that of Open MPI 4 sometimes waits for ever
-# at its own end, and the job would last to its limit.  (What it started on other nodes is a process of its own as well.)
-# Ends by itself when its input does.
+# at its own end, and the job would last to its limit.  (Ranks on other nodes are seen as the srun that it started there.)
+# It gets RTMAX, which nobody else sends and it does not catch, so that run knows.  Ends by itself when its input does.
 tend() {
-    local left idle=0
+    local told idle=0
     trap '' USR1 TERM # which a whole job may get
     while read -r -t "$patience" || (($? > 128)); do
-        # shellcheck disable=SC2009 # pgrep finds those that have ended, too
-        left=$(ps -o stat= --ppid "$1" | grep -cv '^Z' || true) # one that has ended, Z, is none
-        idle=$((left > 0 ? 0 : idle + 1))
+        idle=$((idle + 1))
+        # Nothing is known where ps fails, nor of one that waits for a disk (D).  A rank that has ended (Z) is none.
+        # shellcheck disable=SC2009 # pgrep tells no states
+        if ! told=$(ps -o pid=,stat= -p "$1" --ppid "$1") || ! grep -Eq "^ *$1 +[^DZ]" <<<"$told" ||
+            grep -Evq "^ *($1 |[0-9]+ +Z)" <<<"$told"; then
+            idle=0
+        fi
         if ((idle == 2)); then # at two looks in a row: it may just have begun
             say "mpirun goes on without ranks; ended, for there is nothing to wait for"
-            kill -KILL "$1"
+            kill -RTMAX "$1"
             break
         fi
     done
@@ -200,7 +204,7 @@ tend() {
 
 # Run the command line given; sets code, and how it stopped where that is 75.
 run() {
-    local second=0 last=0 tender='' patience=${HSGD_PATIENCE:-60}
+    local second=0 last=0 tender='' patience=${HSGD_PATIENCE:-600}
     (
         # USR1 until the launcher listens; PIPE for good: at its end Open MPI 4's no longer catches it, and one that
         # writes to a lost rank's socket then would die of it, with 141 and its files left behind.  Ranks don't inherit it.
@@ -208,8 +212,8 @@ run() {
         exec "$@"
     ) &
     pid=$!
-    if [[ $1 == mpirun && $patience != 0 && -n $(ps -o stat= --ppid $$ 2>/dev/null) ]]; then # not each ps knows how
-        exec {tender}> >(tend "$pid")
+    if [[ $1 == mpirun && $patience != 0 ]] && ps -o pid=,stat= -p $$ --ppid $$ &>/dev/null; then # not each ps can
+        exec {tender}> >(tend "$pid") # (from here on a wait for all would wait for that one)
     fi
     how="with everything saved" code=127 # nothing is known of the launcher's end
     if [[ $asked == no ]]; then
@@ -226,6 +230,10 @@ run() {
     wait "$pid" 2>/dev/null || last=$?
     if ((last != 127)); then code=$last; fi # 127: waited for before
     if [[ -n $tender ]]; then exec {tender}>&-; fi
+    if ((code == 128 + 64)); then # tend's RTMAX
+        code=6
+        if [[ $asked == yes ]]; then code=75 how="and saved, as far as is known"; fi
+    fi
     if ((code == 128 + 10)) && [[ $asked == yes ]]; then # USR1 came before the ranks listened
         code=75 how="before there was anything to save"
     fi
@@ -254,6 +262,10 @@ hsgd_job() {
     local own=() end
     pid='' asked=no
     trap on_request USR1 TERM
+    if [[ ! ${HSGD_PATIENCE:-600} =~ ^(0|[1-9][0-9]*)$ ]]; then
+        say "HSGD_PATIENCE=$HSGD_PATIENCE: say whole seconds, 0 for ever"
+        exit 2
+    fi
     if ! command -v "$program" >/dev/null; then
         say "no program at $program: build it (tools/build.sh), or let HSGD_BIN name it"
         exit 127

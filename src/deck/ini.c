@@ -134,8 +134,8 @@ done:
     return st;
 }
 
-/* Is there a byte order mark?  inih takes one for nothing too: what it hands on is what is checked here only if none is
- * left to it. */
+/* Is there a byte order mark?  inih skips one itself, and would find a header behind it that was not checked here: none
+ * is left to it. */
 static bool is_marked(const ini *in, const char *start)
 {
     return in->number == 1 && strncmp(start, "\xEF\xBB\xBF", 3) == 0;

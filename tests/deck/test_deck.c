@@ -171,6 +171,7 @@ static void the_form_of_a_file_does_not_matter(void **state)
     static const char *const forms[] = {
         "[train]\nbatch=30\nepochs=7",
         "\xef\xbb\xbf[train]\r\n\r\nbatch = 30\r\n  epochs : 7  ; passes\r\n",
+        "\t\xef\xbb\xbf \xef\xbb\xbf[train]\nbatch = 30\nepochs = 7\n",
         "; a comment\n  # and one\n\t[train] ; here\n\tbatch\t=\t30\n\tepochs = 7\n\n[run]\n",
         "[train]\nbatch = 3\\\n# between\n\n   0\nepochs = \\\n  7 ; passes\n",
         "[train]\nbatch = 30\n[run]\n[train]\nepochs = 7\n",

@@ -89,16 +89,39 @@ class Layout(ProgramTest):
             done = self.run_script("train.sh", (), {"HSGD_LAUNCHER": launcher})
             self.assertEqual(done.returncode, 9, done.stderr)
 
+    def outlive(self, first, seconds, code, launcher="mpirun", **variables):
+        """A launcher that runs `first`, a rank, and itself ends with 3 after `seconds` more; gives what was said."""
+        self.stand_in(launcher, f"#!/bin/bash\n{first}\n"
+                                f"exec python3 -c 'import sys, time; time.sleep({seconds}); sys.exit(3)'\n")
+        done = self.run_script("train.sh", (), {"HSGD_LAUNCHER": launcher, "HSGD_PATIENCE": "1"} | variables)
+        self.assertEqual(done.returncode, code, f"{first}: {done.stderr}")
+        self.assertEqual("without ranks" in done.stderr, code != 3, f"{first}: {done.stderr}")
+        return done.stderr
+
     def test_an_mpirun_that_outlives_its_ranks_is_ended(self):
-        """As Open MPI 4's may where a rank was lost.  The stand-in's child is a rank; it is gone, or goes on."""
-        gone, goes_on = "sleep 0.1", "sleep 5"
-        for rank, code, launcher in ((gone, 137, "mpirun"), (goes_on, 3, "mpirun"), (gone, 3, "srun")):
-            end = "" if rank == goes_on else "exec python3 -c 'import sys, time; time.sleep(5); sys.exit(3)'"
-            self.stand_in(launcher, f"#!/bin/bash\n{rank}\n{end}\nexit 3\n")
-            with self.subTest(rank=rank, launcher=launcher):
-                done = self.run_script("train.sh", (), {"HSGD_LAUNCHER": launcher, "HSGD_PATIENCE": "1"})
-                self.assertEqual(done.returncode, code, done.stderr)
-                self.assertEqual("without ranks" in done.stderr, code == 137, done.stderr)
+        """As Open MPI 4's may where a rank was lost."""
+        self.outlive("sleep 0.1", 50, harness.EXIT_DEVICE)
+        self.outlive("sleep 0.1 &", 50, harness.EXIT_DEVICE)  # which nobody waits for: a zombie
+        self.stand_in("scontrol", SCONTROL)
+        told = self.outlive("kill -TERM $PPID", 50, harness.EXIT_STOPPED, SLURM_JOB_ID="7", HSGD_REQUEUE="no")
+        self.assertIn("stopped and saved, as far as is known", told)
+
+    def test_an_mpirun_that_has_ranks_or_may_have_some_is_not(self):
+        self.outlive("sleep 6 >/dev/null 2>&1 &", 4, 3)
+        self.outlive("sleep 0.1", 4, 3, launcher="srun")
+        self.outlive("sleep 0.1", 3, 3, HSGD_PATIENCE="0")
+        self.outlive("sleep 0.1", 3, 3, HSGD_PATIENCE="600")
+        for works in (0, 1):  # a ps that does not know the words, and one that fails later
+            asked = self.folder / f"asked{works}"
+            self.stand_in("ps", f"#!/bin/sh\necho >>{asked}\n[ $(wc -l <{asked}) -le {works} ]\n")
+            self.outlive("sleep 0.1", 4, 3)
+            self.assertGreater(len(asked.read_text()), works)
+
+    def test_a_patience_that_is_no_number_is_refused(self):
+        for patience in ("1m", "-3", "00", "0.5"):
+            done = self.run_script("train.sh", (), {"HSGD_PATIENCE": patience})
+            self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
+            self.assertIn(f"HSGD_PATIENCE={patience}: say whole seconds", done.stderr)
 
     def test_a_node_that_cannot_enter_the_jobs_folder_is_told(self):
         for folder, code in (("/tmp", 0), ("/scratch/a", 5)):
