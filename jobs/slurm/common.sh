@@ -28,19 +28,22 @@ say() { echo "job ${job:-outside Slurm}: $*" >&2; }
 
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 program=${HSGD_BIN:-$(command -v hsgd-dist || echo "$sources/build/hsgd-dist")}
+patience=${HSGD_PATIENCE:-600}
 
 export OPENBLAS_NUM_THREADS=1
 export HDF5_USE_FILE_LOCKING=BEST_EFFORT # parallel file systems may have no locks
 export SLURM_EXPORT_ENV=ALL # what is set here goes to the ranks also where sbatch --export gave less to the job
 
-# Slurm's word on this job, a line; empty where there is none.
+# Slurm's word on this job now, a line; empty where there is none.
 job_line() { if [[ -n $job ]]; then scontrol --oneliner --details show job "$job" 2>/dev/null || true; fi; }
 
-# What it says after $1=.
-job_says() { job_line | sed -n "s/.*[[:space:]]$1=\([^ ]*\).*/\1/p"; }
+# What such a line on standard input says after $1=.
+value_of() { sed -n "s/.*[[:space:]]$1=\([^ ]*\).*/\1/p"; }
+
+facts=$(job_line) # that do not change while it runs: asked for once, since many jobs share one controller
 
 # Slurm starts a script in /tmp on a node that cannot enter the job's folder: nothing there would be found again.
-where=$(job_says WorkDir)
+where=$(value_of WorkDir <<<"$facts")
 if [[ $PWD == /tmp && ${where:-/tmp} != /tmp ]]; then
     say "$(hostname) cannot enter the job's folder $where: is it mounted there?"
     exit 5
@@ -67,10 +70,8 @@ deck_says() { [[ -n ${HSGD_DECK:-} ]] && grep -Eqs "^[[:space:]]*$1" "$HSGD_DECK
 
 # Are there GPUs to use?  Slurm's variables do not tell: a job submitted from inside another inherits that one's.
 has_gpus() {
-    local told
     if [[ " $* " == *" device.backend=cpu "* ]] || deck_says 'backend[[:space:]]*[=:][[:space:]]*cpu'; then return 1; fi
-    told=$(job_line)
-    [[ -z $told || $told =~ [[:space:]][A-Za-z_]*(GRES|Gres|GRES_IDX|TRES|TresPer[A-Za-z]+)=[^[:space:]]*gpu ]]
+    [[ -z $facts || $facts =~ [[:space:]][A-Za-z_]*(GRES|Gres|GRES_IDX|TRES|TresPer[A-Za-z]+)=[^[:space:]]*gpu ]]
 }
 
 # The number of tasks by Slurm's own count, "16(x2),3": SLURM_NTASKS is the --ntasks of the script even where
@@ -181,17 +182,18 @@ on_request() {
 }
 
 # End mpirun, process $1, where it goes on without ranks: when one was lost, that of Open MPI 4 sometimes waits for ever
-# at its own end, and the job would last to its limit.  (Ranks on other nodes are seen as the srun that it started there.)
+# at its own end, and the job would last to its limit.  (Ranks on other nodes are seen as the srun that started them.)
 # It gets RTMAX, which nobody else sends and it does not catch, so that run knows.  Ends by itself when its input does.
 tend() {
-    local told idle=0
+    local idle=0
     trap '' USR1 TERM # which a whole job may get
     while read -r -t "$patience" || (($? > 128)); do
-        idle=$((idle + 1))
         # Nothing is known where ps fails, nor of one that waits for a disk (D).  A rank that has ended (Z) is none.
-        # shellcheck disable=SC2009 # pgrep tells no states
-        if ! told=$(ps -o pid=,stat= -p "$1" --ppid "$1") || ! grep -Eq "^ *$1 +[^DZ]" <<<"$told" ||
-            grep -Evq "^ *($1 |[0-9]+ +Z)" <<<"$told"; then
+        if ps -o pid=,stat= -p "$1" --ppid "$1" |
+            awk -v self="$1" '$1 == self { waits = $2 !~ /^[DZ]/; next } $2 !~ /^Z/ { ranks = 1 }
+                              END { exit !waits || ranks }'; then
+            idle=$((idle + 1))
+        else
             idle=0
         fi
         if ((idle == 2)); then # at two looks in a row: it may just have begun
@@ -204,7 +206,7 @@ tend() {
 
 # Run the command line given; sets code, and how it stopped where that is 75.
 run() {
-    local second=0 last=0 tender='' patience=${HSGD_PATIENCE:-600}
+    local second=0 last=0 tender=''
     (
         # USR1 until the launcher listens; PIPE for good: at its end Open MPI 4's no longer catches it, and one that
         # writes to a lost rank's socket then would die of it, with 141 and its files left behind.  Ranks don't inherit it.
@@ -244,7 +246,7 @@ go_on() {
     local state count=${SLURM_RESTART_COUNT:-0} most=${HSGD_MOST_RESTARTS:-20}
     local by_hand="submit the same job again to go on"
     if [[ -z $job ]]; then return; fi
-    state=$(job_says JobState)
+    state=$(job_line | value_of JobState)
     if [[ ${HSGD_REQUEUE:-yes} == no ]]; then
         say "stopped $how; $by_hand"
     elif [[ $state != RUNNING ]]; then # else a job that was cancelled would come back
@@ -262,8 +264,8 @@ hsgd_job() {
     local own=() end
     pid='' asked=no
     trap on_request USR1 TERM
-    if [[ ! ${HSGD_PATIENCE:-600} =~ ^(0|[1-9][0-9]*)$ ]]; then
-        say "HSGD_PATIENCE=$HSGD_PATIENCE: say whole seconds, 0 for ever"
+    if [[ ! $patience =~ ^(0|[1-9][0-9]*)$ ]]; then
+        say "HSGD_PATIENCE=$patience: say whole seconds, 0 for ever"
         exit 2
     fi
     if ! command -v "$program" >/dev/null; then
@@ -276,7 +278,7 @@ hsgd_job() {
     done
     shift
     # For run.time_limit: an older Slurm does not tell.  (Of an unlimited job it says Unknown, which is no date.)
-    end=$(job_says EndTime)
+    end=$(value_of EndTime <<<"$facts")
     if [[ -z ${SLURM_JOB_END_TIME:-} ]] && end=$(date --date="${end:-Unknown}" +%s 2>/dev/null); then
         export SLURM_JOB_END_TIME=$end
     fi

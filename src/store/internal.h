@@ -48,8 +48,7 @@ hsgd_status store_agree(hsgd_store *store, hsgd_status st, hsgd_error *err);
 hsgd_status store_reserve(hsgd_store *store, size_t bytes, hsgd_error *err);
 /* What errno `number` of a call that failed in opening or reading a file says: HSGD_ERR_DATA where its name or permissions
  * are the reason; else disk, server or process are, HSGD_ERR_IO, which tells nothing of the file, so that nobody sets it
- * aside for that.  Local.
- * store_read_failure: records it as well. */
+ * aside for that.  Local.  store_read_failure: records it as well. */
 hsgd_status store_read_status(int number);
 hsgd_status store_read_failure(const char *file, int number, hsgd_error *err);
 /* fsync of a file or folder.  Local.  Errors: HSGD_ERR_IO. */

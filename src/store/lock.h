@@ -32,7 +32,8 @@ hsgd_status hsgd_lock_take(hsgd_comm *comm, const char *folder, void (*warn)(voi
 bool hsgd_lock_is_lost(const hsgd_lock *lock);
 
 /* Look now, at the file of that name and not at what was opened long ago: to be asked right before what must not meet
- * another run's files.  HSGD_OK also for NULL, and where it cannot be told.  Local.  Errors: HSGD_ERR_IO (it is lost; who took it is named). */
+ * another run's files.  HSGD_OK also for NULL, and where it cannot be told.  Local.  Errors: HSGD_ERR_IO (it is lost; who
+ * took it is named). */
 hsgd_status hsgd_lock_check(hsgd_lock *lock, hsgd_error *err);
 
 /* Give it back and set *lock to NULL; accepts NULL.  Local: not later than any other way of leaving. */

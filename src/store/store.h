@@ -27,12 +27,11 @@ const char *hsgd_store_build_commit(void);
 typedef struct hsgd_store hsgd_store;
 
 /* Begin `folder`/`name` under a temporary name, open on all ranks.  Makes the folder (and its parents) if needed.
- * lock: of the folder, on rank 0, borrowed; NULL: none.  It is looked at right before the file is begun or
- * gets room on disk, and before it or a manifest is put in place; where it is lost none is, nor is the temporary file
- * removed: HSGD_ERR_IO.  A run that stands
- * still between a look and what follows it is not kept from that.  Collective.  Errors of all calls, the same on every rank: HSGD_ERR_IO, with the file's name and the
- * reason; where real numbers are given, HSGD_ERR_NUMERIC (NaN or infinity among them, or made by rounding to F32): no
- * file holds these. */
+ * lock: of the folder, on rank 0, borrowed; NULL: none.  It is looked at right before the file is begun or gets room on
+ * disk, and before it or a manifest is put in place; where it is lost none is, nor is the temporary file removed:
+ * HSGD_ERR_IO.  A run that stands still between a look and what follows it is not kept from that.
+ * Collective.  Errors of all calls, the same on every rank: HSGD_ERR_IO, with the file's name and the reason; where real
+ * numbers are given, HSGD_ERR_NUMERIC (NaN or infinity among them, or made by rounding to F32): no file holds these. */
 hsgd_status hsgd_store_create(hsgd_comm *comm, const char *folder, const char *name, const hsgd_provenance *provenance,
                               hsgd_lock *lock, hsgd_store **out, hsgd_error *err);
 

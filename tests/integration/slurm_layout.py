@@ -108,6 +108,8 @@ class Layout(ProgramTest):
 
     def test_an_mpirun_that_has_ranks_or_may_have_some_is_not(self):
         self.outlive("sleep 6 >/dev/null 2>&1 &", 4, 3)
+        # Its first rank comes between two looks: a child of bash, which itself waits for nothing before.
+        self.outlive("mkfifo late; read -t 4 <>late; sleep 5", 0, 3, HSGD_PATIENCE="3")
         self.outlive("sleep 0.1", 4, 3, launcher="srun")
         self.outlive("sleep 0.1", 3, 3, HSGD_PATIENCE="0")
         self.outlive("sleep 0.1", 3, 3, HSGD_PATIENCE="600")
